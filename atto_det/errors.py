@@ -1,0 +1,72 @@
+"""What a user sees when something is wrong: one sentence, and no half-written file."""
+
+import errno
+import functools
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UserError(ValueError):
+    """A mistake in the input. Its message is one sentence: what is wrong, where, what to do."""
+
+
+def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Wrap a tool's `main`: a `UserError` is printed as `error: …` and becomes exit status 1."""
+
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs) -> int:
+        try:
+            return main(*args, **kwargs) or 0
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+
+    return wrapped
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to it on success and removed on failure.
+
+    The temporary name keeps the suffix of `path`, since OpenCV, Pillow and matplotlib choose the
+    format by it.
+
+    Raises:
+        UserError: the target cannot be written (missing rights, a full disk); it names `path`.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
+        # mkstemp gives 0600; the file should have the rights that open() would have given it.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_error(path: str | os.PathLike, error: OSError) -> UserError:
+    """The sentence for an `OSError` met while `path` was being written."""
+    if error.errno == errno.ENOSPC:
+        return UserError(f"{path} was not written: the disk is full; free some space and run again")
+    return UserError(f"{path} was not written: {error.strerror or error}")

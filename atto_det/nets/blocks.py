@@ -1,0 +1,145 @@
+"""The bricks of the networks: a convolution with its norm, and the AttoNet module.
+
+Shapes in comments: B batch, C channels, H and W height and width.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from atto_det.errors import UserError
+
+NORMS = ("BN", "FrozenBN", "SyncBN")
+
+
+def make_norm(norm: str, channels: int) -> nn.Module:
+    """A norm over `channels` of a (B, C, H, W) tensor: batch norm, frozen, or synchronised.
+
+    Raises:
+        UserError: `norm` is none of `NORMS`.
+    """
+    if norm == "BN":
+        return nn.BatchNorm2d(channels)
+    if norm == "SyncBN":
+        return nn.SyncBatchNorm(channels)
+    if norm == "FrozenBN":
+        from torchvision.ops import FrozenBatchNorm2d  # torchvision takes a second to import
+
+        return FrozenBatchNorm2d(channels)
+    raise UserError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
+
+
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    norm: str = "BN",
+    relu: bool = True,
+) -> nn.Sequential:
+    """Convolution without bias, norm, and (unless `relu` is False) ReLU.
+
+    Padding is half the kernel, so that the output measures ceil(H / stride) by ceil(W / stride).
+    """
+    layers = OrderedDict(
+        conv=nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=False,
+        ),
+        norm=make_norm(norm, out_channels),
+    )
+    if relu:
+        layers["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
+
+
+@dataclass(frozen=True)
+class AttoModuleSpec:
+    """One AttoNet module: a row of Table 1 of arXiv 1903.07209.
+
+    Attributes:
+        compress: output channels of the first 1x1 convolution.
+        multiplier: output channels per input channel of the 3x3 depthwise convolution.
+        mix: output channels of the 1x1 convolution behind it.
+        expand: output channels of the last 1x1 convolution, and so of the module.
+    """
+
+    compress: int
+    multiplier: int
+    mix: int
+    expand: int
+
+
+class AttoModule(nn.Module):
+    """Four convolutions and a shortcut around them; ReLU after their sum.
+
+    Type A has an identity shortcut. Type B has a 1x1 convolution on it, since it opens a stage:
+    it changes the channels, and from `res3` on the stride (on the 3x3 and on the shortcut).
+    """
+
+    def __init__(
+        self, in_channels: int, spec: AttoModuleSpec, *, type_b: bool, stride: int, norm: str
+    ) -> None:
+        super().__init__()
+        wide = spec.compress * spec.multiplier
+        self.compress = conv_norm(in_channels, spec.compress, norm=norm)
+        self.depthwise = conv_norm(
+            spec.compress, wide, 3, stride=stride, groups=spec.compress, norm=norm
+        )
+        self.mix = conv_norm(wide, spec.mix, norm=norm)
+        self.expand = conv_norm(spec.mix, spec.expand, norm=norm, relu=False)
+        self.shortcut = (
+            conv_norm(in_channels, spec.expand, stride=stride, norm=norm, relu=False)
+            if type_b
+            else nn.Identity()
+        )
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.compress(x)  # (B, compress, H, W)
+        y = self.depthwise(y)  # (B, compress * multiplier, H / stride, W / stride)
+        y = self.mix(y)  # (B, mix, H / stride, W / stride)
+        y = self.expand(y)  # (B, expand, H / stride, W / stride)
+        return self.relu(y + self.shortcut(x))
+
+
+def init_weights(module: nn.Module) -> None:
+    """He initialisation for ReLU networks (fan out) in every convolution of `module`.
+
+    A depthwise convolution's fan counts the channels of one group, as each output sees no others.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = layer.out_channels // layer.groups * layer.kernel_size[0] ** 2
+            nn.init.normal_(layer.weight, std=(2.0 / fan_out) ** 0.5)
+
+
+def freeze(module: nn.Module) -> None:
+    """Stop training `module`: no gradients, and each batch norm becomes a frozen one."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d | nn.SyncBatchNorm):
+                frozen = make_norm("FrozenBN", child.num_features)
+                frozen.load_state_dict(child.state_dict())
+                frozen.eps = child.eps
+                setattr(parent, name, frozen)
+
+
+def is_untrained_frozen_norm(module: nn.Module) -> bool:
+    """Whether `module` is a frozen batch norm that no weights were ever loaded into."""
+    return (
+        type(module).__name__ == "FrozenBatchNorm2d"
+        and not torch.count_nonzero(module.running_mean)
+        and bool((module.running_var == 1).all())
+    )
