@@ -1,0 +1,115 @@
+"""The checkpoint format of both engines: one `.pth` file that needs nothing beside it.
+
+    model       state dict
+    atto_det    format (1), config (YAML text), class_names, versions, command
+    optimizer, scheduler, trainer, iteration …  in checkpoints to resume from
+
+Written to a temporary name and renamed. Read with `weights_only`: a pickle that would run code is
+refused.
+"""
+
+import pickle
+import platform
+import sys
+import zipfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atto_det import __version__
+from atto_det.errors import UserError, atomic_path
+
+FORMAT = 1
+_PACKAGES = ("torch", "torchvision", "detectron2", "numpy", "pycocotools", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on: this project, Python, and the libraries."""
+    found = {"atto_det": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def description(config: str, class_names: list[str]) -> dict[str, Any]:
+    """What makes a checkpoint complete: config as YAML text, class names, versions, command."""
+    return {
+        "format": FORMAT,
+        "config": config,
+        "class_names": list(class_names),
+        "versions": versions(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path`, which holds either the old file or the whole new one.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    # Through a Python file, whose OSError gives the reason; torch's own writer hides it.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, tensors on the CPU. Only tensors and plain values are read.
+
+    Raises:
+        UserError: no such file, a damaged one, or one that would build other objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if zipfile.is_zipfile(path):
+            raise UserError(
+                f"checkpoint {path} holds more than tensors and plain values, and reading that "
+                "could run code; it was not read"
+            ) from error
+        raise UserError(f"{path} is no checkpoint of PyTorch, or a damaged one") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"checkpoint {path} is damaged: copy or train it again") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"checkpoint {path} holds a {type(content).__name__} where weights should be"
+        )
+    return content
+
+
+def read_description(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """The checked "atto_det" part of a checkpoint that was read from `path`.
+
+    Raises:
+        UserError: the part is missing (a foreign checkpoint), malformed, or of a newer format.
+    """
+    part = content.get("atto_det")
+    if part is None:
+        raise UserError(
+            f"checkpoint {path} does not carry its config: it was not written by atto_det; "
+            "give the config too, with --config-file"
+        )
+    well_formed = (
+        isinstance(part, dict)
+        and isinstance(part.get("format"), int)
+        and isinstance(part.get("config"), str)
+        and isinstance(part.get("class_names"), list)
+        and all(isinstance(name, str) for name in part["class_names"])
+        and isinstance(content.get("model"), dict)
+    )
+    if not well_formed:
+        raise UserError(f"checkpoint {path} has a malformed atto_det part")
+    if part["format"] > FORMAT:
+        raise UserError(
+            f"checkpoint {path} has format {part['format']}, newer than this version of atto_det "
+            f"reads ({FORMAT}); update atto_det"
+        )
+    return part

@@ -1,0 +1,181 @@
+"""Reading experiment files: YAML with `_BASE_`, merged into a yacs node, errors in plain words.
+
+Both engines read the same files with this. YAML is always loaded safely: a tag that would build a
+Python object is an error.
+"""
+
+import ast
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from atto_det.errors import UserError
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """The content of an experiment file, over the content of its `_BASE_` (relative to it).
+
+    Raises:
+        UserError: no such file, no YAML mapping, an unsafe tag, or bases that go in a circle.
+    """
+    return _load_yaml(Path(path).expanduser(), ())
+
+
+def _load_yaml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise UserError(f"{path} is its own _BASE_: remove the circle")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"config file {path} does not exist{_neighbours(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config file {path} cannot be read: {error}") from error
+    content = parse_yaml(text, str(path))
+    base = content.pop("_BASE_", None)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise UserError(f"{path}: _BASE_ must be the path of one file, not {base!r}")
+    below = _load_yaml(path.parent / Path(base).expanduser(), (*above, path.resolve()))
+    return _over(content, below)
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """A YAML mapping as a dict; `where` names it in errors.
+
+    Raises:
+        UserError: broken YAML, an unsafe tag, or no mapping.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.constructor.ConstructorError as error:
+        raise UserError(
+            f"{where} holds a YAML tag that could run code ({error.problem}); remove it"
+        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(
+            f"{where}{line} is no valid YAML: {getattr(error, 'problem', error)}"
+        ) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{where} must hold keys and values, not a {type(content).__name__}")
+    return content
+
+
+def _over(upper: Mapping, lower: Mapping) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(value, merged[key]) if both else value
+    return merged
+
+
+def _neighbours(path: Path) -> str:
+    try:
+        names = sorted(p.name for p in path.parent.glob("*.yaml"))
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
+
+
+def merge(cfg: CfgNode, content: Mapping[str, Any], where: str) -> None:
+    """Set each key of nested `content` in `cfg`; `where` names its source in errors.
+
+    Raises:
+        UserError: a key that `cfg` lacks (with the nearest one), or a value of another type.
+    """
+    for key, value in _leaves(cfg, content, where):
+        _set(cfg, key, value, where)
+
+
+def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
+    """Set `KEY VALUE` pairs of a command line in `cfg`. Values are Python literals or text.
+
+    Raises:
+        UserError: a key without a value, an unknown key, or a value of another type.
+    """
+    if len(options) % 2:
+        raise UserError(f"options come in pairs KEY VALUE; {options[-1]!r} stands alone")
+    for key, text in zip(options[::2], options[1::2], strict=True):
+        _set(cfg, key, text, "the command line")
+
+
+def _leaves(node: CfgNode, content: Mapping, where: str, prefix: str = "") -> Iterator:
+    for key, value in content.items():
+        full = f"{prefix}{key}"
+        if isinstance(value, dict) and isinstance(node.get(key), CfgNode):
+            yield from _leaves(node[key], value, where, f"{full}.")
+        else:
+            yield full, value
+
+
+def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
+    *parents, name = key.split(".")
+    node = cfg
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, CfgNode) else None
+    if not isinstance(node, CfgNode) or name not in node:
+        known = list(_all_keys(cfg))
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0)
+        raise UserError(f"{where}: there is no key {key}; the nearest is {close[0]}")
+    if isinstance(node[name], CfgNode):
+        raise UserError(f"{where}: {key} is a section; set one of the keys in it")
+    if isinstance(value, str):
+        value = _literal(value, text_expected=isinstance(node[name], str))
+    node[name] = _fitting(value, node[name], key, where)
+
+
+def _literal(text: str, *, text_expected: bool) -> Any:
+    """`text` as the Python literal that it spells, such as (640, 800), if it spells one.
+
+    Where text is expected only quotes are taken off, so that a folder may be called 123.
+    """
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if not text_expected or isinstance(value, str) else text
+
+
+def _all_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, CfgNode):
+            yield from _all_keys(value, f"{prefix}{key}.")
+
+
+def _fitting(value: Any, old: Any, key: str, where: str) -> Any:
+    """`value` if it has the type of `old`, lists and tuples being one; else an error."""
+    if old is None or value is None or type(value) is type(old):
+        return value
+    if isinstance(old, list | tuple) and isinstance(value, list | tuple):
+        return type(old)(value)
+    if isinstance(old, float) and type(value) is int:
+        hint = f": write {float(value)}"
+    elif isinstance(old, list | tuple):
+        hint = f": write ({value!r},)"
+    else:
+        hint = f", such as {old!r}"
+    raise UserError(
+        f"{where}: {key} takes {_TYPES.get(type(old), type(old).__name__)}, "
+        f"not {value!r} ({_TYPES.get(type(value), type(value).__name__)}){hint}"
+    )
+
+
+_TYPES = {
+    float: "a number with a decimal point",
+    int: "a whole number",
+    bool: "True or False",
+    str: "text",
+    list: "a list",
+    tuple: "a list",
+    dict: "a section",
+}

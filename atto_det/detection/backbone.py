@@ -1,0 +1,85 @@
+"""AttoNets as Detectron2 backbones: alone, with FPN, and with RetinaNet's FPN."""
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+
+from atto_det.errors import UserError
+from atto_det.nets import ATTONETS, FEATURES, AttoNet
+
+
+class AttoNetBackbone(AttoNet, Backbone):
+    """`atto_det.nets.AttoNet` with what Detectron2 asks of a backbone: its output shapes."""
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each feature map."""
+        return {
+            name: ShapeSpec(channels=self.channels[name], stride=self.strides[name])
+            for name in self.out_features
+        }
+
+
+def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec | None, out_features: list[str]) -> Backbone:
+    name = cfg.MODEL.ATTONET.NAME
+    if name not in ATTONETS:
+        raise UserError(f"MODEL.ATTONET.NAME is {name!r}: choose one of {', '.join(ATTONETS)}")
+    if input_shape is not None and input_shape.channels != 3:
+        raise UserError(
+            f"AttoNets take images of 3 channels; MODEL.PIXEL_MEAN has {input_shape.channels}"
+        )
+    with_roi_heads = cfg.MODEL.META_ARCHITECTURE in ("GeneralizedRCNN", "PanopticFPN")
+    if with_roi_heads and cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads":
+        raise UserError(
+            "MODEL.ROI_HEADS.NAME Res5ROIHeads (a C4 model) runs ResNet's own res5 in its heads "
+            "and cannot have an AttoNet backbone: start from an FPN config of Detectron2"
+        )
+    unknown = [feature for feature in out_features if feature not in FEATURES]
+    if unknown or not out_features:
+        raise UserError(
+            f"an AttoNet has the features {', '.join(FEATURES)}; the config asks for {out_features}"
+        )
+    net = AttoNetBackbone(ATTONETS[name], out_features, norm=cfg.MODEL.ATTONET.NORM)
+    return net.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
+
+
+def build_attonet_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
+    """AttoNet `MODEL.ATTONET.NAME` returning the features `MODEL.RESNETS.OUT_FEATURES`.
+
+    That key is the one in which Detectron2's configs state what they need of a backbone.
+    """
+    return _bottom_up(cfg, input_shape, list(cfg.MODEL.RESNETS.OUT_FEATURES))
+
+
+def _fpn(cfg: CfgNode, input_shape: ShapeSpec | None, retinanet: bool) -> Backbone:
+    in_features = list(cfg.MODEL.FPN.IN_FEATURES)
+    bottom_up = _bottom_up(cfg, input_shape, in_features)
+    channels = cfg.MODEL.FPN.OUT_CHANNELS
+    if retinanet:
+        if "res5" not in in_features:
+            raise UserError(
+                f"MODEL.FPN.IN_FEATURES is {in_features}; RetinaNet's levels p6 and p7 need res5"
+            )
+        top_block = LastLevelP6P7(bottom_up.channels["res5"], channels)
+    else:
+        top_block = LastLevelMaxPool()
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=in_features,
+        out_channels=channels,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=top_block,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+
+
+def build_attonet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
+    """AttoNet with FPN over `MODEL.FPN.IN_FEATURES`: levels p2 to p5, and p6 by subsampling."""
+    return _fpn(cfg, input_shape, retinanet=False)
+
+
+def build_retinanet_attonet_fpn_backbone(
+    cfg: CfgNode, input_shape: ShapeSpec | None = None
+) -> Backbone:
+    """AttoNet with RetinaNet's FPN: levels p3 to p5, and p6, p7 by convolutions from res5."""
+    return _fpn(cfg, input_shape, retinanet=True)

@@ -1,0 +1,103 @@
+"""Detectron2's config with the keys of this project, and experiment files turned into one."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.utils import comm
+
+from atto_det.config import load_yaml, merge, merge_options, parse_yaml
+from atto_det.errors import UserError
+
+from .catalog import class_names_of, register_own_data
+
+logger = logging.getLogger(__name__)
+
+
+def add_attonet_config(cfg: CfgNode) -> None:
+    """Add the keys of this project to a config of Detectron2. No existing key is changed."""
+    cfg.MODEL.ATTONET = CfgNode()
+    # Which AttoNet: attonet_a, attonet_b, attonet_c, attonet_d.
+    cfg.MODEL.ATTONET.NAME = "attonet_a"
+    # Batch norm of the backbone: BN, SyncBN (across GPUs), FrozenBN (with trained weights only).
+    cfg.MODEL.ATTONET.NORM = "BN"
+    # Your own folders in VOC layout, [[name, path], ...]; a relative path starts at the data root.
+    # Each split ImageSets/Segmentation/<split>.txt becomes the data set <name>_<split>.
+    cfg.DATASETS.FOLDERS = []
+    # Your own COCO files, [[name, json, image folder], ...], paths as above.
+    cfg.DATASETS.COCO = []
+    # Names in FOLDERS or COCO, or of data sets, that must not be mirrored in training because their
+    # classes tell left from right.
+    cfg.DATASETS.NO_HORIZONTAL_FLIP = []
+
+
+def get_cfg() -> CfgNode:
+    """A fresh config of Detectron2 with this project's keys at their defaults."""
+    cfg = get_detectron2_cfg()
+    add_attonet_config(cfg)
+    return cfg
+
+
+def load_config(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
+    """The frozen config of an experiment: defaults, then the file, then `KEY VALUE` options.
+
+    Registers the data that the config names, takes the class count from it, and falls back to the
+    CPU (and no mixed precision) with one line where there is no GPU.
+
+    Raises:
+        UserError: an unknown key, a value of another type, or data that does not fit.
+    """
+    cfg = get_cfg()
+    content = load_yaml(config_file)
+    content.pop("VERSION", None)  # of Detectron2's config format; there is one since 2019
+    merge(cfg, content, str(config_file))
+    merge_options(cfg, options)
+    complete(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def config_from_text(text: str, where: str, options: Sequence[str] = ()) -> CfgNode:
+    """The config that a checkpoint carries, for use without its data. Not frozen."""
+    cfg = get_cfg()
+    merge(cfg, parse_yaml(text, where), where)
+    merge_options(cfg, options)
+    use_available_device(cfg)
+    return cfg
+
+
+def complete(cfg: CfgNode) -> None:
+    """Fill in what follows from data and machine: device, class count. Changes `cfg`."""
+    use_available_device(cfg)
+    register_own_data(cfg)
+    if cfg.SEED < 0:
+        cfg.SEED = comm.shared_random_seed()  # one for all processes
+        logger.info("SEED was not set; it is %d now", cfg.SEED)
+    if cfg.DATASETS.TRAIN:
+        set_class_count(cfg, class_names_of(cfg.DATASETS.TRAIN[0]), cfg.DATASETS.TRAIN[0])
+
+
+def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> None:
+    """Set the heads' class count from the data; a count that the config states must agree."""
+    head = cfg.MODEL.ROI_HEADS
+    key = "MODEL.ROI_HEADS.NUM_CLASSES"
+    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
+        head, key = cfg.MODEL.RETINANET, "MODEL.RETINANET.NUM_CLASSES"
+    if head.NUM_CLASSES not in (0, len(class_names)):
+        raise UserError(
+            f"{key} is {head.NUM_CLASSES}, but {dataset} has {len(class_names)} classes: "
+            f"set it to 0 (taken from the data) or {len(class_names)}"
+        )
+    head.NUM_CLASSES = len(class_names)
+
+
+def use_available_device(cfg: CfgNode) -> None:
+    """Without CUDA, a config that asks for it runs on the CPU; one line says so."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("no CUDA device: running on the CPU, without mixed precision")
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu":
+        cfg.SOLVER.AMP.ENABLED = False

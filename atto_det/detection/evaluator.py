@@ -1,0 +1,77 @@
+"""Detectron2's output into `atto_det.evaluation`, as a Detectron2 evaluator."""
+
+import numpy as np
+import pycocotools.mask as mask_util
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+
+from atto_det import __version__, data
+from atto_det.evaluation import Detections, GroundTruth, evaluate
+
+from .catalog import load_dataset
+
+
+def to_detections(instances: Instances) -> Detections:
+    """Instances of one picture, at its native size, as plain arrays; masks become RLE."""
+    instances = instances.to("cpu")
+    masks = instances.pred_masks.numpy().astype(np.uint8)  # (M, H, W)
+    rles = [mask_util.encode(np.asfortranarray(mask)) for mask in masks]
+    return Detections(
+        boxes=instances.pred_boxes.tensor.numpy().astype(np.float64),
+        rles=rles,
+        classes=instances.pred_classes.numpy(),
+        scores=instances.scores.numpy().astype(np.float64),
+    )
+
+
+def to_ground_truth(record: data.ImageRecord) -> GroundTruth:
+    """The objects of one record as plain arrays."""
+    return GroundTruth(
+        boxes=np.array([o.box for o in record.instances], dtype=np.float64).reshape(-1, 4),
+        rles=[o.rle for o in record.instances],
+        classes=np.array([o.category for o in record.instances], dtype=np.int64),
+        difficult=np.array([o.difficult for o in record.instances], dtype=bool),
+    )
+
+
+class VOCInstanceEvaluator(DatasetEvaluator):
+    """AP_d and AP_m of a data set in VOC layout; see `atto_det.evaluation` for every key.
+
+    Args:
+        dataset_name: a registered data set of this project.
+        score_floor: MODEL.ROI_HEADS.SCORE_THRESH_TEST of the model, for the protocol.
+        detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, likewise.
+    """
+
+    def __init__(self, dataset_name: str, *, score_floor: float, detections_per_image: int) -> None:
+        self.dataset_name = dataset_name
+        self.score_floor = score_floor
+        self.detections_per_image = detections_per_image
+        self._detections: dict[str, Detections] = {}
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self._detections = {}
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Keep a batch's detections: inputs with `image_id`, outputs with `instances`."""
+        for item, output in zip(inputs, outputs, strict=True):
+            self._detections[item["image_id"]] = to_detections(output["instances"])
+
+    def evaluate(self) -> dict | None:
+        """The result in the main process, from the detections of all; None in the others."""
+        gathered = comm.gather(self._detections)
+        if not comm.is_main_process():
+            return None
+        dataset = load_dataset(self.dataset_name)
+        return evaluate(
+            {record.image_id: to_ground_truth(record) for record in dataset.records},
+            {image_id: found for part in gathered for image_id, found in part.items()},
+            dataset.class_names,
+            split=self.dataset_name,
+            score_floor=self.score_floor,
+            detections_per_image=self.detections_per_image,
+            objects_left_out=dataset.left_out,
+            code_version=__version__,
+        )

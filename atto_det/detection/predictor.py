@@ -1,0 +1,84 @@
+"""From a checkpoint and a picture to detections, in three lines."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+
+from atto_det import checkpoint, data
+from atto_det.errors import UserError
+from atto_det.evaluation import Detections
+
+from .checkpointer import load_weights
+from .config import config_from_text
+from .evaluator import to_detections
+
+
+class Predictor:
+    """A trained model behind one call.
+
+        predictor = atto_det.Predictor("model_best.pth")
+        found = predictor("street.jpg")
+        print([predictor.class_names[c] for c in found.classes], found.scores)
+
+    Args:
+        path: a checkpoint that this project wrote; it is all that is needed.
+        device: "cpu", "cuda" …; by default the checkpoint's, or the CPU where there is no GPU.
+        score_threshold: detections below it are dropped; by default the config's
+            MODEL.ROI_HEADS.SCORE_THRESH_TEST.
+
+    Attributes:
+        class_names: name of each class index.
+        cfg: the config of the model.
+        model: the Detectron2 model, in evaluation mode.
+
+    Raises:
+        UserError: a missing, damaged, unsafe or foreign checkpoint.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        score_threshold: float | None = None,
+    ) -> None:
+        content = checkpoint.load_checkpoint(path)
+        part = checkpoint.read_description(content, path)
+        cfg = config_from_text(part["config"], f"the config in checkpoint {path}")
+        if device is not None:
+            cfg.MODEL.DEVICE = device
+        if score_threshold is not None:
+            cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_threshold)
+            cfg.MODEL.RETINANET.SCORE_THRESH_TEST = float(score_threshold)
+        cfg.freeze()
+        self.cfg = cfg
+        self.class_names: list[str] = part["class_names"]
+        self.model = build_model(cfg).eval()
+        load_weights(self.model, content, path)
+        size = cfg.INPUT.MIN_SIZE_TEST
+        self._resize = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
+
+    def __call__(self, image: str | Path | np.ndarray) -> Detections:
+        """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
+
+        Returns:
+            boxes, masks and scores at the picture's own size, highest score first.
+
+        Raises:
+            UserError: an unreadable picture, or an array of another form.
+        """
+        if isinstance(image, str | Path):
+            image = data.read_image(image)[:, :, ::-1]
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            raise UserError("a picture must be a path or a uint8 array of shape (H, W, 3), BGR")
+        height, width = image.shape[:2]
+        if self.cfg.INPUT.FORMAT == "RGB":
+            image = image[:, :, ::-1]
+        image = self._resize.get_transform(image).apply_image(image)
+        pixels = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        with torch.inference_mode():
+            output = self.model([{"image": pixels, "height": height, "width": width}])[0]
+        return to_detections(output["instances"])

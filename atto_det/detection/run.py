@@ -1,0 +1,119 @@
+"""What `tools/train_net.py` does in each process: a config in, a folder of results out."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from atto_det import checkpoint
+from atto_det.errors import UserError, atomic_path
+
+from .catalog import class_names_of
+from .checkpointer import AttoCheckpointer, load_weights
+from .config import complete, config_from_text, load_config
+from .trainer import Trainer, evaluate_model, report
+
+logger = logging.getLogger(__name__)
+
+
+def read_config(config_file: str | None, options: Sequence[str]) -> CfgNode:
+    """The config of a file, or without one that of the checkpoint in option MODEL.WEIGHTS.
+
+    Raises:
+        UserError: neither is given, or what `load_config` raises.
+    """
+    if config_file:
+        return load_config(config_file, options)
+    weights = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.WEIGHTS")
+    if not weights:
+        raise UserError("give --config-file, or --eval-only with MODEL.WEIGHTS and a checkpoint")
+    part = checkpoint.read_description(checkpoint.load_checkpoint(weights), weights)
+    cfg = config_from_text(part["config"], f"the config in checkpoint {weights}", options)
+    complete(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def train(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) -> dict[str, dict]:
+    """Train a config to its end in `OUTPUT_DIR`; returns the last evaluation.
+
+    Raises:
+        UserError: the folder holds another run and `resume` is not asked for; all of `Trainer`.
+    """
+    output = Path(cfg.OUTPUT_DIR)
+    if not resume and (output / "last_checkpoint").exists():
+        raise UserError(
+            f"{output} holds a run already: go on with it by --resume, or set OUTPUT_DIR elsewhere"
+        )
+    start(cfg)
+    trainer = Trainer(cfg, allow_pickle=allow_pickle)
+    trainer.resume_or_load(resume)
+    if trainer.start_iter >= trainer.max_iter:
+        logger.info("this run is complete; raise SOLVER.MAX_ITER to go on")
+        return {}
+    return trainer.train()
+
+
+def evaluate(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, dict]:
+    """Evaluate `MODEL.WEIGHTS` on each of `DATASETS.TEST`; prints tables, writes JSON.
+
+    Raises:
+        UserError: no weights, no test set, other classes, or weights that lack a tensor.
+    """
+    path = cfg.MODEL.WEIGHTS
+    if not path or not cfg.DATASETS.TEST:
+        raise UserError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty")
+    start(cfg)
+    model = build_model(cfg).eval()
+    class_names = class_names_of(cfg.DATASETS.TEST[0])
+    if str(path).endswith(".pth"):
+        content = checkpoint.load_checkpoint(path)
+        trained_on = content.get("atto_det", {}).get("class_names", class_names)
+        if list(trained_on) != class_names:
+            raise UserError(
+                f"checkpoint {path} knows the classes {', '.join(trained_on)}; "
+                f"{cfg.DATASETS.TEST[0]} has {', '.join(class_names)}"
+            )
+        load_weights(model, {"model": content.get("model", content)}, path)
+    else:
+        loader = AttoCheckpointer(
+            model, cfg=cfg, class_names=class_names, allow_pickle=allow_pickle
+        )
+        loader.load(path)
+    results = {}
+    for name in cfg.DATASETS.TEST:
+        result = evaluate_model(cfg, model, name)
+        if result is not None:
+            results[name] = result
+            report(result, Path(cfg.OUTPUT_DIR) / "evaluation" / f"{name}.json")
+    return results
+
+
+def start(cfg: CfgNode) -> None:
+    """Set up logging and record in `OUTPUT_DIR` what the results follow from."""
+    output = Path(cfg.OUTPUT_DIR)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    if comm.is_main_process():
+        with atomic_path(output / "config.yaml") as temporary:
+            temporary.write_text(cfg.dump())
+        record = {
+            "command": sys.argv,
+            "seed": cfg.SEED,
+            "processes": comm.get_world_size(),
+            "device": cfg.MODEL.DEVICE,
+            "threads": torch.get_num_threads(),
+            "versions": checkpoint.versions(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        with atomic_path(output / "run.json") as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+    for name in ("fvcore", "detectron2", "atto_det"):
+        setup_logger(str(output), distributed_rank=comm.get_rank(), name=name, abbrev_name=name)

@@ -1,0 +1,217 @@
+"""Training of any Detectron2 model from a config: exact resume, whole checkpoints, best by AP_m."""
+
+import json
+import logging
+import weakref
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    TrainerBase,
+    create_ddp_model,
+    default_writers,
+    hooks,
+)
+from detectron2.evaluation import inference_on_dataset
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from rich.console import Console
+from torch import nn
+
+from atto_det.errors import UserError, atomic_path
+from atto_det.evaluation import format_table, write_json
+
+from .catalog import check_split, class_names_of
+from .checkpointer import AttoCheckpointer
+from .evaluator import VOCInstanceEvaluator
+from .loader import TestLoader, TrainLoader
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """`DefaultTrainer` whose every step follows from (seed, iteration).
+
+    What is drawn in step `i` (pictures, augmentation, sampled anchors and proposals) depends on
+    `cfg.SEED` and `i` alone, and a checkpoint holds the rest, so that a run killed at any moment
+    and resumed ends with the weights of an uninterrupted one (on a CPU, bit by bit).
+
+    `OUTPUT_DIR` gets metrics.json (a line per 20 steps), evaluation/<data set>_<iteration>.json,
+    model_best.pth (by AP_m of the first test set), model_final.pth, and the last two checkpoints.
+
+    Raises:
+        UserError: data that the config's other keys contradict.
+    """
+
+    def __init__(self, cfg: CfgNode, *, allow_pickle: bool = False) -> None:
+        TrainerBase.__init__(self)
+        # Its logger prints a traceback for a loss of NaN, which run_step turns into a sentence.
+        logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            raise UserError(
+                "TEST.PRECISE_BN.ENABLED is True, but its statistics would not survive a resume; "
+                "set it to False"
+            )
+        self.cfg = cfg
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        loader = TrainLoader(cfg)
+        if cfg.DATASETS.TEST:
+            check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
+        torch.manual_seed(cfg.SEED)
+        model = build_model(cfg)
+        optimizer = build_optimizer(cfg, model)
+        self.scheduler = build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = AttoCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            cfg=cfg,
+            class_names=class_names_of(cfg.DATASETS.TRAIN[0]),
+            allow_pickle=allow_pickle,
+            trainer=weakref.proxy(self),
+        )
+        device_ids = None if cfg.MODEL.DEVICE == "cpu" else [comm.get_local_rank()]
+        model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
+        step = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = step(model, loader, optimizer)
+        self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[HookBase]:
+        """Timing, schedule, evaluation, checkpoints; the writers come when training starts.
+
+        Evaluation goes before the checkpoint of the same step: a run killed in between repeats the
+        evaluation instead of losing it.
+        """
+        result = [hooks.IterationTimer(), hooks.LRScheduler(), EvaluationHook()]
+        if comm.is_main_process():
+            period = self.cfg.SOLVER.CHECKPOINT_PERIOD
+            result.append(hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=2))
+        return result
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`."""
+        super().resume_or_load(resume)
+        self.data_loader.start = self.start_iter
+
+    def train(self) -> dict[str, dict]:
+        """Train to the end; returns the last evaluation: data set → result.
+
+        Raises:
+            UserError: NaN in the loss, an unreadable picture, a full disk.
+        """
+        if comm.is_main_process():
+            metrics = Path(self.cfg.OUTPUT_DIR) / "metrics.json"
+            _forget_after(metrics, self.start_iter)
+            writers = default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+            self.register_hooks([hooks.PeriodicWriter(writers, period=20)])
+        logger.info("training from iteration %d to %d", self.start_iter, self.max_iter)
+        self.iter = self.start_iter
+        with EventStorage(self.start_iter) as self.storage:
+            try:
+                self.before_train()
+                while self.iter < self.max_iter:
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    self.iter += 1
+            finally:
+                self.after_train()
+        return self.last_results
+
+    last_results: dict[str, dict] = {}  # noqa: RUF012  (replaced, never changed)
+
+    def run_step(self) -> None:
+        """One step, all its random draws seeded by (seed, iteration, process)."""
+        seed = np.random.SeedSequence((self.cfg.SEED, self.iter, comm.get_rank()))
+        torch.manual_seed(int(seed.generate_state(1)[0]))
+        try:
+            super().run_step()
+        except FloatingPointError:
+            raise UserError(
+                f"the loss became NaN or infinite at iteration {self.iter}: lower SOLVER.BASE_LR "
+                f"(now {self.cfg.SOLVER.BASE_LR}) or lengthen SOLVER.WARMUP_ITERS (now "
+                f"{self.cfg.SOLVER.WARMUP_ITERS}); checkpoints before it are in "
+                f"{self.cfg.OUTPUT_DIR}"
+            ) from None
+
+
+def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
+    """Evaluate `model` on data set `name`; the result in the main process, None in the others."""
+    evaluator = VOCInstanceEvaluator(
+        name,
+        score_floor=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+        detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+    )
+    result = inference_on_dataset(model, TestLoader(cfg, name), evaluator)
+    return result if comm.is_main_process() else None
+
+
+def report(result: dict, path: Path) -> None:
+    """Print a result as a table and write it to `path` as JSON."""
+    Console().print(format_table(result))
+    write_json(result, path)
+
+
+class EvaluationHook(HookBase):
+    """Evaluates every `TEST.EVAL_PERIOD` steps and after the last; keeps the best by AP_m."""
+
+    def __init__(self) -> None:
+        self.best = -1.0
+
+    def state_dict(self) -> dict[str, float]:
+        """The best AP_m so far, so that a resumed run does not overwrite a better model."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Take over the best AP_m of a checkpoint."""
+        self.best = state["best"]
+
+    def after_step(self) -> None:
+        """Evaluate if it is time to."""
+        cfg, done = self.trainer.cfg, self.trainer.iter + 1
+        period = cfg.TEST.EVAL_PERIOD
+        if done == self.trainer.max_iter or (period > 0 and done % period == 0):
+            self._evaluate(cfg, done)
+
+    def _evaluate(self, cfg: CfgNode, done: int) -> None:
+        results = {}
+        for name in cfg.DATASETS.TEST:
+            result = evaluate_model(cfg, self.trainer.model, name)
+            if result is None:
+                continue
+            results[name] = result
+            report(result, Path(cfg.OUTPUT_DIR) / "evaluation" / f"{name}_{done:07d}.json")
+            for key in ("AP_d", "AP_m"):
+                if result[key] is not None:
+                    self.trainer.storage.put_scalar(
+                        f"{name}/{key}", result[key], smoothing_hint=False
+                    )
+        comm.synchronize()
+        self.trainer.last_results = results
+        if results:
+            mask_ap = next(iter(results.values()))["AP_m"]
+            if mask_ap is not None and mask_ap > self.best:
+                self.best = float(mask_ap)
+                self.trainer.checkpointer.save_weights("model_best", iteration=done - 1)
+
+
+def _forget_after(metrics: Path, iteration: int) -> None:
+    """Remove what a run wrote to metrics.json after the checkpoint that it is resumed from."""
+    if not metrics.exists():
+        return
+    kept = []
+    for line in metrics.read_text().splitlines():
+        try:
+            if json.loads(line)["iteration"] < iteration:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue  # a line cut short by the end of the run
+    with atomic_path(metrics) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept))

@@ -1,0 +1,81 @@
+"""Train and evaluate an Atto-MaskRCNN, or any Detectron2 model, from a config file.
+
+python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml
+python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml --resume
+python tools/train_net.py --eval-only MODEL.WEIGHTS output/model_best.pth
+"""
+
+import argparse
+import sys
+
+from atto_det.errors import UserError, command_line
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags; what is left are config keys."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--config-file", help="YAML experiment; --eval-only can do without")
+    result.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    result.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    result.add_argument("--allow-pickle", action="store_true", help="read .pkl weights you trust")
+    result.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
+    result.add_argument("--num-machines", type=int, default=1)
+    result.add_argument("--machine-rank", type=int, default=0)
+    result.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of machine 0")
+    result.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys")
+    return result
+
+
+def run(args: argparse.Namespace) -> None:
+    """The work of one process."""
+    from atto_det.detection import run as engine
+
+    cfg = engine.read_config(args.config_file, args.options)
+    if args.eval_only:
+        engine.evaluate(cfg, allow_pickle=args.allow_pickle)
+    else:
+        engine.train(cfg, resume=args.resume, allow_pickle=args.allow_pickle)
+
+
+def run_process(args: argparse.Namespace) -> None:
+    """The work of one of several processes; its error is printed by itself."""
+    sys.exit(command_line(run)(args))
+
+
+@command_line
+def main(arguments: list[str] | None = None) -> int:
+    """Run in this process, or in several."""
+    args = parser().parse_intermixed_args(arguments)
+    if args.num_gpus * args.num_machines == 1:
+        return run(args)
+    import torch
+    from detectron2.engine import launch
+    from torch.multiprocessing import ProcessExitedException
+
+    from atto_det.detection import run as engine
+
+    engine.read_config(args.config_file, args.options)  # its errors once, not from each process
+    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
+        raise UserError(
+            f"--num-gpus is {args.num_gpus}; there are {torch.cuda.device_count()} GPUs"
+        )
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise UserError("--num-machines needs --dist-url tcp://HOST:PORT of machine 0")
+    try:
+        launch(
+            run_process,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessExitedException as error:
+        return error.exit_code or 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
