@@ -1,0 +1,116 @@
+"""What is compared: the objects and the detections of one image, as plain arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from atto_det.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroundTruth:
+    """The N objects of one image.
+
+    boxes: float (N, 4), x1 y1 x2 y2 in continuous pixel coordinates, origin at the picture's top
+        left corner, so that a box one pixel wide has x2 - x1 = 1.
+    rles: N masks in pycocotools' compressed form, {"size": [height, width], "counts": bytes}.
+        Void pixels belong to no object.
+    classes: integer (N,), index into the class names.
+    difficult: bool (N,).
+    """
+
+    boxes: np.ndarray
+    rles: Sequence[dict]
+    classes: np.ndarray
+    difficult: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The M detections in one image, in any order.
+
+    boxes: float (M, 4), as in `GroundTruth`.
+    rles: M masks of the picture's own size, as in `GroundTruth`.
+    classes: integer (M,), index into the class names.
+    scores: float (M,), higher is surer.
+    """
+
+    boxes: np.ndarray
+    rles: Sequence[dict]
+    classes: np.ndarray
+    scores: np.ndarray
+
+
+_KINDS = {
+    "boxes": ("f", "floating-point numbers"),
+    "classes": ("iu", "integers"),
+    "scores": ("f", "floating-point numbers"),
+    "difficult": ("b", "booleans"),
+}
+
+
+def check_image(
+    image_id: str, objects: GroundTruth, found: Detections | None, num_classes: int
+) -> None:
+    """Raise a `UserError` naming image and key unless both have the form that their classes state.
+
+    The masks of objects and detections must be of one size, since they are compared.
+    """
+    sizes = _check(f"the ground truth of image {image_id}", objects, "difficult", num_classes)
+    if found is not None:
+        where = f"the detections of image {image_id}"
+        found_sizes = _check(where, found, "scores", num_classes)
+        if sizes and found_sizes and sizes != found_sizes:
+            raise UserError(
+                f"{where}: the masks are {_text(found_sizes)} pixels but the ground truth's are "
+                f"{_text(sizes)}; paste the masks at the picture's own size"
+            )
+
+
+def _check(where: str, value: GroundTruth | Detections, flag: str, num_classes: int) -> set:
+    """Check one of the two dataclasses; returns the set of its mask sizes (one or none)."""
+    count = len(value.rles)
+    shapes = {"boxes": (count, 4), "classes": (count,), flag: (count,)}
+    for key, shape in shapes.items():
+        array = getattr(value, key)
+        kinds, words = _KINDS[key]
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+            raise UserError(f"{where}: {key} must be a numpy array of {words}")
+        if array.shape != shape:
+            raise UserError(
+                f"{where}: {key} has shape {array.shape}, but {count} masks need {shape}"
+            )
+        if kinds == "f" and not np.isfinite(array).all():
+            raise UserError(f"{where}: {key} holds a value that is not finite")
+    if count == 0:
+        return set()
+    if (value.boxes[:, 2:] < value.boxes[:, :2]).any():
+        row = int(np.argmax((value.boxes[:, 2:] < value.boxes[:, :2]).any(axis=1)))
+        raise UserError(
+            f"{where}: box {row} is {value.boxes[row].tolist()}, whose far corner comes before its "
+            f"near one; give x1 y1 x2 y2"
+        )
+    outside = (value.classes < 0) | (value.classes >= num_classes)
+    if outside.any():
+        raise UserError(
+            f"{where}: class {value.classes[outside][0]} is not an index of the {num_classes} "
+            f"class names"
+        )
+    try:
+        sizes = {tuple(rle["size"]) for rle in value.rles}
+        compressed = all(isinstance(rle["counts"], bytes | str) for rle in value.rles)
+    except (TypeError, KeyError):
+        compressed = False
+    if not compressed:
+        raise UserError(
+            f"{where}: rles must be pycocotools' compressed masks, with size and counts"
+        )
+    if len(sizes) > 1:
+        raise UserError(f"{where}: the masks are of different sizes ({_text(sizes)} pixels)")
+    return sizes
+
+
+def _text(sizes: set) -> str:
+    """Mask sizes as width×height."""
+    return ", ".join(f"{width}×{height}" for height, width in sorted(sizes))

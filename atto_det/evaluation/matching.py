@@ -1,0 +1,101 @@
+"""Which object each detection goes to, and whether it is right: the part done once per data set.
+
+Legend: N objects and M detections of the whole data set, in the order of the image list.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools import mask as rle_masks
+
+from atto_det.evaluation.arrays import Detections, GroundTruth
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlaps:
+    """For every detection the best-overlapping object of its class in its image.
+
+    classes, scores: (M,) of the detections.
+    best: per kind ("box", "mask"), (M,) index of that object, -1 where no object of the class is
+        in the image; the first of several that overlap equally.
+    iou: per kind, (M,) the overlap with it, 0 without one.
+    object_classes, object_difficult: (N,) of the objects.
+    """
+
+    classes: np.ndarray
+    scores: np.ndarray
+    best: dict[str, np.ndarray]
+    iou: dict[str, np.ndarray]
+    object_classes: np.ndarray
+    object_difficult: np.ndarray
+
+
+def find_overlaps(
+    ground_truth: Mapping[str, GroundTruth], detections: Mapping[str, Detections]
+) -> Overlaps:
+    """Compare detections with objects, each image and class once, whatever is asked later."""
+    columns: dict[str, list[np.ndarray]] = {
+        key: [] for key in ("classes", "scores", "box", "mask", "box iou", "mask iou")
+    }
+    first = 0  # index of the image's first object
+    for image_id, objects in ground_truth.items():
+        found = detections.get(image_id)
+        if found is not None and len(found.classes):
+            best, iou = _best_in_image(objects, found)
+            columns["classes"].append(found.classes)
+            columns["scores"].append(found.scores)
+            for kind in ("box", "mask"):
+                columns[kind].append(np.where(best[kind] < 0, -1, best[kind] + first))
+                columns[f"{kind} iou"].append(iou[kind])
+        first += len(objects.classes)
+
+    joined = {key: np.concatenate(parts) if parts else [] for key, parts in columns.items()}
+    return Overlaps(
+        classes=np.asarray(joined["classes"], dtype=np.int64),
+        scores=np.asarray(joined["scores"], dtype=np.float64),
+        best={kind: np.asarray(joined[kind], dtype=np.int64) for kind in ("box", "mask")},
+        iou={kind: np.asarray(joined[f"{kind} iou"], dtype=float) for kind in ("box", "mask")},
+        object_classes=np.concatenate([g.classes for g in ground_truth.values()]),
+        object_difficult=np.concatenate([g.difficult for g in ground_truth.values()]),
+    )
+
+
+def _best_in_image(
+    objects: GroundTruth, found: Detections
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    count = len(found.classes)
+    best = {kind: np.full(count, -1) for kind in ("box", "mask")}
+    iou = {kind: np.zeros(count) for kind in ("box", "mask")}
+    for category in set(objects.classes.tolist()):
+        rows = np.flatnonzero(found.classes == category)  # (m,)
+        columns = np.flatnonzero(objects.classes == category)  # (n,)
+        if len(rows) == 0:
+            continue
+        overlaps = {
+            "box": box_iou(found.boxes[rows], objects.boxes[columns]),
+            "mask": rle_masks.iou(
+                [found.rles[i] for i in rows],
+                [objects.rles[j] for j in columns],
+                [0] * len(columns),  # no crowds
+            ),
+        }  # (m, n) each
+        for kind, matrix in overlaps.items():
+            winner = matrix.argmax(axis=1)
+            best[kind][rows] = columns[winner]
+            iou[kind][rows] = matrix[np.arange(len(rows)), winner]
+    return best, iou
+
+
+def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (m, 4) and (n, 4) as x1 y1 x2 y2: (m, n); 0 if both empty.
+
+    Coordinates are continuous: a box is x2 - x1 wide, nothing is added.
+    """
+    boxes, others = boxes.astype(np.float64), others.astype(np.float64)
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    common = (high - low).clip(min=0).prod(axis=2)
+    areas, other_areas = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others))
+    union = areas[:, None] + other_areas[None, :] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)

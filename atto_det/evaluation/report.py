@@ -1,0 +1,102 @@
+"""The result of `evaluate` for people (a table) and for programs (JSON)."""
+
+import json
+import os
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Column, Table
+from rich.text import Text
+
+from atto_det.errors import atomic_path
+
+
+def format_table(result: dict) -> RenderableType:
+    """The per-class table, the summary and the protocol line, ready for rich's `print`."""
+    protocol = result["protocol"]
+    classes = Table(
+        "class",
+        *(_right(head) for head in ("AP_d", "AP_m", "objects", "difficult", "detections")),
+        box=box.SIMPLE_HEAD,
+        title=f"AP in percent on {protocol['split']}, IoU ≥ {protocol['threshold']:g}",
+        title_style="bold",
+        title_justify="left",
+        show_footer=False,
+    )
+    for name, row in result["classes"].items():
+        classes.add_row(
+            Text(name),
+            _percent(row["AP_d"]),
+            _percent(row["AP_m"]),
+            *(f"{row[key]:,}" for key in ("objects", "difficult", "detections")),
+            style="dim" if row["AP_m"] is None else None,
+        )
+    classes.add_section()
+    totals = (
+        sum(row[key] for row in result["classes"].values())
+        for key in ("objects", "difficult", "detections")
+    )
+    classes.add_row(
+        "mean, sum",
+        _percent(result["AP_d"]),
+        _percent(result["AP_m"]),
+        *(f"{total:,}" for total in totals),
+        style="bold",
+    )
+
+    left_out = result["classes_left_out"]
+    notes = [f"Classes without objects, left out of the mean: {', '.join(left_out)}"]
+    return Group(
+        classes, _summary(result), *(Text(note) for note in notes if left_out), _protocol(protocol)
+    )
+
+
+def write_json(result: dict, path: str | os.PathLike) -> None:
+    """Write the result as JSON (an AP that does not exist is null), whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _summary(result: dict) -> Table:
+    coco = result["coco"]
+    rows: dict[str, tuple[float | None, float | None]] = {
+        "difficult counted": tuple(result["difficult_counted"][k] for k in ("AP_d", "AP_m")),
+        "difficult ignored": tuple(result["difficult_ignored"][k] for k in ("AP_d", "AP_m")),
+    }
+    for threshold, row in result["thresholds"].items():
+        rows[f"IoU ≥ {threshold}"] = (row["AP_d"], row["AP_m"])
+    for key, head in (("AP", "COCO AP@[.5:.95]"), ("AP50", "COCO AP50"), ("AP75", "COCO AP75")):
+        rows[head] = (coco["box"][key], coco["mask"][key])
+    table = Table("mean over the classes", _right("box"), _right("mask"), box=box.SIMPLE_HEAD)
+    for head, values in rows.items():
+        table.add_row(head, *(_percent(value) for value in values))
+    return table
+
+
+def _protocol(protocol: dict) -> Text:
+    parts = (
+        f"{protocol['split']}, {protocol['images']:,} images "
+        f"({protocol['images_without_detections']:,} without detections)",
+        {"area": "area under the curve", "11point": "11-point"}[protocol["style"]],
+        f"IoU ≥ {protocol['threshold']:g}",
+        f"difficult {protocol['difficult']}",
+        f"score ≥ {protocol['score_floor']:g}",
+        f"at most {protocol['detections_per_image']} detections an image "
+        "(COCO: 100 of an image and class)",
+        f"{protocol['objects_left_out']} objects left out",
+        f"atto_det {protocol['code_version']}",
+    )
+    return Text("Protocol: " + "; ".join(parts), style="dim")
+
+
+def _right(head: str) -> Column:
+    return Column(head, justify="right")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
