@@ -53,9 +53,15 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    # Through a Python file, whose OSError gives the reason; torch's own writer hides it.
+    # Through a Python file, whose OSError gives the reason; torch's own writer hides it. Closing
+    # the unfinished archive fails once more, after it.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -70,19 +76,26 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path):
+        if _is_zip(path):
             raise UserError(
                 f"checkpoint {path} holds more than tensors and plain values, and reading that "
                 "could run code; it was not read"
             ) from error
         raise UserError(f"{path} is no checkpoint of PyTorch, or a damaged one") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # there is no telling how reading a damaged pickle fails
         raise UserError(f"checkpoint {path} is damaged: copy or train it again") from error
     if not isinstance(content, dict):
         raise UserError(
             f"checkpoint {path} holds a {type(content).__name__} where weights should be"
         )
     return content
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
 
 
 def read_description(content: dict[str, Any], path: str | Path) -> dict[str, Any]:

@@ -52,16 +52,15 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(text)
-    except yaml.constructor.ConstructorError as error:
-        raise UserError(
-            f"{where} holds a YAML tag that could run code ({error.problem}); remove it"
-        ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: a date that does not exist
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        if "constructor for the tag" in problem:
+            raise UserError(
+                f"{where} holds a YAML tag that could run code ({problem}); remove it"
+            ) from None
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{where}{line} is no valid YAML: {getattr(error, 'problem', error)}"
-        ) from None
+        raise UserError(f"{where}{line} is no valid YAML: {problem}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -154,13 +153,13 @@ def _all_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
 
 def _fitting(value: Any, old: Any, key: str, where: str) -> Any:
     """`value` if it has the type of `old`, lists and tuples being one; else an error."""
-    if old is None or value is None or type(value) is type(old):
+    if old is None or type(value) is type(old):
         return value
     if isinstance(old, list | tuple) and isinstance(value, list | tuple):
         return type(old)(value)
     if isinstance(old, float) and type(value) is int:
         hint = f": write {float(value)}"
-    elif isinstance(old, list | tuple):
+    elif isinstance(old, list | tuple) and value is not None:
         hint = f": write ({value!r},)"
     else:
         hint = f", such as {old!r}"
@@ -178,4 +177,5 @@ _TYPES = {
     list: "a list",
     tuple: "a list",
     dict: "a section",
+    type(None): "nothing",
 }

@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import FPN, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 
 from atto_det.errors import UserError
@@ -83,3 +83,14 @@ def build_retinanet_attonet_fpn_backbone(
 ) -> Backbone:
     """AttoNet with RetinaNet's FPN: levels p3 to p5, and p6, p7 by convolutions from res5."""
     return _fpn(cfg, input_shape, retinanet=True)
+
+
+def register_backbones() -> None:
+    """Put the three builders above into Detectron2's registry, once."""
+    for builder in (
+        build_attonet_backbone,
+        build_attonet_fpn_backbone,
+        build_retinanet_attonet_fpn_backbone,
+    ):
+        if builder.__name__ not in BACKBONE_REGISTRY:
+            BACKBONE_REGISTRY.register(builder)

@@ -1,0 +1,38 @@
+"""Readers of data sets; they give plain records (see records.py) and know no framework."""
+
+from atto_det.data.coco import load_coco, to_coco
+from atto_det.data.images import image_size, read_image, read_palette_png, voc_palette
+from atto_det.data.records import Dataset, Finding, ImageRecord, Instance
+from atto_det.data.sbd import find_sbd_root, load_sbd, load_voc_train_aug
+from atto_det.data.voc import (
+    VOC_CLASSES,
+    check_disjoint,
+    find_voc_root,
+    list_splits,
+    load_voc,
+    read_class_names,
+    read_split,
+)
+
+__all__ = [
+    "VOC_CLASSES",
+    "Dataset",
+    "Finding",
+    "ImageRecord",
+    "Instance",
+    "check_disjoint",
+    "find_sbd_root",
+    "find_voc_root",
+    "image_size",
+    "list_splits",
+    "load_coco",
+    "load_sbd",
+    "load_voc",
+    "load_voc_train_aug",
+    "read_class_names",
+    "read_image",
+    "read_palette_png",
+    "read_split",
+    "to_coco",
+    "voc_palette",
+]

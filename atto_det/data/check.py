@@ -1,0 +1,106 @@
+"""Checking a whole folder in VOC layout: every finding, not only the first."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from atto_det.data.records import Finding, ImageRecord
+from atto_det.data.voc import (
+    Progress,
+    check_disjoint,
+    list_splits,
+    read_class_names,
+    read_split,
+)
+from atto_det.data.voc_image import read_voc_image
+from atto_det.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """Of one split: pictures listed, objects in use, and findings."""
+
+    images: int
+    objects: int
+    difficult: int
+    left_out: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check_voc` found in a folder."""
+
+    root: str
+    classes: int
+    splits: dict[str, SplitCounts]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> int:
+        """Number of findings that keep the folder from being used."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Number of findings that only cost the objects concerned."""
+        return len(self.findings) - self.errors
+
+    def to_dict(self) -> dict:
+        """The report as JSON values."""
+        return {**asdict(self), "errors": self.errors, "warnings": self.warnings}
+
+
+def check_voc(root: str | os.PathLike, progress: Progress = iter) -> CheckReport:
+    """Read every picture of every split of `root` in full and collect what is wrong.
+
+    On top of the findings of `read_voc_image` there are: errors `list` (a list that cannot be
+    used) and `overlap` (train and val share images), warnings `unlisted` (instance masks that no
+    list names).
+
+    Raises:
+        UserError: `root` has no lists at all, or an unusable class_names.txt.
+    """
+    root = Path(root).resolve()
+    class_names = read_class_names(root)
+    lists, findings = {}, []
+    for split in list_splits(root):
+        try:
+            lists[split] = read_split(root, split)
+        except UserError as error:
+            findings.append(Finding("error", "list", "", str(error)))
+    if {"train", "val"} <= lists.keys():
+        try:
+            check_disjoint(lists["train"], lists["val"], ("train", "val"))
+        except UserError as error:
+            findings.append(Finding("error", "overlap", "", str(error)))
+    listed = list(dict.fromkeys(image_id for ids in lists.values() for image_id in ids))
+    records: dict[str, ImageRecord | None] = {}
+    found: dict[str, list[Finding]] = {}
+    for image_id in progress(listed):
+        records[image_id], found[image_id] = read_voc_image(
+            root, image_id, class_names, decode=True
+        )
+        findings.extend(found[image_id])
+    for path in sorted((root / "SegmentationObject").glob("*.png")):
+        if path.stem not in found:
+            message = (
+                f"{path} is in no list of {root / 'ImageSets' / 'Segmentation'}: nothing uses it"
+            )
+            findings.append(Finding("warning", "unlisted", path.stem, message))
+    splits = {split: _count(ids, records, found) for split, ids in lists.items()}
+    return CheckReport(str(root), len(class_names), splits, tuple(findings))
+
+
+def _count(
+    ids: list[str], records: dict[str, ImageRecord | None], found: dict[str, list[Finding]]
+) -> SplitCounts:
+    objects = [item for name in ids if records[name] for item in records[name].instances]
+    severities = [finding.severity for name in ids for finding in found[name]]
+    return SplitCounts(
+        images=len(ids),
+        objects=len(objects),
+        difficult=sum(item.difficult for item in objects),
+        left_out=severities.count("warning"),
+        errors=severities.count("error"),
+    )

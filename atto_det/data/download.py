@@ -1,0 +1,158 @@
+"""Fetching VOC 2012: a download that can be resumed, checked by md5, unpacked safely."""
+
+import hashlib
+import http.client
+import os
+import shutil
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from atto_det.errors import UserError, write_error
+
+VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
+VOC_MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
+_CHUNK = 1 << 20
+_TIMEOUT = 60  # seconds without a byte
+
+# Called with the bytes that are there and the bytes there will be (None if unknown).
+ByteProgress = Callable[[int, int | None], None]
+# Wraps the list of the archive's members, such as `rich.progress.track`.
+MemberProgress = Callable[[Sequence[tarfile.TarInfo]], Iterable[tarfile.TarInfo]]
+
+
+def download(
+    url: str, path: str | os.PathLike, md5: str, progress: ByteProgress = lambda done, total: None
+) -> None:
+    """Fetch `url` to `path`, going on from `<path>.part` if an earlier attempt left one.
+
+    Raises:
+        UserError: the connection fails or breaks (what came is kept), the md5 differs (what came
+            is removed), the disk is full.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(url, part, progress)
+        digest = hashlib.md5(usedforsecurity=False)
+        with part.open("rb") as file:
+            while block := file.read(_CHUNK):
+                digest.update(block)
+        if digest.hexdigest() != md5:
+            part.unlink()
+            raise UserError(
+                f"{url} gave a file with md5 {digest.hexdigest()} instead of {md5}: it was"
+                " removed; run again, or choose a mirror with --url"
+            )
+        part.replace(path)
+    except OSError as error:
+        raise write_error(part, error) from error
+
+
+def fetch_voc(
+    data_root: str | os.PathLike,
+    url: str = VOC_URL,
+    md5: str = VOC_MD5,
+    byte_progress: ByteProgress = lambda done, total: None,
+    member_progress: MemberProgress = iter,
+) -> Path:
+    """Download VOC 2012 and unpack it to `data_root`/VOC2012; the tar is removed afterwards.
+
+    Raises:
+        UserError: something is at the target already; see also `download` and `unpack_voc`.
+    """
+    target = Path(data_root) / "VOC2012"
+    if target.exists():
+        raise UserError(f"{target} exists, but is no whole VOC 2012: move it away and run again")
+    archive = Path(data_root) / "VOCtrainval_11-May-2012.tar"
+    if not archive.exists():
+        download(url, archive, md5, byte_progress)
+    unpack_voc(archive, target, member_progress)
+    archive.unlink()
+    return target
+
+
+def unpack_voc(
+    archive: str | os.PathLike, target: str | os.PathLike, progress: MemberProgress = iter
+) -> None:
+    """Unpack VOC's tar and move its VOCdevkit/VOC2012 to `target`, whole or not at all.
+
+    Members that would land outside, links that point outside, devices and the like are refused.
+
+    Raises:
+        UserError: the archive is unsafe, damaged or something else; the disk is full.
+    """
+    archive, target = Path(archive), Path(target)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        with tarfile.open(archive) as tar:
+            for member in progress(tar.getmembers()):
+                tar.extract(member, temporary, filter="data")
+        unpacked = temporary / "VOCdevkit" / "VOC2012"
+        if not unpacked.is_dir():
+            raise UserError(f"{archive} has no VOCdevkit/VOC2012: it is not VOC's archive")
+        unpacked.rename(target)
+    except tarfile.FilterError as error:
+        raise UserError(f"{archive} is unsafe to unpack ({error}): remove it") from error
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{archive} is no whole tar archive ({error}): remove it") from error
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fetch(url: str, part: Path, progress: ByteProgress) -> None:
+    done = part.stat().st_size if part.exists() else 0
+    try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            if response.status != 206:  # the server does not resume, so it starts from the top
+                done = 0
+            length = response.headers.get("Content-Length")
+            total = done + int(length) if length else None
+            with part.open("ab" if done else "wb") as file:
+                progress(done, total)
+                while block := _read(response, url, part):
+                    _write(file, block, part)
+                    done += len(block)
+                    progress(done, total)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and done:  # nothing is missing: only the check of an earlier run was
+            return
+        raise UserError(f"{url} cannot be downloaded: HTTP {error.code} {error.reason}") from error
+    except UserError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(f"{url} cannot be downloaded: {reason}") from error
+    if total is not None and done < total:
+        raise _broken(url, part, f"{done:,} of {total:,} bytes have come")
+
+
+def _read(response: http.client.HTTPResponse, url: str, part: Path) -> bytes:
+    try:
+        return response.read(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _broken(url, part, str(error)) from error
+
+
+def _write(file, block: bytes, part: Path) -> None:
+    try:
+        file.write(block)
+        file.flush()
+    except OSError as error:
+        raise write_error(part, error) from error
+
+
+def _broken(url: str, part: Path, reason: str) -> UserError:
+    return UserError(
+        f"the download of {url} broke off ({reason}): run again to go on from {part.name}"
+    )

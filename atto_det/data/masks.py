@@ -1,0 +1,28 @@
+"""Run-length masks (COCO's compressed RLE) from label images, and back to boxes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+
+def encode_labels(labels: np.ndarray, values: list[int]) -> Iterator[dict]:
+    """The RLE of `labels == value` for each of `values`; `labels` is an integer array (H, W)."""
+    columns_first = np.asfortranarray(labels)  # once, since RLE runs down the columns
+    for value in values:
+        yield mask_utils.encode((columns_first == value).view(np.uint8))
+
+
+def mask_box(rle: dict) -> tuple[float, float, float, float]:
+    """Tight XYXY box of a mask, its right and lower edges behind the last pixel."""
+    x, y, width, height = mask_utils.toBbox(rle).tolist()
+    return x, y, x + width, y + height
+
+
+def box_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    """Intersection over union of two XYXY boxes."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return shared / (areas - shared)
