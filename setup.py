@@ -15,9 +15,9 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11",
+    python_requires=">=3.11.4",
     packages=find_packages(include=["atto_det", "atto_det.*"]),
-    # Ranges whose lower and upper ends the tests were run on are stated in requirements/tested.txt.
+    # The ranges that the tests run in are narrower: requirements/tested.txt.
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

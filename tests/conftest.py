@@ -1,11 +1,19 @@
 """Fixtures that several test modules share."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Detection tests skip without Detectron2; where they must run, that is an error."""
+    required = os.environ.get("ATTO_DET_REQUIRE_DETECTRON2")
+    if required and importlib.util.find_spec("detectron2") is None:
+        raise pytest.UsageError("ATTO_DET_REQUIRE_DETECTRON2 is set, but Detectron2 is missing")
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +25,17 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def photos() -> Path:
     """Folder with real photos (VOC2012/, CarParts/); tests that need them skip without it."""
-    root = Path(os.environ.get("ATTO_DET_PHOTOS", REPOSITORY.parent / "shared" / "data"))
+    root = Path(os.environ.get("ATTO_DET_PHOTOS", "photos"))
     if not (root / "VOC2012").is_dir():
-        pytest.skip(f"no real photos at {root} (set ATTO_DET_PHOTOS to a folder with VOC2012/)")
+        pytest.skip("no real photos: set ATTO_DET_PHOTOS to a folder with VOC2012/ and CarParts/")
+    return root
+
+
+@pytest.fixture(scope="session")
+def mini_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with a mini VOC of 8 + 4 pictures."""
+    from atto_det.data import mini_voc
+
+    root = tmp_path_factory.mktemp("data")
+    mini_voc.generate(root / "mini_voc", train=8, val=4, seed=3, size=(96, 128))
     return root

@@ -11,6 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from detectron2.utils.logger import setup_logger
 
 from atto_det import checkpoint
@@ -117,3 +118,17 @@ def start(cfg: CfgNode) -> None:
             temporary.write_text(json.dumps(record, indent=2) + "\n")
     for name in ("fvcore", "detectron2", "atto_det"):
         setup_logger(str(output), distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
+
+
+def seconds_per_step(cfg: CfgNode, steps: int = 8) -> float:
+    """Seconds that a training step of `cfg` takes on this machine, in the mean of `steps`.
+
+    The first two, slower ones do not count. Nothing is written but logs.
+    """
+    trainer = Trainer(cfg)
+    with EventStorage(0) as trainer.storage:
+        for trainer.iter in range(steps + 2):
+            if trainer.iter == 2:
+                begin = time.monotonic()
+            trainer.run_step()
+    return (time.monotonic() - begin) / steps

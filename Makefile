@@ -1,0 +1,43 @@
+# make demo       a small Atto-MaskRCNN, trained on a generated mini VOC: about 10 minutes
+# make test       the quick tests; make test-all adds the slow ones
+# make lint       style, types of imports, and which package may import which
+#
+# PYTHON=python3.12 chooses the interpreter, DETECTRON2=<path or requirement> another Detectron2.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DETECTRON2 ?= -r requirements/detectron2.txt
+
+.PHONY: setup demo test test-all lint detectron2
+
+setup: .venv/installed detectron2
+
+.venv/installed: setup.py requirements/build.txt requirements/tested.txt
+	@echo "setting up .venv (some minutes, several GB: PyTorch)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -r requirements/build.txt
+	$(BIN)/pip install --quiet -c requirements/tested.txt -e '.[dev]'
+	@touch $@
+
+# Not a dependency: without it the rest works, so a failure is one line. Tried again at each call.
+detectron2: .venv/installed
+	@$(BIN)/python -c "import detectron2" 2>/dev/null \
+	|| { echo "building Detectron2 (about 2 minutes; log in .venv/detectron2.log)"; \
+	     $(BIN)/pip install --no-build-isolation -c requirements/tested.txt $(DETECTRON2) \
+	         > .venv/detectron2.log 2>&1; } \
+	|| echo "Detectron2 could not be installed: going on without it (see .venv/detectron2.log)"
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+
+test-all: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
