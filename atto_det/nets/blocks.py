@@ -113,11 +113,15 @@ class AttoModule(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """He initialisation for ReLU networks (fan out) in every convolution of `module`.
+    """He initialisation for ReLU networks (fan out), each module of Type A starting as identity.
 
     A depthwise convolution's fan counts the channels of one group, as each output sees no others.
+    The last norm of a Type A module starts at zero (arXiv 1706.02677, section 5.1): without it a
+    detector hardly learns from random weights.
     """
     for layer in module.modules():
+        if isinstance(layer, AttoModule) and isinstance(layer.shortcut, nn.Identity):
+            nn.init.zeros_(layer.expand.norm.weight)
         if isinstance(layer, nn.Conv2d):
             fan_out = layer.out_channels // layer.groups * layer.kernel_size[0] ** 2
             nn.init.normal_(layer.weight, std=(2.0 / fan_out) ** 0.5)
