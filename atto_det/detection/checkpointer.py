@@ -37,6 +37,7 @@ class AttoCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
+        self.class_names = list(class_names)
         self.description = checkpoint.description(cfg.dump(), class_names)
         self.allow_pickle = allow_pickle
 
@@ -64,8 +65,47 @@ class AttoCheckpointer(DetectionCheckpointer):
         with atomic_path(Path(self.save_dir) / "last_checkpoint") as temporary:
             temporary.write_text(last_filename_basename)
 
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        # Here, where the name is what it will be read by: a URL can hide it (x.pkl?a=b).
+        if filename.endswith((".pkl", ".pyth")) and not self.allow_pickle:
+            raise UserError(
+                f"{filename} is a pickle, and reading it can run code: "
+                "pass --allow-pickle if you trust it"
+            )
+        return super()._load_file(filename)
+
     def _torch_load(self, f: str) -> dict[str, Any]:
-        return checkpoint.load_checkpoint(f)
+        content = checkpoint.load_checkpoint(f)
+        model = content.get("model", content)
+        if not isinstance(model, dict) or not all(
+            isinstance(value, torch.Tensor) for value in model.values()
+        ):
+            raise UserError(f"checkpoint {f} holds no weights of a model alone")
+        return {"model": model}
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Take up all of the last checkpoint, if `resume` and there is one; else load `path`.
+
+        Raises:
+            UserError: the last checkpoint is damaged, or was written with another config; for
+                `path` see `load`.
+        """
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[])
+        last = self.get_checkpoint_file()
+        content = checkpoint.load_checkpoint(last)
+        if checkpoint.read_description(content, last)["class_names"] != self.class_names:
+            raise UserError(f"{last} was trained on other classes: resume with its own data sets")
+        load_weights(self.model, content, last)
+        try:
+            for key, value in self.checkpointables.items():
+                value.load_state_dict(content[key])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{last} cannot be resumed from with this config ({error}): use the one of its run"
+            ) from error
+        logger.info("resumed from %s", last)
+        return content
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load weights (and what is asked for beside them) from `path`; nothing where it is empty.
@@ -73,21 +113,18 @@ class AttoCheckpointer(DetectionCheckpointer):
         Raises:
             UserError: a missing, damaged or unsafe file, or one of which nothing fits the model.
         """
-        if not path:
-            return super().load(path, *args, **kwargs)
-        if str(path).endswith((".pkl", ".pyth")) and not self.allow_pickle:
-            raise UserError(
-                f"{path} is a pickle, and reading it can run code: "
-                "pass --allow-pickle if you trust it"
-            )
-        if "://" not in str(path) and not Path(path).is_file():
+        if path and "://" not in str(path) and not Path(path).is_file():
             raise UserError(f"checkpoint {path} does not exist")
-        return super().load(path, *args, **kwargs)
+        try:
+            return super().load(path, *args, **kwargs)
+        except OSError as error:
+            raise UserError(f"checkpoint {path} cannot be read ({error})") from error
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)
         lacking = set(incompatible.missing_keys) | {k for k, *_ in incompatible.incorrect_shapes}
-        wanted = self.model.state_dict()
+        # torch makes up these counters where a checkpoint lacks them, so they are never missing.
+        wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
         if wanted and lacking.issuperset(wanted):
             raise UserError(
                 "no tensor of the checkpoint fits this model: it belongs to another network, or "
@@ -113,7 +150,7 @@ def load_weights(model: nn.Module, content: dict[str, Any], path: str | Path) ->
     ]
     if wrong:
         raise UserError(
-            f"{len(wrong)} tensors of checkpoint {path} do not fit its config, the first being "
-            f"{wrong[0]}: the file was changed, or belongs to another version"
+            f"{len(wrong)} tensors of checkpoint {path} do not fit the config, the first being "
+            f"{wrong[0]}: it belongs to another model, or the file was changed"
         )
     model.load_state_dict(given)

@@ -1,0 +1,252 @@
+"""Reading experiment files: bases, safety, and what a user reads after a slip."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yacs.config import CfgNode
+
+from atto_det.config import load_yaml, merge, merge_options, parse_yaml
+from atto_det.errors import UserError
+
+
+@pytest.fixture
+def cfg() -> CfgNode:
+    """A config with a key of every type."""
+    return fresh_config()
+
+
+def fresh_config() -> CfgNode:
+    return CfgNode(
+        {
+            "SOLVER": CfgNode({"BASE_LR": 0.02, "MAX_ITER": 100, "STEPS": (60, 80)}),
+            "MODEL": CfgNode({"WEIGHTS": "", "MASK_ON": True, "PIXEL_MEAN": [1.0, 2.0, 3.0]}),
+            "DATASETS": CfgNode({"TRAIN": ("a",), "FOLDERS": []}),
+            "ANYTHING": None,
+        }
+    )
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def sentence(call, *args) -> str:
+    """The message of the `UserError` that `call` raises, which must be one line."""
+    with pytest.raises(UserError) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Files and bases
+
+
+def test_a_file_goes_over_its_bases(tmp_path):
+    write(tmp_path / "root.yaml", "SOLVER: {BASE_LR: 0.1, MAX_ITER: 5}\nSEED: 1\n")
+    write(tmp_path / "middle.yaml", "_BASE_: root.yaml\nSOLVER: {MAX_ITER: 6}\n")
+    top = write(tmp_path / "sub/top.yaml", "_BASE_: ../middle.yaml\nSEED: 2\n")
+    assert load_yaml(top) == {"SOLVER": {"BASE_LR": 0.1, "MAX_ITER": 6}, "SEED": 2}
+    assert load_yaml(str(tmp_path / "middle.yaml"))["SEED"] == 1
+
+
+@pytest.mark.parametrize("base", ["b.yaml", "./b.yaml", "../{folder}/b.yaml"])
+def test_bases_in_a_circle(tmp_path, base):
+    first = write(tmp_path / "a.yaml", f"_BASE_: {base.format(folder=tmp_path.name)}\n")
+    write(tmp_path / "b.yaml", "_BASE_: a.yaml\n")
+    assert "is its own _BASE_" in sentence(load_yaml, first)
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path):
+    write(tmp_path / "atto_voc.yaml", "")
+    message = sentence(load_yaml, tmp_path / "atto_vok.yaml")
+    assert "does not exist" in message
+    assert f"did you mean {tmp_path / 'atto_voc.yaml'}?" in message
+    assert "mean" not in sentence(load_yaml, tmp_path / "zzz.yaml")
+    child = write(tmp_path / "child.yaml", "_BASE_: nowhere/base.yaml")
+    assert str(tmp_path / "nowhere/base.yaml") in sentence(load_yaml, child)
+
+
+def test_a_base_must_be_one_path(tmp_path):
+    path = write(tmp_path / "a.yaml", "_BASE_: [b.yaml]\n")
+    assert "_BASE_ must be the path of one file" in sentence(load_yaml, path)
+
+
+def test_a_folder_or_binary_is_no_config(tmp_path):
+    assert "cannot be read" in sentence(load_yaml, tmp_path)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"\x80\x81\xff")
+    assert str(path) in sentence(load_yaml, path)
+
+
+def test_an_empty_file_changes_nothing(tmp_path):
+    assert load_yaml(write(tmp_path / "a.yaml", "# nothing\n")) == {}
+
+
+# Safety
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:os.system ['touch {marker}']",
+        "!!python/object/new:os.system ['touch {marker}']",
+        "!!python/name:os.system",
+        "!!python/module:os",
+        "!unknown 1",
+    ],
+)
+def test_hostile_tags_run_nothing(tmp_path, tag):
+    marker = tmp_path / "marker"
+    hostile = write(tmp_path / "hostile.yaml", f"SEED: {tag.format(marker=marker)}\n")
+    above = write(tmp_path / "above.yaml", "_BASE_: hostile.yaml\n")
+    for path in (hostile, above):
+        message = sentence(load_yaml, path)
+        assert "tag that could run code" in message
+        assert str(hostile) in message
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("SEED: [1\n", "f.yaml, line 2 is no valid YAML"),
+        ("SEED: 1\n\tMODEL: 2\n", "f.yaml, line 2 is no valid YAML"),
+        ("SEED: 2024-13-45\n", "f.yaml is no valid YAML: month"),
+        ("? [1]\n: 2\n", "unhashable"),
+        ("SEED: \x00", "f.yaml is no valid YAML"),
+        ("- 1\n- 2\n", "must hold keys and values, not a list"),
+        ("just text", "not a str"),
+    ],
+)
+def test_broken_yaml_names_the_place(text, says):
+    assert says in sentence(parse_yaml, text, "f.yaml")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_mapping_or_one_sentence(text):
+    message = ""
+    try:
+        assert isinstance(parse_yaml(text, "f.yaml"), dict)
+    except UserError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+# Keys and types
+
+
+def test_unknown_keys_name_the_nearest(cfg):
+    message = sentence(merge, cfg, {"SOLVER": {"BASE_RL": 0.1}}, "f.yaml")
+    assert message == "f.yaml: there is no key SOLVER.BASE_RL; the nearest is SOLVER.BASE_LR"
+    message = sentence(merge_options, cfg, ["MODEL.MASKON", "True"])
+    assert message.startswith("the command line: there is no key MODEL.MASKON")
+    assert message.endswith("MODEL.MASK_ON")
+    assert "SOLVER" in sentence(merge, cfg, {"SOLVERS": {"BASE_LR": 0.1}}, "f.yaml")
+    assert "there is no key 1" in sentence(merge, cfg, {1: 2}, "f.yaml")
+    assert "SEED.X.Y" in sentence(merge_options, cfg, ["SEED.X.Y", "1"])
+
+
+@pytest.mark.parametrize("content", [{"SOLVER": 1}, {"SOLVER": None}])
+def test_a_section_is_no_value(cfg, content):
+    assert "SOLVER is a section" in sentence(merge, cfg, content, "f.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "says"),
+    [
+        ("SOLVER.BASE_LR", "1", "takes a number with a decimal point, not 1 (a whole number)"),
+        ("SOLVER.BASE_LR", "1", "write 1.0"),
+        ("SOLVER.BASE_LR", "fast", "not 'fast' (text)"),
+        ("SOLVER.BASE_LR", "None", "not None (nothing)"),
+        ("SOLVER.MAX_ITER", "1.5", "takes a whole number, not 1.5"),
+        ("SOLVER.MAX_ITER", "True", "takes a whole number, not True"),
+        ("SOLVER.STEPS", "60", "write (60,)"),
+        ("SOLVER.STEPS", "None", "takes a list, not None"),
+        ("MODEL.MASK_ON", "1", "takes True or False, not 1"),
+        ("MODEL.MASK_ON", "yes", "takes True or False, not 'yes'"),
+        ("DATASETS.TRAIN", "voc", "write ('voc',)"),
+        ("DATASETS.FOLDERS", "{}", "takes a list, not {} (a section)"),
+    ],
+)
+def test_wrong_types(cfg, key, text, says):
+    before = cfg.clone()
+    message = sentence(merge_options, cfg, [key, text])
+    assert key in message
+    assert says in message
+    assert cfg == before
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("SOLVER: {BASE_LR: 1}", "SOLVER.BASE_LR"),
+        ("SOLVER: {BASE_LR: }", "SOLVER.BASE_LR"),
+        ("SOLVER: {BASE_LR: {A: 1}}", "SOLVER.BASE_LR"),
+        ("MODEL: {WEIGHTS: 123}", "MODEL.WEIGHTS"),
+        ("MODEL: {MASK_ON: 1}", "MODEL.MASK_ON"),
+    ],
+)
+def test_wrong_types_in_files(cfg, text, key):
+    assert f"f.yaml: {key} takes" in sentence(merge, cfg, parse_yaml(text, "f.yaml"), "f.yaml")
+
+
+def test_yaml_takes_1e_3_for_text_but_it_is_a_number(cfg):
+    merge(cfg, parse_yaml("SOLVER: {BASE_LR: 1e-3}", "f.yaml"), "f.yaml")
+    assert cfg.SOLVER.BASE_LR == 0.001
+    merge_options(cfg, ["SOLVER.BASE_LR", "2e-3"])
+    assert cfg.SOLVER.BASE_LR == 0.002
+
+
+def test_lists_and_tuples_are_one(cfg):
+    text = "{SOLVER: {STEPS: [1, 2]}, MODEL: {PIXEL_MEAN: '(4.0, 5.0)'}, DATASETS: {TRAIN: []}}"
+    merge(cfg, parse_yaml(text, "f.yaml"), "f.yaml")
+    assert cfg.SOLVER.STEPS == (1, 2)
+    assert cfg.MODEL.PIXEL_MEAN == [4.0, 5.0]
+    assert cfg.DATASETS.TRAIN == ()
+    options = ["SOLVER.STEPS", "[3]", "DATASETS.TRAIN", "'a','b'", "MODEL.PIXEL_MEAN", "(6.0,)"]
+    merge_options(cfg, options)
+    assert cfg.SOLVER.STEPS == (3,)
+    assert cfg.DATASETS.TRAIN == ("a", "b")
+    assert cfg.MODEL.PIXEL_MEAN == [6.0]
+    merge(cfg, parse_yaml("{DATASETS: {FOLDERS: [[cars, CarParts]]}}", "f.yaml"), "f.yaml")
+    assert cfg.DATASETS.FOLDERS == [["cars", "CarParts"]]
+
+
+def test_text_stays_text(cfg):
+    merge_options(cfg, ["MODEL.WEIGHTS", "123"])
+    assert cfg.MODEL.WEIGHTS == "123"
+    merge_options(cfg, ["MODEL.WEIGHTS", "'in quotes.pth'"])
+    assert cfg.MODEL.WEIGHTS == "in quotes.pth"
+    merge_options(cfg, ["MODEL.WEIGHTS", "a=b, c.pth"])
+    assert cfg.MODEL.WEIGHTS == "a=b, c.pth"
+
+
+def test_a_key_without_a_default_takes_anything(cfg):
+    merge_options(cfg, ["ANYTHING", "(1, 'a')"])
+    assert cfg.ANYTHING == (1, "a")
+
+
+def test_options_come_in_pairs(cfg):
+    assert "'1.0' stands alone" in sentence(merge_options, cfg, ["1.0"])
+    message = sentence(merge_options, cfg, ["MODEL.MASK_ON", "False", "SOLVER.BASE_LR"])
+    assert "'SOLVER.BASE_LR' stands alone" in message
+    assert cfg.MODEL.MASK_ON is True
+
+
+@given(
+    st.floats(allow_nan=False),
+    st.integers(),
+    st.booleans(),
+    st.lists(st.integers(), max_size=3),
+)
+def test_what_a_config_prints_it_reads_again(rate, iterations, mask, steps):
+    first = fresh_config()
+    first.SOLVER.BASE_LR, first.SOLVER.MAX_ITER = rate, iterations
+    first.MODEL.MASK_ON, first.SOLVER.STEPS = mask, tuple(steps)
+    second = fresh_config()
+    merge(second, parse_yaml(first.dump(), "dump"), "dump")
+    assert second == first
