@@ -3,7 +3,7 @@
 A predictor is a callable from a BGR uint8 picture (H, W, 3) to `atto_det.evaluation.Detections`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from atto_det import data
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.video import CODECS, Video, video_writer
-from atto_det.visualization import draw_instances, side_by_side
+from atto_det.visualization import contact_sheet, draw_instances, side_by_side, write_image
 
 Predictor = Callable[[np.ndarray], Detections]
 Tile = tuple[str, np.ndarray]  # name, BGR picture
@@ -30,7 +30,8 @@ def list_images(inputs: Sequence[str | Path]) -> list[Path]:
     result = []
     for item in map(Path, inputs):
         if item.is_dir():
-            found = sorted(p for p in item.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            files = (p for p in item.iterdir() if p.is_file())
+            found = sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES)
             if not found:
                 raise UserError(f"folder {item} holds no image ({', '.join(IMAGE_SUFFIXES)})")
             result += found
@@ -43,6 +44,34 @@ def list_images(inputs: Sequence[str | Path]) -> list[Path]:
         else:
             result.append(item)
     return result
+
+
+def image_names(paths: Sequence[Path]) -> Iterator[str]:
+    """A name for each picture: its own without the suffix, numbered where another has it too."""
+    taken: set[str] = set()
+    for path in paths:
+        name, number = path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{path.stem}_{number}"
+        taken.add(name)
+        yield name
+
+
+def check_targets(folder: Path, images: Sequence[Path], videos: Sequence[Path]) -> list[Path]:
+    """The files in `folder` that the annotated videos go to.
+
+    Raises:
+        UserError: an annotated picture or video would overwrite an input, or another video.
+    """
+    sources = {path.resolve() for path in (*images, *videos)}
+    targets = [folder / f"{video.stem}.mp4" for video in videos]
+    for target in [*targets, *(folder / f"{name}.png" for name in image_names(images))]:
+        if target.resolve() in sources:
+            raise UserError(f"{target} is one of the inputs: choose another --output")
+        if targets.count(target) > 1:
+            raise UserError(f"two videos would be written to {target}: draw them one by one")
+    return targets
 
 
 def predict_image(
@@ -85,15 +114,23 @@ def image_tiles(
     paths: Sequence[Path], predictor: Predictor, class_names: Sequence[str], threshold: float
 ) -> Iterator[Tile]:
     """Predictions on image files. Files of one name in several folders keep distinct names."""
-    taken: set[str] = set()
-    for path in paths:
-        name, number = path.stem, 1
-        while name in taken:
-            number += 1
-            name = f"{path.stem}_{number}"
-        taken.add(name)
+    for name, path in zip(image_names(paths), paths, strict=True):
         image = np.ascontiguousarray(data.read_image(path)[:, :, ::-1])
         yield name, predict_image(predictor, image, class_names, threshold)
+
+
+def write_tiles(tiles: Iterable[Tile], folder: Path, sheet: Path | None, columns: int) -> None:
+    """Write each picture to `folder`/<name>.png, or all of them on one contact sheet.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    if sheet is not None:
+        names, pictures = zip(*tiles, strict=True)
+        write_image(sheet, contact_sheet(pictures, names, columns=columns))
+        return
+    for name, picture in tiles:
+        write_image(folder / f"{name}.png", picture)
 
 
 def annotate_video(

@@ -48,6 +48,10 @@ def run_process(args: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run in this process, or in several."""
     args = parser().parse_intermixed_args(arguments)
+    if args.num_gpus < 1 or not 0 <= args.machine_rank < args.num_machines:
+        raise UserError(
+            "--num-gpus and --num-machines must be at least 1, and --machine-rank below the latter"
+        )
     if args.num_gpus * args.num_machines == 1:
         return run(args)
     import torch

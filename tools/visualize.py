@@ -51,25 +51,31 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.progress import track
 
-    from atto_det import gallery, visualization
+    from atto_det import gallery
     from atto_det.detection import Predictor, load_config, load_dataset
     from atto_det.detection.catalog import register_own_data
 
-    predictor = Predictor(args.checkpoint) if args.checkpoint else None
+    videos = [p for p in args.inputs if p.suffix.lower() in gallery.VIDEO_SUFFIXES]
+    if args.dataset and len(videos) < len(args.inputs):
+        raise UserError("draw images or --dataset, not both at once: run twice")
+    if args.sheet and not args.dataset and len(videos) == len(args.inputs):
+        raise UserError("--sheet is for pictures; without it a video is written to --output")
+    images = gallery.list_images([p for p in args.inputs if p not in videos])[: args.limit]
+    targets = gallery.check_targets(args.output, [] if args.sheet else images, videos)
+
+    threshold = args.threshold
+    predictor = Predictor(args.checkpoint, score_threshold=threshold) if args.checkpoint else None
     if args.config_file:
         load_config(args.config_file)
-    elif predictor:
+    elif predictor and args.dataset:
         register_own_data(predictor.cfg)
-    videos = [p for p in args.inputs if p.suffix.lower() in gallery.VIDEO_SUFFIXES]
-    for video in videos:
-        target = args.output / f"{video.stem}.mp4"
-        names, threshold = predictor.class_names, args.threshold
+    for video, target in zip(videos, targets, strict=True):
+        names = predictor.class_names
         progress = lambda frames, total: track(frames, video.name, total=total or None)  # noqa: B023, E731
         count = gallery.annotate_video(video, target, predictor, names, threshold, progress)
         print(f"wrote {target} ({count} frames)")
 
-    images = gallery.list_images([p for p in args.inputs if p not in videos])[: args.limit]
-    tiles, total = [], 0
+    tiles, total = [], len(images)
     if args.dataset:
         dataset = load_dataset(args.dataset)
         if predictor and list(dataset.class_names) != list(predictor.class_names):
@@ -77,21 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{args.dataset} has other classes than {args.checkpoint} was trained on"
             )
         total = len(dataset.records[: args.limit])
-        tiles = gallery.dataset_tiles(dataset, predictor, args.threshold, args.limit)
+        tiles = gallery.dataset_tiles(dataset, predictor, threshold, args.limit)
     elif images:
-        total = len(images)
-        tiles = gallery.image_tiles(images, predictor, predictor.class_names, args.threshold)
-    tiles = track(tiles, "drawing", total=total)
-    if args.sheet and total:
-        names, pictures = zip(*tiles, strict=True)
-        sheet = visualization.contact_sheet(pictures, names, columns=args.columns)
-        visualization.write_image(args.sheet, sheet)
-        print(f"wrote {args.sheet} ({total} pictures)")
-    else:
-        for name, picture in tiles:
-            visualization.write_image(args.output / f"{name}.png", picture)
-        if total:
-            print(f"wrote {total} pictures to {args.output}")
+        tiles = gallery.image_tiles(images, predictor, predictor.class_names, threshold)
+    if total:
+        tiles = track(tiles, "drawing", total=total)
+        gallery.write_tiles(tiles, args.output, args.sheet, args.columns)
+        where = f"on {args.sheet}" if args.sheet else f"to {args.output}"
+        print(f"wrote {total} pictures {where}")
     return 0
 
 

@@ -13,6 +13,8 @@ class MissingDetectron2(UserError, ImportError):
 # Detectron2 uses what newer versions of torch deprecate; that is no user's concern.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release")
+# Of masks, which it copies before anybody writes to them.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

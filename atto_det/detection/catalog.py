@@ -19,22 +19,36 @@ from atto_det.errors import UserError
 Loader = Callable[[Path], data.Dataset]
 
 _loaders: dict[str, Loader] = {}
+_sources: dict[str, str] = {}  # own data set → its name in DATASETS.FOLDERS or DATASETS.COCO
 
 
 def data_root() -> Path:
-    """Folder that the data sets lie in: `DETECTRON2_DATASETS`, or `datasets`."""
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+    """Folder that the data sets lie in: `DETECTRON2_DATASETS`, or `datasets`, made absolute."""
+    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser().absolute()
 
 
-def register(name: str, loader: Loader, class_names: Sequence[str]) -> None:
-    """Register (or replace) a data set. `loader` gets the data root when it is first used."""
+def register(
+    name: str, loader: Loader, class_names: Sequence[str], source: str | None = None
+) -> None:
+    """Register a data set; one of an earlier config is replaced.
+
+    Args:
+        loader: gets the data root when the data set is first used.
+        source: its name in DATASETS.FOLDERS or DATASETS.COCO; None for a built-in one.
+
+    Raises:
+        UserError: the name belongs to a built-in data set.
+    """
     if name in DatasetCatalog:
-        if name not in _loaders:
-            raise UserError(f"the name {name} belongs to a data set of Detectron2; choose another")
+        if name not in _sources:
+            owner = "this project" if name in _loaders else "Detectron2"
+            raise UserError(f"the name {name} belongs to a data set of {owner}; choose another")
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
         _load_dataset.cache_clear()
     _loaders[name] = loader
+    if source is not None:
+        _sources[name] = source
     DatasetCatalog.register(name, partial(dataset_dicts, name))
     MetadataCatalog.get(name).set(
         thing_classes=list(class_names),
@@ -83,21 +97,37 @@ def register_own_data(cfg: CfgNode) -> None:
     """Register what `DATASETS.FOLDERS` and `DATASETS.COCO` name.
 
     Raises:
-        UserError: an entry of another form, or a folder or file that is missing or broken.
+        UserError: an entry of another form, a name that is taken, or a folder or file that is
+            missing or broken.
     """
     register_builtin()
+    seen: set[str] = set()
+
+    def add(name: str, loader: Loader, class_names: Sequence[str], source: str) -> None:
+        if name in seen:
+            raise UserError(
+                f"{name} comes twice from DATASETS.FOLDERS and DATASETS.COCO: rename one"
+            )
+        seen.add(name)
+        register(name, loader, class_names, source)
+
     for entry in cfg.DATASETS.FOLDERS:
         name, path = _entry(entry, 2, "DATASETS.FOLDERS", "[name, path]")
         folder = data_root() / Path(path).expanduser()
+        if not folder.is_dir():
+            raise UserError(
+                f"DATASETS.FOLDERS: {name} has no folder {folder}; relative paths start at "
+                "DETECTRON2_DATASETS"
+            )
         class_names = data.read_class_names(folder)
         for split in data.list_splits(folder):
             loader = partial(_load_folder, folder, split)
-            register(f"{name}_{split}", loader, class_names)
+            add(f"{name}_{split}", loader, class_names, name)
     for entry in cfg.DATASETS.COCO:
         form = "[name, json file, image folder]"
         name, json_file, images = _entry(entry, 3, "DATASETS.COCO", form)
         loaded = data.load_coco(data_root() / json_file, data_root() / images)
-        register(name, lambda root, loaded=loaded: loaded, loaded.class_names)
+        add(name, lambda root, loaded=loaded: loaded, loaded.class_names, name)
 
 
 def _load_folder(folder: Path, split: str, root: Path) -> data.Dataset:
@@ -109,6 +139,11 @@ def _entry(entry: object, length: int, key: str, form: str) -> list[str]:
     if not fits or not all(isinstance(part, str) for part in entry):
         raise UserError(f"each entry of {key} must be {form}, not {entry!r}")
     return list(entry)
+
+
+def names_of(name: str) -> set[str]:
+    """The names that a config may call a data set by: its own, and that of its folder."""
+    return {name, _sources.get(name, name)}
 
 
 def class_names_of(name: str) -> list[str]:
@@ -178,7 +213,7 @@ def _dict(record: data.ImageRecord) -> dict:
 def check_split(train: Sequence[str], test: Sequence[str]) -> None:
     """Refuse a picture that is both trained and tested on, and classes that differ.
 
-    Pictures of VOC and SBD are known by their id, since SBD has copies of VOC's; others by file.
+    Pictures are known by their file, those of VOC and SBD by their id too: SBD has copies of VOC's.
 
     Raises:
         UserError: it names the data sets and some of the pictures.
@@ -189,17 +224,20 @@ def check_split(train: Sequence[str], test: Sequence[str]) -> None:
             raise UserError(
                 f"{train[0]} and {name} have different classes; train and test on the same ones"
             )
-    seen = {key: name for name in train for key in _picture_keys(name)}
+    seen = {key: name for name in train for keys in _picture_keys(name) for key in keys}
     for name in test:
-        shared = sorted(key for key in _picture_keys(name) if key in seen)
+        shared = [keys for keys in _picture_keys(name) if not seen.keys().isdisjoint(keys)]
         if shared:
+            owner = next(seen[key] for key in shared[0] if key in seen)
+            some = ", ".join(keys[0] for keys in shared[:3])
             raise UserError(
-                f"{len(shared)} pictures of the test set {name} are in the training set "
-                f"{seen[shared[0]]} too ({', '.join(shared[:3])}, …): choose splits that share none"
+                f"{len(shared)} pictures of the test set {name} are in the training set {owner} "
+                f"too ({some}, …): choose splits that share none"
             )
 
 
-def _picture_keys(name: str) -> set[str]:
-    if name.startswith(("voc_2012_seg_", "sbd_")):
-        return {record.image_id for record in load_dataset(name).records}
-    return {os.path.realpath(item["file_name"]) for item in DatasetCatalog.get(name)}
+def _picture_keys(name: str) -> list[tuple[str, ...]]:
+    """What each picture of a data set is known by."""
+    files = ((d["image_id"], os.path.realpath(d["file_name"])) for d in DatasetCatalog.get(name))
+    official = name.startswith(("voc_2012_seg_", "sbd_"))
+    return [(image_id, file) if official else (file,) for image_id, file in files]

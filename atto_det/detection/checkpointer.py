@@ -38,6 +38,7 @@ class AttoCheckpointer(DetectionCheckpointer):
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.class_names = list(class_names)
+        self.lacking: set[str] = set()  # tensors of the model that the last `load` did not set
         self.description = checkpoint.description(cfg.dump(), class_names)
         self.allow_pickle = allow_pickle
 
@@ -81,7 +82,7 @@ class AttoCheckpointer(DetectionCheckpointer):
             isinstance(value, torch.Tensor) for value in model.values()
         ):
             raise UserError(f"checkpoint {f} holds no weights of a model alone")
-        return {"model": model}
+        return content | {"model": model}
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Take up all of the last checkpoint, if `resume` and there is one; else load `path`.
@@ -117,15 +118,16 @@ class AttoCheckpointer(DetectionCheckpointer):
             raise UserError(f"checkpoint {path} does not exist")
         try:
             return super().load(path, *args, **kwargs)
-        except OSError as error:
+        except (AssertionError, OSError) as error:
             raise UserError(f"checkpoint {path} cannot be read ({error})") from error
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)
-        lacking = set(incompatible.missing_keys) | {k for k, *_ in incompatible.incorrect_shapes}
+        wrong = {key for key, *_ in incompatible.incorrect_shapes}
+        self.lacking = set(incompatible.missing_keys) | wrong
         # torch makes up these counters where a checkpoint lacks them, so they are never missing.
         wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
-        if wanted and lacking.issuperset(wanted):
+        if wanted and self.lacking.issuperset(wanted):
             raise UserError(
                 "no tensor of the checkpoint fits this model: it belongs to another network, or "
                 "its names have another prefix"
@@ -140,9 +142,11 @@ def load_weights(model: nn.Module, content: dict[str, Any], path: str | Path) ->
         UserError: a tensor is missing, left over, or of another shape; it names the first.
     """
     own, given = model.state_dict(), content["model"]
+    if not isinstance(given, dict):
+        raise UserError(f"checkpoint {path} holds a {type(given).__name__} for the model's tensors")
     wrong = [
         key
-        for key in sorted(own.keys() | given.keys())
+        for key in sorted(own.keys() | given.keys(), key=str)
         if key not in own
         or key not in given
         or not isinstance(given[key], torch.Tensor)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pycocotools.mask as mask_util
+from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
@@ -10,6 +11,11 @@ from atto_det import __version__, data
 from atto_det.evaluation import Detections, GroundTruth, evaluate
 
 from .catalog import load_dataset
+
+
+def gives_masks(cfg: CfgNode) -> bool:
+    """Whether the model of a config predicts masks, as `to_detections` needs them."""
+    return cfg.MODEL.MASK_ON and cfg.MODEL.META_ARCHITECTURE != "RetinaNet"
 
 
 def to_detections(instances: Instances) -> Detections:

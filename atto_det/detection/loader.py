@@ -17,7 +17,7 @@ from detectron2.utils import comm
 
 from atto_det.errors import UserError
 
-from .catalog import class_names_of
+from .catalog import class_names_of, names_of
 from .mapper import AttoDatasetMapper, seed_augmentation
 
 Place = tuple[int, int, int]  # iteration, slot in the batch, index of the picture
@@ -161,6 +161,9 @@ class TrainLoader:
             num_workers=self.num_workers,
             collate_fn=list,
             persistent_workers=self.num_workers > 0,
+            # Its own, since an iterator draws a seed for its workers from it when it starts: from
+            # the global generator, the first step after a resume would differ.
+            generator=torch.Generator(),
         )
         return raise_errors(loader)
 
@@ -201,8 +204,7 @@ def training_dicts(cfg: CfgNode) -> list[dict]:
     result = []
     for name in cfg.DATASETS.TRAIN:
         class_names_of(name)  # a sentence where there is no such set
-        names = {name, name.rpartition("_")[0]}
-        forbidden = not names.isdisjoint(cfg.DATASETS.NO_HORIZONTAL_FLIP)
+        forbidden = not names_of(name).isdisjoint(cfg.DATASETS.NO_HORIZONTAL_FLIP)
         for item in DatasetCatalog.get(name):
             if item["annotations"] or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
                 result.append(item | {"no_horizontal_flip": forbidden})

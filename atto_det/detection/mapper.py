@@ -29,14 +29,15 @@ class AttoDatasetMapper(DatasetMapper):
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         """Arguments of the constructor, from a config."""
         arguments = super().from_config(cfg, is_train)
-        flips = [aug for aug in arguments["augmentations"] if not isinstance(aug, T.RandomFlip)]
-        return arguments | {"unflipped": flips}
+        augmentations = arguments["augmentations"]
+        return arguments | {"unflipped": [a for a in augmentations if not _mirrors(a)]}
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Map one dict.
 
         Raises:
-            UserError: the picture is unreadable, truncated, or of another size than annotated.
+            UserError: the picture is unreadable, truncated, or of another size than annotated, or
+                its masks are run-length encoded and INPUT.MASK_FORMAT asks for polygons.
         """
         item = copy.deepcopy(dataset_dict)
         image = data.read_image(item["file_name"])  # (H, W, 3) RGB
@@ -62,8 +63,18 @@ class AttoDatasetMapper(DatasetMapper):
         if not self.is_train:
             item.pop("annotations", None)
         elif "annotations" in item:
+            masks = [annotation.get("segmentation") for annotation in item["annotations"]]
+            if self.instance_mask_format == "polygon" and any(isinstance(m, dict) for m in masks):
+                raise UserError(
+                    f"INPUT.MASK_FORMAT is polygon, but the masks of {item['file_name']} are "
+                    "run-length encoded: set it to bitmask"
+                )
             self._transform_annotations(item, transforms, shape)
         return item
+
+
+def _mirrors(augmentation: T.Augmentation) -> bool:
+    return isinstance(augmentation, T.RandomFlip) and augmentation.horizontal
 
 
 def seed_augmentation(seed: int, iteration: int, slot: int) -> None:

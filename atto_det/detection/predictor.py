@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from detectron2.modeling import build_model
 
 from atto_det import checkpoint, data
 from atto_det.errors import UserError
@@ -13,7 +12,8 @@ from atto_det.evaluation import Detections
 
 from .checkpointer import load_weights
 from .config import config_from_text
-from .evaluator import to_detections
+from .evaluator import gives_masks, to_detections
+from .model import build_model
 
 
 class Predictor:
@@ -35,7 +35,8 @@ class Predictor:
         model: the Detectron2 model, in evaluation mode.
 
     Raises:
-        UserError: a missing, damaged, unsafe or foreign checkpoint.
+        UserError: a missing, damaged, unsafe or foreign checkpoint, one of a model without masks,
+            or a device that is not there.
     """
 
     def __init__(
@@ -48,9 +49,14 @@ class Predictor:
         content = checkpoint.load_checkpoint(path)
         part = checkpoint.read_description(content, path)
         cfg = config_from_text(part["config"], f"the config in checkpoint {path}")
+        if not gives_masks(cfg):
+            raise UserError(f"the model of checkpoint {path} predicts no masks, which this needs")
         if device is not None:
+            _check_device(device)
             cfg.MODEL.DEVICE = device
         if score_threshold is not None:
+            if not 0 <= score_threshold <= 1:
+                raise UserError(f"score_threshold is {score_threshold}; scores lie between 0 and 1")
             cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_threshold)
             cfg.MODEL.RETINANET.SCORE_THRESH_TEST = float(score_threshold)
         cfg.freeze()
@@ -72,7 +78,8 @@ class Predictor:
         """
         if isinstance(image, str | Path):
             image = data.read_image(image)[:, :, ::-1]
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        fits = isinstance(image, np.ndarray) and image.dtype == np.uint8
+        if not fits or image.shape[2:] != (3,) or not image.size:
             raise UserError("a picture must be a path or a uint8 array of shape (H, W, 3), BGR")
         height, width = image.shape[:2]
         if self.cfg.INPUT.FORMAT == "RGB":
@@ -82,3 +89,11 @@ class Predictor:
         with torch.inference_mode():
             output = self.model([{"image": pixels, "height": height, "width": width}])[0]
         return to_detections(output["instances"])
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device is {device}, which cannot be used here: {reason}") from error

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from detectron2.utils.logger import setup_logger
@@ -20,7 +19,8 @@ from atto_det.errors import UserError, atomic_path
 from .catalog import class_names_of
 from .checkpointer import AttoCheckpointer, load_weights
 from .config import complete, config_from_text, load_config
-from .trainer import Trainer, evaluate_model, report
+from .model import build_model
+from .trainer import Trainer, check_evaluable, evaluate_model, report
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +54,12 @@ def train(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) -> 
         raise UserError(
             f"{output} holds a run already: go on with it by --resume, or set OUTPUT_DIR elsewhere"
         )
-    start(cfg)
+    start(cfg, output)
     trainer = Trainer(cfg, allow_pickle=allow_pickle)
     trainer.resume_or_load(resume)
     if trainer.start_iter >= trainer.max_iter:
+        if not trainer.checkpointer.get_checkpoint_file().endswith("model_final.pth"):
+            trainer.checkpointer.save("model_final", iteration=trainer.iter)  # killed just before
         logger.info("this run is complete; raise SOLVER.MAX_ITER to go on")
         return {}
     return trainer.train()
@@ -72,23 +74,31 @@ def evaluate(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, dict]:
     path = cfg.MODEL.WEIGHTS
     if not path or not cfg.DATASETS.TEST:
         raise UserError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty")
-    start(cfg)
-    model = build_model(cfg).eval()
+    check_evaluable(cfg)
     class_names = class_names_of(cfg.DATASETS.TEST[0])
-    if str(path).endswith(".pth"):
-        content = checkpoint.load_checkpoint(path)
-        trained_on = content.get("atto_det", {}).get("class_names", class_names)
-        if list(trained_on) != class_names:
+    content = checkpoint.load_checkpoint(path) if str(path).endswith(".pth") else {}
+    if "atto_det" in content:
+        class_names = checkpoint.read_description(content, path)["class_names"]
+    for name in cfg.DATASETS.TEST:
+        if class_names_of(name) != class_names:
             raise UserError(
-                f"checkpoint {path} knows the classes {', '.join(trained_on)}; "
-                f"{cfg.DATASETS.TEST[0]} has {', '.join(class_names)}"
+                f"the model of {path} knows the classes {', '.join(class_names)}; "
+                f"{name} has {', '.join(class_names_of(name))}"
             )
+    start(cfg, Path(cfg.OUTPUT_DIR) / "evaluation")  # that of the training stays as it is
+    model = build_model(cfg).eval()
+    if content:
         load_weights(model, {"model": content.get("model", content)}, path)
     else:
         loader = AttoCheckpointer(
             model, cfg=cfg, class_names=class_names, allow_pickle=allow_pickle
         )
         loader.load(path)
+        if loader.lacking:
+            raise UserError(
+                f"{path} lacks {len(loader.lacking)} tensors of the model, the first being "
+                f"{min(loader.lacking)}: there is nothing to evaluate before training"
+            )
     results = {}
     for name in cfg.DATASETS.TEST:
         result = evaluate_model(cfg, model, name)
@@ -98,9 +108,9 @@ def evaluate(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, dict]:
     return results
 
 
-def start(cfg: CfgNode) -> None:
-    """Set up logging and record in `OUTPUT_DIR` what the results follow from."""
-    output = Path(cfg.OUTPUT_DIR)
+def start(cfg: CfgNode, output: Path) -> None:
+    """Set up logging and record in folder `output` what the results follow from."""
+    logging.raiseExceptions = False  # a log that cannot be written (full disk) is no traceback
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     if comm.is_main_process():
         with atomic_path(output / "config.yaml") as temporary:

@@ -1,8 +1,10 @@
 """Training of any Detectron2 model from a config: exact resume, whole checkpoints, best by AP_m."""
 
+import errno
 import json
 import logging
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +21,20 @@ from detectron2.engine import (
     hooks,
 )
 from detectron2.evaluation import inference_on_dataset
-from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils import comm
-from detectron2.utils.events import EventStorage
+from detectron2.utils.events import EventStorage, JSONWriter
 from rich.console import Console
 from torch import nn
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, atomic_path, write_error
 from atto_det.evaluation import format_table, write_json
 
 from .catalog import check_split, class_names_of
 from .checkpointer import AttoCheckpointer
-from .evaluator import VOCInstanceEvaluator
+from .evaluator import VOCInstanceEvaluator, gives_masks
 from .loader import TestLoader, TrainLoader
+from .model import build_model
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +46,9 @@ class Trainer(DefaultTrainer):
     `cfg.SEED` and `i` alone, and a checkpoint holds the rest, so that a run killed at any moment
     and resumed ends with the weights of an uninterrupted one (on a CPU, bit by bit).
 
-    `OUTPUT_DIR` gets metrics.json (a line per 20 steps), evaluation/<data set>_<iteration>.json,
-    model_best.pth (by AP_m of the first test set), model_final.pth, and the last two checkpoints.
+    `OUTPUT_DIR` gets metrics.json (a line per 20 steps, and per evaluation),
+    evaluation/<data set>_<iteration>.json, model_best.pth (by AP_m of the first test set),
+    model_final.pth, and the last two checkpoints.
 
     Raises:
         UserError: data that the config's other keys contradict.
@@ -63,13 +66,17 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         loader = TrainLoader(cfg)
+        check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         if cfg.DATASETS.TEST:
-            check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
+            check_evaluable(cfg)  # now, not when the first evaluation is due
         torch.manual_seed(cfg.SEED)
         # The order of numbers in memory that convolutions prefer: a fifth faster on a CPU.
         model = build_model(cfg).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(cfg, model)
-        self.scheduler = build_lr_scheduler(cfg, optimizer)
+        try:
+            self.scheduler = build_lr_scheduler(cfg, optimizer)
+        except (ArithmeticError, AssertionError, ValueError) as error:
+            raise UserError(f"the keys of SOLVER give no schedule: {error}") from error
         self.checkpointer = AttoCheckpointer(
             model,
             cfg.OUTPUT_DIR,
@@ -85,19 +92,34 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase]:
-        """Timing, schedule, evaluation, checkpoints; the writers come when training starts.
+        """Timing, schedule, evaluation; what writes comes when training starts."""
+        return [hooks.IterationTimer(), hooks.LRScheduler(), EvaluationHook()]
 
-        Evaluation goes before the checkpoint of the same step: a run killed in between repeats the
-        evaluation instead of losing it.
+    def writing_hooks(self) -> list[HookBase]:
+        """Metrics and checkpoints.
+
+        The checkpoint of a step comes last, so that a run killed before it repeats the evaluation
+        and the metrics of that step instead of losing them.
         """
-        result = [hooks.IterationTimer(), hooks.LRScheduler(), EvaluationHook()]
-        if comm.is_main_process():
-            period = self.cfg.SOLVER.CHECKPOINT_PERIOD
-            result.append(hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=2))
-        return result
+        output = Path(self.cfg.OUTPUT_DIR)
+        _forget_after(output / "metrics.json", self.start_iter)
+        for half_written in output.glob(".model_*.pth"):
+            half_written.unlink()  # by a run that was killed
+        writers = default_writers(str(output), self.max_iter)
+        self.metrics = next(writer for writer in writers if isinstance(writer, JSONWriter))
+        period = self.cfg.SOLVER.CHECKPOINT_PERIOD
+        checkpoints = hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=2)
+        for path in sorted(output.glob("model_[0-9]*.pth")):
+            if int(path.stem.removeprefix("model_")) < self.start_iter:
+                checkpoints.recent_checkpoints.append(str(path))
+        return [hooks.PeriodicWriter(writers, period=20), checkpoints]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`."""
+        """Go on from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`.
+
+        Raises:
+            UserError: weights that are missing, damaged, unsafe, or another model's.
+        """
         super().resume_or_load(resume)
         self.data_loader.start = self.start_iter
 
@@ -108,11 +130,19 @@ class Trainer(DefaultTrainer):
             UserError: NaN in the loss, an unreadable picture, a full disk.
         """
         if comm.is_main_process():
-            metrics = Path(self.cfg.OUTPUT_DIR) / "metrics.json"
-            _forget_after(metrics, self.start_iter)
-            writers = default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
-            self.register_hooks([hooks.PeriodicWriter(writers, period=20)])
+            self.register_hooks(self.writing_hooks())
         logger.info("training from iteration %d to %d", self.start_iter, self.max_iter)
+        try:
+            self._train()
+        except OSError as error:  # of Detectron2's writers; ours raise sentences
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise write_error(error.filename or self.cfg.OUTPUT_DIR, error) from error
+        return self.last_results
+
+    last_results: dict[str, dict] = {}  # noqa: RUF012  (replaced, never changed)
+
+    def _train(self) -> None:
         self.iter = self.start_iter
         with EventStorage(self.start_iter) as self.storage:
             try:
@@ -122,11 +152,11 @@ class Trainer(DefaultTrainer):
                     self.run_step()
                     self.after_step()
                     self.iter += 1
-            finally:
-                self.after_train()
-        return self.last_results
-
-    last_results: dict[str, dict] = {}  # noqa: RUF012  (replaced, never changed)
+            except BaseException:
+                with suppress(Exception):  # closing the writers must not hide the reason
+                    self.after_train()
+                raise
+            self.after_train()
 
     def run_step(self) -> None:
         """One step, all its random draws seeded by (seed, iteration, process)."""
@@ -143,13 +173,22 @@ class Trainer(DefaultTrainer):
             ) from None
 
 
+def check_evaluable(cfg: CfgNode) -> None:
+    """Refuse a config whose model gives no masks.
+
+    Raises:
+        UserError: it names the key.
+    """
+    if not gives_masks(cfg):
+        raise UserError(
+            "MODEL.MASK_ON is False (or the model a RetinaNet), and this evaluation scores boxes "
+            "and masks: set DATASETS.TEST to () and use an evaluator of Detectron2 for boxes alone"
+        )
+
+
 def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
     """Evaluate `model` on data set `name`; the result in the main process, None in the others."""
-    if not cfg.MODEL.MASK_ON:
-        raise UserError(
-            "MODEL.MASK_ON is False, and this evaluation scores boxes and masks: set DATASETS.TEST "
-            "to () and use an evaluator of Detectron2 for boxes alone"
-        )
+    check_evaluable(cfg)
     evaluator = VOCInstanceEvaluator(
         name,
         score_floor=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
@@ -188,6 +227,7 @@ class EvaluationHook(HookBase):
 
     def _evaluate(self, cfg: CfgNode, done: int) -> None:
         results = {}
+        _share_buffers(self.trainer.model)
         for name in cfg.DATASETS.TEST:
             result = evaluate_model(cfg, self.trainer.model, name)
             if result is None:
@@ -202,10 +242,19 @@ class EvaluationHook(HookBase):
         comm.synchronize()
         self.trainer.last_results = results
         if results:
+            # Now: a kill before the next lot would lose it, if a checkpoint lay in between.
+            self.trainer.metrics.write()
             mask_ap = next(iter(results.values()))["AP_m"]
             if mask_ap is not None and mask_ap > self.best:
                 self.best = float(mask_ap)
                 self.trainer.checkpointer.save_weights("model_best", iteration=done - 1)
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Give all processes the main one's batch norm statistics, which the checkpoint will hold."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _forget_after(metrics: Path, iteration: int) -> None:

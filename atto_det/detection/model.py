@@ -1,0 +1,22 @@
+"""Building a model, with Detectron2's complaints about a config turned into sentences."""
+
+from detectron2 import modeling
+from detectron2.config import CfgNode
+from torch import nn
+
+from atto_det.errors import UserError
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """The model of a config, with random weights.
+
+    Raises:
+        UserError: no model can be built from the config; it gives the reason.
+    """
+    try:
+        return modeling.build_model(cfg)
+    except UserError:
+        raise
+    except (AssertionError, KeyError, RuntimeError, ValueError) as error:
+        reason = str(error.args[0] if error.args else error).splitlines()[0]
+        raise UserError(f"no model can be built from this config: {reason}") from error

@@ -1,0 +1,135 @@
+"""Command lines as processes of their own, started in milliseconds.
+
+A server process imports Detectron2 once; each tool runs in a fork of it, with its own arguments,
+working folder, environment and output files, and can be killed like any other.
+"""
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+START = """
+import os, runpy, sys
+for number, name in ((1, {out!r}), (2, {err!r})):
+    os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
+os.chdir({folder!r})
+os.environ.clear()
+os.environ.update({environment!r})
+sys.argv = {arguments!r}
+{before}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command:
+    """A running command; `wait` gives how it ended."""
+
+    def __init__(self, process, out: Path, err: Path) -> None:
+        self.process, self.out, self.err = process, out, err
+
+    def wait(self, timeout: float = 120) -> Done:
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, f"still running after {timeout} s"
+        return Done(self.process.exitcode, self.out.read_text(), self.err.read_text())
+
+
+@pytest.fixture(scope="session")
+def fork_context():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["atto_det.detection.run", "atto_det.gallery", "scipy.io"])
+    return context
+
+
+@pytest.fixture
+def environment(mini_voc, tmp_path) -> dict[str, str]:
+    """What the commands find in their environment: the mini VOC's root, and no display."""
+    own = {"DETECTRON2_DATASETS": str(mini_voc), "ATTO_DET_CACHE": str(tmp_path / "cache")}
+    return {k: v for k, v in os.environ.items() if k != "DISPLAY"} | own | {"COLUMNS": "200"}
+
+
+@pytest.fixture
+def launch(fork_context, repository, tmp_path, environment):
+    """A function that starts a tool: name, arguments, and Python text to run before it."""
+    running = []
+
+    def start(tool: str, *arguments: object, before: str = "") -> Command:
+        count = len(running)
+        out, err = tmp_path / f"stdout{count}.txt", tmp_path / f"stderr{count}.txt"
+        text = START.format(
+            out=str(out),
+            err=str(err),
+            folder=str(tmp_path),
+            environment=environment,
+            arguments=[str(repository / "tools" / tool), *map(str, arguments)],
+            before=before,
+        )
+        process = fork_context.Process(target=exec, args=(text, {}))
+        process.start()
+        running.append(process)
+        return Command(process, out, err)
+
+    yield start
+    for process in running:
+        if process.is_alive():
+            process.kill()
+        process.join()
+
+
+@pytest.fixture
+def run_tool(launch):
+    """A function that runs a tool to its end."""
+    return lambda tool, *arguments, before="": launch(tool, *arguments, before=before).wait()
+
+
+@pytest.fixture
+def tiny(repository) -> Path:
+    """A config on the mini VOC whose training takes a tenth of a second a step."""
+    return repository / "tests/tiny_mini_voc.yaml"
+
+
+@pytest.fixture
+def train(run_tool, tiny):
+    """A function that runs train_net.py on the tiny config to its end."""
+    return lambda *arguments, before="": run_tool(
+        "train_net.py", "--config-file", tiny, *arguments, before=before
+    )
+
+
+@pytest.fixture
+def sentence():
+    """A function that asserts one sentence on stderr and status 1, and returns the sentence."""
+
+    def check(done: Done) -> str:
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("no CUDA device")]
+        assert done.returncode == 1, done
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in done.stdout
+        return lines[0]
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def trained(mini_voc, repository, tmp_path_factory) -> Path:
+    """The checkpoint of two steps on the mini VOC."""
+    from atto_det.detection import load_config, run
+
+    output = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(mini_voc))
+        patch.setenv("ATTO_DET_CACHE", str(output / "cache"))
+        options = ["OUTPUT_DIR", str(output), "DATASETS.TEST", "()"]
+        run.train(load_config(repository / "tests/tiny_mini_voc.yaml", options))
+    return output / "model_final.pth"

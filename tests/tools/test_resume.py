@@ -1,0 +1,113 @@
+"""Training that is killed, at any moment, and resumed ends like training that was left alone."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+
+from atto_det import checkpoint
+
+
+def rows(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def assert_same(one, other, where="") -> None:
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where}/{number}")
+    else:
+        assert one == other, where
+
+
+def assert_runs_agree(whole, parts) -> None:
+    for name in ("model_final.pth", "model_best.pth"):
+        one, other = (checkpoint.load_checkpoint(f / name) for f in (whole, parts))
+        for content in (one, other):
+            del content["atto_det"]  # its command and OUTPUT_DIR differ
+        assert_same(one, other, name)
+    iterations = [row["iteration"] for row in rows(parts)]
+    assert iterations == [row["iteration"] for row in rows(whole)]
+    assert len(set(iterations)) == len(iterations)
+    for one, other in zip(rows(whole), rows(parts), strict=True):
+        for key in one.keys() & other.keys():
+            if key.startswith("mini_voc_val/"):
+                assert one[key] == other[key], (one["iteration"], key)
+    for result in sorted((whole / "evaluation").iterdir()):
+        assert result.read_bytes() == (parts / "evaluation" / result.name).read_bytes()
+
+
+SHORT = ["SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 3, "TEST.EVAL_PERIOD", 3]
+
+# The process ends by SIGKILL at its n-th file operation: with the file half written, whole but not
+# yet renamed, or just renamed.
+DEADLY = """
+import itertools, pathlib, signal
+count = itertools.count()
+rename = pathlib.Path.replace
+def replace(self, target):
+    last = next(count) == {number}
+    if last and {mode} == 0:
+        os.truncate(self, os.path.getsize(self) // 2)
+    if not last or {mode} == 2:
+        rename(self, target)
+    if last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return target
+pathlib.Path.replace = replace
+"""
+
+
+def test_killed_at_every_file_operation_it_ends_like_an_uninterrupted_run(train, tmp_path):
+    assert train("OUTPUT_DIR", "whole", *SHORT).returncode == 0
+    lives = 0
+    while True:
+        before = DEADLY.format(number=lives, mode=lives % 3)
+        done = train("--resume", "OUTPUT_DIR", "parts", *SHORT, before=before)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        for path in (tmp_path / "parts").glob("*.pth"):
+            checkpoint.load_checkpoint(path)  # whole, whenever it was
+        lives += 1
+        assert lives < 30
+    assert lives >= 6
+    assert_runs_agree(tmp_path / "whole", tmp_path / "parts")
+    left = [path.name for path in (tmp_path / "parts").glob(".model*")]
+    assert left == []
+
+
+def test_killed_at_any_time_it_ends_like_an_uninterrupted_run(launch, train, tiny, tmp_path):
+    options = ["SOLVER.MAX_ITER", 30, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD", 7]
+    begin = time.monotonic()
+    assert train("OUTPUT_DIR", "whole", *options).returncode == 0
+    length = time.monotonic() - begin
+    draw = random.Random(4)
+    kills = 0
+    while True:
+        run = launch(
+            "train_net.py", "--config-file", tiny, "--resume", "OUTPUT_DIR", "parts", *options
+        )
+        run.process.join(draw.uniform(0.15, 0.6) * length)
+        if run.process.exitcode is not None:
+            break
+        run.process.kill()
+        assert run.wait().returncode == -signal.SIGKILL
+        kills += 1
+        assert kills < 40
+    assert run.wait().returncode == 0, run.wait().stderr
+    assert kills >= 2
+    assert_runs_agree(tmp_path / "whole", tmp_path / "parts")
+    assert [row["iteration"] for row in rows(tmp_path / "parts")] == [6, 13, 19, 20, 27, 29]
