@@ -12,6 +12,9 @@ from pathlib import Path
 
 from atto_det.errors import UserError, command_line
 
+# Waiting threads sleep instead of spinning, or any other program at work would slow this tenfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 CONFIG = Path(__file__).resolve().parents[1] / "configs/quick/mini_voc.yaml"
 OUTPUT = Path("output/demo")
 

@@ -1,4 +1,4 @@
-"""AttoNets in Detectron2. Importing this registers the backbones and the data sets, once.
+"""AttoNets in Detectron2. Importing this registers backbones, heads and data sets, once.
 
 import atto_det.detection
 cfg = atto_det.detection.get_cfg()            # or add_attonet_config(your_cfg)
@@ -11,6 +11,7 @@ from .catalog import data_root, load_dataset, register_builtin
 from .checkpointer import AttoCheckpointer
 from .config import add_attonet_config, get_cfg, load_config
 from .evaluator import VOCInstanceEvaluator
+from .heads import SeparableMaskHead, SeparableRPNHead, register_heads
 from .mapper import AttoDatasetMapper
 from .predictor import Predictor
 from .trainer import Trainer, evaluate_model
@@ -20,6 +21,8 @@ __all__ = [
     "AttoDatasetMapper",
     "AttoNetBackbone",
     "Predictor",
+    "SeparableMaskHead",
+    "SeparableRPNHead",
     "Trainer",
     "VOCInstanceEvaluator",
     "add_attonet_config",
@@ -31,4 +34,5 @@ __all__ = [
 ]
 
 register_backbones()
+register_heads()
 register_builtin()

@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from detectron2.layers import DeformConv, ModulatedDeformConv
 from detectron2.modeling import FPN, GeneralizedRCNN
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import (
@@ -13,7 +14,7 @@ from detectron2.modeling.roi_heads import (
 )
 from torch import Tensor, nn
 
-from atto_det.complexity import Cost, Part, count
+from atto_det.complexity import Cost, Part, count, merge
 from atto_det.errors import UserError
 
 
@@ -24,52 +25,97 @@ def detector_cost(
     *,
     proposals: int = 1000,
     detections: int = 100,
+    stages: bool = False,
 ) -> list[Cost]:
-    """Multiply-adds and parameters of a Faster or Mask R-CNN by part, whatever its weights.
+    """Multiply-adds, activations and parameters of a Faster or Mask R-CNN by part.
 
-    Counted for one picture of `height` by `width` pixels after resizing, padded as in use, with
-    exactly `proposals` regions through the box head and `detections` through the mask head. A C4
-    model runs its res5 on both, as it does in use. Nothing is computed, and `model` stays as it is.
+    Counted whatever the weights, for one picture of `height` by `width` pixels after resizing,
+    padded as in use, with exactly `proposals` regions through the box head and `detections` through
+    the mask head. A C4 model runs its res5 on both, as it does in use. Nothing is computed, and
+    `model` stays as it is.
 
     Returns:
-        bottom_up and fpn (backbone where there is no FPN), rpn, box_head, mask_head.
+        bottom_up and fpn (backbone where there is no FPN), rpn, box_head, mask_head. With `stages`
+        the bottom-up network's own children (stem, res2, … res5) take its place, and the res5 of a
+        C4 model stands beside its heads; a network that is no chain of children stays whole.
+
+    Raises:
+        UserError: another architecture.
+    """
+    parts = detector_parts(
+        model, height, width, proposals=proposals, detections=detections, stages=stages
+    )
+    costs = merge(count(parts))
+    if sum(cost.parameters for cost in costs) < sum(p.numel() for p in model.parameters()):
+        raise _undefined(model)  # it has parts besides these, as a panoptic model has
+    return costs
+
+
+def detector_parts(
+    model: GeneralizedRCNN,
+    height: int,
+    width: int,
+    *,
+    proposals: int,
+    detections: int,
+    stages: bool,
+) -> list[Part]:
+    """The parts that `detector_cost` counts, on the meta device, with their inputs.
+
+    A name may come twice: the res5 of a C4 model runs on proposals and again on detections.
 
     Raises:
         UserError: another architecture.
     """
     if not isinstance(model, GeneralizedRCNN) or not isinstance(model.proposal_generator, RPN):
         raise _undefined(model)
+    for module in model.modules():
+        if isinstance(module, DeformConv | ModulatedDeformConv):
+            raise _undefined(module)  # torch's counter does not know their operations
     model = copy.deepcopy(model).to("meta").eval()  # shapes alone, no arithmetic
     divisor = max(model.backbone.size_divisibility, 1)
     height, width = (-(-side // divisor) * divisor for side in (height, width))
     images = torch.empty(1, 3, height, width, device="meta")
-    parts, features = _backbone(model.backbone, images)
+    parts, features = _backbone(model.backbone, images, stages)
     rpn = model.proposal_generator
     parts.append(("rpn", rpn.rpn_head, ([features[name] for name in rpn.in_features],)))
-    parts += _heads(model.roi_heads, features, proposals, detections)
-    costs = count(parts)
-    if sum(cost.parameters for cost in costs) < sum(p.numel() for p in model.parameters()):
-        raise _undefined(model)  # it has parts besides these, as a panoptic model has
-    return costs
+    return parts + _heads(model.roi_heads, features, proposals, detections, stages)
 
 
 def _undefined(part: nn.Module) -> UserError:
     return UserError(
-        f"the cost of a {type(part).__name__} is not defined here: give a Faster or Mask R-CNN"
+        f"the cost of a {type(part).__name__} is not defined here: give a Faster or Mask R-CNN "
+        "of plain convolutions"
     )
 
 
-def _backbone(backbone: nn.Module, images: Tensor) -> tuple[list[Part], dict[str, Tensor]]:
+def _backbone(
+    backbone: nn.Module, images: Tensor, stages: bool
+) -> tuple[list[Part], dict[str, Tensor]]:
+    has_fpn = isinstance(backbone, FPN)
+    bottom_up = backbone.bottom_up if has_fpn else backbone
+    parts = [("bottom_up" if has_fpn else "backbone", bottom_up, (images,))]
     with torch.no_grad():
         features = backbone(images)
-        if not isinstance(backbone, FPN):
-            return [("backbone", backbone, (images,))], features
-        bottom = backbone.bottom_up(images)
-    parts = [
-        ("bottom_up", backbone.bottom_up, (images,)),
-        ("fpn", _without_bottom_up(backbone), (bottom,)),
-    ]
+        if has_fpn:
+            parts.append(("fpn", _without_bottom_up(backbone), (bottom_up(images),)))
+    if stages:
+        parts[:1] = split(parts[0])
     return parts, features
+
+
+def split(part: Part) -> list[Part]:
+    """The children of a part's module with the inputs they get; the part where they are not all."""
+    name, module, inputs = part
+    children, hooks = [], []
+    for key, child in module.named_children():
+        note = lambda child, args, key=key: children.append((key, child, args))  # noqa: E731
+        hooks.append(child.register_forward_pre_hook(note))
+    [whole] = count([(name, module, inputs)])
+    for hook in hooks:
+        hook.remove()
+    [together] = merge(count(children), name)
+    return children if together == whole else [part]
 
 
 def _without_bottom_up(fpn: FPN) -> FPN:
@@ -80,19 +126,30 @@ def _without_bottom_up(fpn: FPN) -> FPN:
 
 
 def _heads(
-    heads: ROIHeads, features: dict[str, Tensor], proposals: int, detections: int
+    heads: ROIHeads,
+    features: dict[str, Tensor],
+    proposals: int,
+    detections: int,
+    stages: bool,
 ) -> list[Part]:
     def regions(number: int, names: list[str], pooler: nn.Module) -> tuple[Tensor]:
         shape = (number, features[names[0]].shape[1], *pooler.output_size)
         return (torch.empty(shape, device="meta"),)
 
     if isinstance(heads, Res5ROIHeads):
-        box = nn.Sequential(heads.res5, nn.AdaptiveAvgPool2d(1), heads.box_predictor)
-        parts = [("box_head", box, regions(proposals, heads.in_features, heads.pooler))]
+        heads_of = {
+            "box_head": (nn.Sequential(nn.AdaptiveAvgPool2d(1), heads.box_predictor), proposals)
+        }
         if heads.mask_on:
-            mask = nn.Sequential(heads.res5, _Layers(heads.mask_head))
-            inputs = regions(detections, heads.in_features, heads.pooler)
-            parts.append(("mask_head", mask, inputs))
+            heads_of["mask_head"] = (_Layers(heads.mask_head), detections)
+        parts = []
+        for name, (head, number) in heads_of.items():
+            inputs = regions(number, heads.in_features, heads.pooler)
+            if stages:
+                with torch.no_grad():
+                    parts += [("res5", heads.res5, inputs), (name, head, (heads.res5(*inputs),))]
+            else:
+                parts.append((name, nn.Sequential(heads.res5, head), inputs))
         return parts
     if not isinstance(heads, StandardROIHeads) or isinstance(heads, CascadeROIHeads):
         raise _undefined(heads)

@@ -24,6 +24,11 @@ def add_attonet_config(cfg: CfgNode) -> None:
     cfg.MODEL.ATTONET.NAME = "attonet_a"
     # Batch norm of the backbone: BN, SyncBN (across GPUs), FrozenBN (with trained weights only).
     cfg.MODEL.ATTONET.NORM = "BN"
+    cfg.MODEL.SEPARABLE = CfgNode()
+    # With MODEL.BACKBONE.NAME build_separable_fpn_backbone: the builder whose FPN it lightens.
+    cfg.MODEL.SEPARABLE.BACKBONE = "build_attonet_fpn_backbone"
+    # With MODEL.RPN.HEAD_NAME SeparableRPNHead: its norm, BN, SyncBN, FrozenBN or "" for none.
+    cfg.MODEL.SEPARABLE.RPN_NORM = ""
     # Your own folders in VOC layout, [[name, path], ...]; a relative path starts at the data root.
     # Each split ImageSets/Segmentation/<split>.txt becomes the data set <name>_<split>.
     cfg.DATASETS.FOLDERS = []
@@ -50,13 +55,23 @@ def load_config(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode
     Raises:
         UserError: an unknown key, a value of another type, or data that does not fit.
     """
+    cfg = read_file(config_file, options)
+    complete(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def read_file(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
+    """Defaults, then the file, then `KEY VALUE` options; without a look at data or machine.
+
+    Raises:
+        UserError: an unknown key, or a value of another type.
+    """
     cfg = get_cfg()
     content = load_yaml(config_file)
     content.pop("VERSION", None)  # of Detectron2's config format; there is one since 2019
     merge(cfg, content, str(config_file))
     merge_options(cfg, options)
-    complete(cfg)
-    cfg.freeze()
     return cfg
 
 

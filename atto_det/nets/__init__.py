@@ -1,7 +1,13 @@
 """The networks, in torch alone: AttoNets as feature extractors and as classifiers."""
 
 from atto_det.nets.attonet import ATTONETS, FEATURES, STAGES, AttoNet, AttoNetSpec, create_backbone
-from atto_det.nets.blocks import NORMS, AttoModule, AttoModuleSpec
+from atto_det.nets.blocks import (
+    NORMS,
+    AttoModule,
+    AttoModuleSpec,
+    make_norm,
+    separable_conv,
+)
 from atto_det.nets.classifier import AttoNetClassifier, create_classifier
 
 __all__ = [
@@ -16,4 +22,6 @@ __all__ = [
     "AttoNetSpec",
     "create_backbone",
     "create_classifier",
+    "make_norm",
+    "separable_conv",
 ]

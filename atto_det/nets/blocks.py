@@ -62,6 +62,32 @@ def conv_norm(
     return nn.Sequential(layers)
 
 
+def separable_conv(
+    in_channels: int, out_channels: int, *, norm: str = "BN", relu: bool = True
+) -> nn.Sequential:
+    """Depthwise 3x3 and 1x1 convolution, norm, and (unless `relu` is False) ReLU.
+
+    (B, in_channels, H, W) to (B, out_channels, H, W). With `norm` "" there is no norm, and the 1x1
+    convolution has a bias. Initialised so that the variance stays; the depthwise convolution's fan
+    is 9, as each output sees one channel.
+
+    Raises:
+        UserError: `norm` is neither "" nor one of `NORMS`.
+    """
+    depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+    pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=not norm)
+    nn.init.normal_(depthwise.weight, std=1 / 3)
+    nn.init.normal_(pointwise.weight, std=((2.0 if relu else 1.0) / in_channels) ** 0.5)
+    layers = OrderedDict(depthwise=depthwise, pointwise=pointwise)
+    if norm:
+        layers["norm"] = make_norm(norm, out_channels)
+    else:
+        nn.init.zeros_(pointwise.bias)
+    if relu:
+        layers["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
+
+
 @dataclass(frozen=True)
 class AttoModuleSpec:
     """One AttoNet module: a row of Table 1 of arXiv 1903.07209.

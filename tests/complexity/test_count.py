@@ -1,11 +1,11 @@
-"""Multiply-adds and parameters of toy networks, summed by hand, and against fvcore."""
+"""Costs of toy networks, summed by hand, and against fvcore."""
 
 import pytest
 import torch
 from torch import nn
 
 from atto_det import create_classifier
-from atto_det.complexity import Cost, count
+from atto_det.complexity import Cost, count, merge
 
 
 def cost(module: nn.Module, *inputs: torch.Tensor) -> Cost:
@@ -13,26 +13,38 @@ def cost(module: nn.Module, *inputs: torch.Tensor) -> Cost:
 
 
 @pytest.mark.parametrize(
-    ("module", "shape", "macs", "parameters"),
+    ("module", "shape", "macs", "parameters", "activations"),
     [
         # 4×4 outputs of 5 channels, each 3·3·2 products; 5·(18 + 1) parameters
-        (nn.Conv2d(2, 5, 3, padding=1), (1, 2, 4, 4), 16 * 5 * 18, 95),
+        (nn.Conv2d(2, 5, 3, padding=1), (1, 2, 4, 4), 16 * 5 * 18, 95, 16 * 5),
         # stride 2 on 5×7: 3×4 outputs
-        (nn.Conv2d(2, 5, 3, stride=2, padding=1, bias=False), (1, 2, 5, 7), 12 * 5 * 18, 90),
+        (
+            nn.Conv2d(2, 5, 3, stride=2, padding=1, bias=False),
+            (1, 2, 5, 7),
+            12 * 5 * 18,
+            90,
+            12 * 5,
+        ),
         # depthwise with multiplier 4: each of 12 outputs sees one channel
-        (nn.Conv2d(3, 12, 3, padding=1, groups=3, bias=False), (1, 3, 4, 4), 16 * 12 * 9, 108),
+        (
+            nn.Conv2d(3, 12, 3, padding=1, groups=3, bias=False),
+            (1, 3, 4, 4),
+            16 * 12 * 9,
+            108,
+            16 * 12,
+        ),
         # transposed: each of 3×3 inputs of 2 channels goes to 2·2 places of 5 channels
-        (nn.ConvTranspose2d(2, 5, 2, stride=2), (1, 2, 3, 3), 9 * 2 * 4 * 5, 45),
-        (nn.Linear(6, 10), (4, 6), 4 * 6 * 10, 70),
-        (nn.Linear(6, 10, bias=False), (2, 3, 6), 6 * 6 * 10, 60),
+        (nn.ConvTranspose2d(2, 5, 2, stride=2), (1, 2, 3, 3), 9 * 2 * 4 * 5, 45, 36 * 5),
+        (nn.Linear(6, 10), (4, 6), 4 * 6 * 10, 70, 4 * 10),
+        (nn.Linear(6, 10, bias=False), (2, 3, 6), 6 * 6 * 10, 60, 6 * 10),
         # a batch of two
-        (nn.Conv2d(1, 1, 1, bias=False), (2, 1, 3, 3), 18, 1),
+        (nn.Conv2d(1, 1, 1, bias=False), (2, 1, 3, 3), 18, 1, 18),
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_layers_by_hand(module, shape, macs, parameters, device):
+def test_layers_by_hand(module, shape, macs, parameters, activations, device):
     found = cost(module.to(device), torch.empty(shape, device=device))
-    assert found == Cost("part", macs, parameters)
+    assert found == Cost("part", macs, parameters, activations)
     module.to_empty(device="cpu")
 
 
@@ -51,7 +63,8 @@ def test_layers_by_hand(module, shape, macs, parameters, device):
     ids=lambda module: type(module).__name__,
 )
 def test_what_counts_nothing(module):
-    assert cost(module, torch.zeros(2, 4, 8, 8)).macs == 0
+    found = cost(module, torch.zeros(2, 4, 8, 8))
+    assert (found.macs, found.activations) == (0, 0)
 
 
 class Products(nn.Module):
@@ -62,7 +75,7 @@ class Products(nn.Module):
 
 
 def test_matrix_products():
-    assert cost(Products(), torch.zeros(2, 3, 3)) == Cost("part", 3 * 2 * 27, 0)
+    assert cost(Products(), torch.zeros(2, 3, 3)) == Cost("part", 3 * 2 * 27, 0, 3 * 2 * 9)
 
 
 class Unused(nn.Module):
@@ -79,14 +92,16 @@ class Unused(nn.Module):
 
 
 def test_everything_that_runs_counts():
-    assert cost(Unused(), [torch.zeros(1, 2)] * 2) == Cost("part", 2 * (6 + 10), 9 + 15)
+    assert cost(Unused(), [torch.zeros(1, 2)] * 2) == Cost(
+        "part", 2 * (6 + 10), 9 + 15, 2 * (3 + 5)
+    )
 
 
 def test_a_shared_parameter_counts_once_and_its_work_each_time():
     shared, own = nn.Linear(2, 3), nn.Linear(3, 1)
     x = torch.zeros(1, 2)
     parts = [("first", shared, (x,)), ("second", nn.Sequential(shared, own), (x,))]
-    assert count(parts) == [Cost("first", 6, 9), Cost("second", 9, 4)]
+    assert count(parts) == [Cost("first", 6, 9, 3), Cost("second", 9, 4, 4)]
 
 
 def test_frozen_parameters_count():
@@ -95,6 +110,14 @@ def test_frozen_parameters_count():
 
 def test_no_parts():
     assert count([]) == []
+    assert merge([]) == []
+    assert merge([], "total") == [Cost("total", 0, 0, 0)]
+
+
+def test_merge():
+    costs = [Cost("a", 1, 10, 100), Cost("b", 2, 20, 200), Cost("a", 4, 40, 400)]
+    assert merge(costs) == [Cost("a", 5, 50, 500), Cost("b", 2, 20, 200)]
+    assert merge(costs, "total") == [Cost("total", 7, 70, 700)]
 
 
 @pytest.mark.parametrize(
@@ -120,3 +143,5 @@ def test_the_figures_are_those_of_fvcore():
     net(x)
     analysis = fvcore.FlopCountAnalysis(net, x).unsupported_ops_warnings(False)
     assert cost(net, x).macs == analysis.total()
+    written = fvcore.ActivationCountAnalysis(net, x).unsupported_ops_warnings(False)
+    assert cost(net, x).activations == written.total()

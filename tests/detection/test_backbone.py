@@ -188,7 +188,7 @@ def test_adding_the_keys_changes_no_other():
     add_attonet_config(cfg)
     assert cfg.MODEL.ATTONET.NAME == "attonet_a"
     assert cfg.MODEL.ATTONET.NORM == "BN"
-    del cfg.MODEL["ATTONET"]
+    del cfg.MODEL["ATTONET"], cfg.MODEL["SEPARABLE"]
     for key in ("FOLDERS", "COCO", "NO_HORIZONTAL_FLIP"):
         del cfg.DATASETS[key]
     assert cfg == before

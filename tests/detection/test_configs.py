@@ -83,8 +83,8 @@ def test_every_config_has_an_output_of_its_own(path):
     assert load_yaml(path)["OUTPUT_DIR"] not in others
 
 
-# Keys of Detectron2 without effect on these models: other heads', data (named by the experiments),
-# neutral defaults.
+# Keys without effect on these models: other heads', data (named by the experiments), neutral
+# defaults.
 NOT_IN_BASE = {
     *("VERSION", "DATASETS", "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "VIS_PERIOD", "GLOBAL"),
     *("MODEL.LOAD_PROPOSALS", "MODEL.KEYPOINT_ON", "MODEL.ANCHOR_GENERATOR.ANGLES"),
@@ -96,6 +96,7 @@ NOT_IN_BASE = {
     *("DATALOADER.SAMPLER_TRAIN", "DATALOADER.REPEAT_THRESHOLD", "DATALOADER.REPEAT_SQRT"),
     *("SOLVER.BASE_LR_END", "SOLVER.NUM_DECAYS", "SOLVER.RESCALE_INTERVAL"),
     *("SOLVER.REFERENCE_WORLD_SIZE", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY_BIAS"),
+    "MODEL.SEPARABLE",  # of the heads that the lite and tiny configs name
     *("TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS", "TEST.AUG", "TEST.PRECISE_BN"),
 }
 

@@ -1,0 +1,170 @@
+"""Costs of several detectors side by side: tables for a terminal and Markdown, a record for JSON.
+
+The first detector is the one under study; every ratio is the other's figure divided by its figure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from atto_det.complexity.count import Cost, merge
+
+ORDER = ("stem", "res2", "res3", "res4", "res5", "bottom_up", "backbone")
+LABELS = {"fpn": "FPN", "rpn": "RPN", "box_head": "box head", "mask_head": "mask head"}
+TOTALS = ("total", "highest")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one detector costs.
+
+    Attributes:
+        name: of the detector, short.
+        source: where its definition comes from.
+        costs: input ("800x1088", say) to the cost of each part. Parameters are the same for all.
+        memory: input to bytes at the peak of each part, where that was asked for.
+        note: what a reader must know about this detector.
+    """
+
+    name: str
+    source: str
+    costs: dict[str, list[Cost]]
+    memory: dict[str, dict[str, int]] = field(default_factory=dict)
+    note: str = ""
+
+    def total(self, size: str) -> Cost:
+        """All parts together."""
+        return merge(self.costs[size], "total")[0]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One table: a title, column names, and rows of text of which the last may be a total."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def part_names(analyses: Sequence[Analysis]) -> list[str]:
+    """Names of all parts of all detectors, from the picture to the masks."""
+    names = {cost.name: None for a in analyses for costs in a.costs.values() for cost in costs}
+    known = [name for name in ORDER if name in names]
+    own = [name for name in names if name not in (*ORDER, *LABELS)]
+    return known + own + [name for name in LABELS if name in names]
+
+
+def tables(analyses: Sequence[Analysis]) -> list[Grid]:
+    """A summary for each input, then every part: parameters, multiply-adds, activations, memory."""
+    sizes = list(analyses[0].costs)
+    grids = [_summary(analyses, size) for size in sizes]
+    by_part = [("parameters (M)", sizes[0], lambda cost: cost.parameters / 1e6, 2)]
+    for size in sizes:
+        by_part.append((f"MACs (G) at {size}", size, lambda cost: cost.macs / 1e9, 2))
+        by_part.append((f"activations (M) at {size}", size, lambda cost: cost.activations / 1e6, 1))
+    for title, size, value, digits in by_part:
+        columns = [{c.name: value(c) for c in a.costs[size]} for a in analyses]
+        sums = [value(a.total(size)) for a in analyses]
+        grids.append(_grid(f"By part: {title}", analyses, columns, digits, ("total", sums)))
+    for size in analyses[0].memory:
+        columns = [{k: v / 2**20 for k, v in a.memory[size].items()} for a in analyses]
+        highest = [max(column.values()) for column in columns]
+        title = f"By part: peak memory (MiB) at {size}"
+        grids.append(_grid(title, analyses, columns, 1, ("highest", highest)))
+    return grids
+
+
+def print_tables(analyses: Sequence[Analysis]) -> None:
+    """Every table, on the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for grid in tables(analyses):
+        table = Table(title=grid.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        for index, column in enumerate(grid.header):
+            table.add_column(column, justify="right" if index else "left", no_wrap=not index)
+        for row in grid.rows:
+            if row[0] in TOTALS:
+                table.add_section()
+            table.add_row(*row)
+        console.print(table)
+
+
+def _grid(
+    title: str,
+    analyses: Sequence[Analysis],
+    columns: list[dict[str, float]],
+    digits: int,
+    last: tuple[str, list[float]],
+) -> Grid:
+    rows = []
+    for name in part_names(analyses):
+        cells = (f"{c[name]:,.{digits}f}" if name in c else "" for c in columns)
+        rows.append((LABELS.get(name, name), *cells))
+    rows.append((last[0], *(f"{value:,.{digits}f}" for value in last[1])))
+    return Grid(title, ("part", *(a.name for a in analyses)), tuple(rows))
+
+
+def _summary(analyses: Sequence[Analysis], size: str) -> Grid:
+    own = analyses[0].total(size)
+    rows = []
+    for analysis in analyses:
+        total = analysis.total(size)
+        row = [analysis.name]
+        for key, unit, digits in (
+            ("parameters", 1e6, 2),
+            ("macs", 1e9, 1),
+            ("activations", 1e6, 1),
+        ):
+            value = getattr(total, key)
+            row += [f"{value / unit:,.{digits}f}", _times(value, getattr(own, key))]
+        rows.append(tuple(row))
+    header = ("detector", "params (M)", "ratio", "MACs (G)", "ratio", "activ. (M)", "ratio")
+    return Grid(f"At {size}", header, tuple(rows))
+
+
+def _times(value: int, own: int) -> str:
+    return f"{value / own:.2f}×" if own else "–"
+
+
+def markdown(title: str, analyses: Sequence[Analysis], remarks: Sequence[str]) -> str:
+    """A report: the remarks as paragraphs, then every table."""
+    lines = [f"# {title}", ""]
+    for remark in remarks:
+        lines += [remark, ""]
+    for grid in tables(analyses):
+        lines += [f"## {grid.title}", ""]
+        lines += [_line(grid.header), "|---" + "|---:" * (len(grid.header) - 1) + "|"]
+        lines += [_line(row) for row in grid.rows] + [""]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def record(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
+    """Exact figures for JSON: per detector and input the parts, their total and the ratios.
+
+    Each ratio is the detector's figure divided by that of the first detector; None where the first
+    has 0.
+    """
+    result = []
+    for analysis in analyses:
+        inputs = {}
+        for size, costs in analysis.costs.items():
+            total, own = asdict(analysis.total(size)), asdict(analyses[0].total(size))
+            for figures in (total, own):
+                del figures["name"]
+            inputs[size] = {
+                "parts": [asdict(cost) for cost in costs],
+                "total": total,
+                "ratio": {k: v / own[k] if own[k] else None for k, v in total.items()},
+            }
+            if size in analysis.memory:
+                inputs[size]["peak_memory_bytes"] = analysis.memory[size]
+        entry = {"name": analysis.name, "source": analysis.source, "note": analysis.note}
+        result.append({**entry, "inputs": inputs})
+    return result

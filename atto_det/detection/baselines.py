@@ -1,0 +1,72 @@
+"""What ours are compared with, straight from Detectron2's model zoo and torchvision."""
+
+import copy
+import warnings
+
+import torch
+from detectron2.modeling import build_model
+from torch import nn
+
+from atto_det.complexity import Part
+from atto_det.errors import UserError
+
+from .complexity import split
+
+ZOO = {
+    "r50-fpn": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml",
+    "r50-c4": "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x.yaml",
+}
+BASELINES = (*ZOO, "torchvision")
+STAGES = {f"layer{index}": f"res{index + 1}" for index in range(1, 5)}
+
+
+def build_baseline(name: str, classes: int) -> tuple[nn.Module, str]:
+    """One of `BASELINES` for so many classes, with random weights, and where it comes from.
+
+    Raises:
+        UserError: no such baseline.
+    """
+    if name not in BASELINES:
+        raise UserError(f"there is no baseline {name}: choose among {', '.join(BASELINES)}")
+    if name == "torchvision":
+        from torchvision.models import detection
+
+        model = detection.maskrcnn_resnet50_fpn(
+            weights=None, weights_backbone=None, num_classes=classes + 1
+        )
+        return model.eval(), "torchvision.models.detection.maskrcnn_resnet50_fpn"
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # pkg_resources, which the model zoo uses, announces its end
+        from detectron2 import model_zoo
+    cfg = model_zoo.get_config(ZOO[name])
+    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.NUM_CLASSES = "cpu", classes
+    return build_model(cfg).eval(), f"Detectron2 model zoo, {ZOO[name]}"
+
+
+def torchvision_parts(
+    model: nn.Module, height: int, width: int, *, proposals: int, detections: int
+) -> list[Part]:
+    """The parts of torchvision's Mask R-CNN, by the rule of `detector_parts`, in its names.
+
+    `height` and `width` are rounded up to multiples of 32, as torchvision pads.
+    """
+    model = copy.deepcopy(model).to("meta").eval()
+    height, width = (-(-side // 32) * 32 for side in (height, width))
+    images = torch.empty(1, 3, height, width, device="meta")
+    body, heads = model.backbone.body, model.roi_heads
+    with torch.no_grad():
+        bottom, features = body(images), model.backbone(images)
+    stages = split(("bottom_up", body, (images,)))
+    parts = [(STAGES.get(name, "stem"), child, inputs) for name, child, inputs in stages]
+    parts.append(("fpn", model.backbone.fpn, (bottom,)))
+    parts.append(("rpn", model.rpn.head, (list(features.values()),)))
+    channels = model.backbone.out_channels
+    for name, number, pooler, modules in (
+        ("box_head", proposals, heads.box_roi_pool, (heads.box_head, heads.box_predictor)),
+        ("mask_head", detections, heads.mask_roi_pool, (heads.mask_head, heads.mask_predictor)),
+    ):
+        regions = torch.empty(number, channels, *pooler.output_size, device="meta")
+        parts.append((name, nn.Sequential(*modules), (regions,)))
+    return parts

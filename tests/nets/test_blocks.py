@@ -1,0 +1,50 @@
+"""The depthwise-separable convolution."""
+
+import pytest
+import torch
+from torch import nn
+
+from atto_det.errors import UserError
+from atto_det.nets import NORMS, separable_conv
+
+
+def names(block: nn.Module) -> list[str]:
+    return [name for name, _ in block.named_children()]
+
+
+def test_without_norm_the_second_convolution_has_a_bias():
+    block = separable_conv(4, 6, norm="")
+    assert names(block) == ["depthwise", "pointwise", "relu"]
+    assert sum(p.numel() for p in block.parameters()) == 9 * 4 + 4 * 6 + 6
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_with_norm_it_has_none(norm):
+    block = separable_conv(4, 6, norm=norm, relu=False)
+    assert names(block) == ["depthwise", "pointwise", "norm"]
+    assert block.pointwise.bias is None
+    assert block.eval()(torch.zeros(2, 4, 5, 7)).shape == (2, 6, 5, 7)
+
+
+def test_each_channel_is_filtered_alone_and_mixed_after():
+    block = separable_conv(2, 3, norm="", relu=False)
+    x = torch.randn(1, 2, 5, 5)
+    filters, mix = block.depthwise.weight, block.pointwise.weight
+    full = torch.einsum("oiyx,ikyx->oiyx", mix.expand(3, 2, 3, 3), filters)
+    torch.testing.assert_close(block(x), nn.functional.conv2d(x, full, padding=1))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_the_variance_stays(relu):
+    """Linear: the variance; before a ReLU: twice it, so that the mean square behind it stays."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 96, 32, 32)
+    for _ in range(3):
+        x = separable_conv(96, 96, norm="", relu=relu)(x)
+    inner = x[..., 3:-3, 3:-3]  # the border sees zeros
+    assert 0.8 < inner.square().mean() ** 0.5 < 1.2
+
+
+def test_an_unknown_norm_is_a_sentence():
+    with pytest.raises(UserError, match="unknown norm 'GN': choose one of"):
+        separable_conv(4, 4, norm="GN")

@@ -1,0 +1,80 @@
+"""tools/analyze_model.py as a user runs it."""
+
+import json
+
+import pytest
+
+pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+
+
+def test_the_main_model_beside_every_baseline(run_tool, repository, tmp_path):
+    done = run_tool(
+        "analyze_model.py",
+        *("--config-file", repository / "configs/atto_maskrcnn_voc.yaml"),
+        *("--against", "r50-fpn", "r50-c4", "torchvision", "--input", "1024x1024"),
+        *("--output", tmp_path / "out", "--memory"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for text in ("At 1024x1024", "18.29", "181.9", "1.93×", "5.06×", "peak memory", "torchvision"):
+        assert text in done.stdout
+    assert "1000 proposals and 100 detections per picture." in done.stdout
+    content = json.loads((tmp_path / "out/complexity.json").read_text())
+    assert [detector["name"] for detector in content["detectors"]] == [
+        "atto_maskrcnn_voc",
+        "r50-fpn",
+        "r50-c4",
+        "torchvision",
+    ]
+    ratio = content["detectors"][2]["inputs"]["1024x1024"]["ratio"]
+    assert (round(ratio["parameters"], 2), round(ratio["macs"], 2)) == (1.93, 5.06)
+    assert "--against" in content["command"]
+    assert (tmp_path / "out/complexity.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out/complexity.md").read_text().count("## ") == 5
+
+
+def test_on_pictures_with_a_checkpoint(run_tool, trained, mini_voc, tmp_path):
+    done = run_tool(
+        "analyze_model.py",
+        *("--checkpoint", trained, "--images", mini_voc / "mini_voc/JPEGImages"),
+        *("--input", "96x128", "--against", "r50-fpn"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "On 12 pictures the model found" in done.stdout
+    assert "At mean of 12 pictures" in done.stdout
+    assert "At 96x128" in done.stdout
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_class_count_can_be_given(run_tool, repository, sentence, tmp_path):
+    config = ("--config-file", repository / "configs/quick/carparts.yaml")
+    done = run_tool("analyze_model.py", *config, "--input", "64x64")
+    assert "give --classes" in sentence(done)
+    done = run_tool("analyze_model.py", *config, "--input", "64x64", "--classes", 18)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--input", "800"), "'800' is no input size: write HEIGHTxWIDTH"),
+        (("--against", "r101"), "there is no baseline r101: choose among"),
+        (("--proposals", "0"), "must be at least 1"),
+        (("--classes", "0"), "must be at least 1"),
+        (("--images", "a.jpg"), "--images needs a trained model: give --checkpoint"),
+    ],
+)
+def test_mistakes_are_one_sentence(run_tool, repository, sentence, arguments, expected):
+    config = ("--config-file", repository / "configs/atto_maskrcnn_d_voc.yaml")
+    assert expected in sentence(run_tool("analyze_model.py", *config, *arguments))
+
+
+def test_other_architectures_and_unwritable_output(run_tool, repository, sentence, tmp_path):
+    config = tmp_path / "other.yaml"
+    config.write_text("MODEL: {META_ARCHITECTURE: ProposalNetwork}\n")
+    done = run_tool("analyze_model.py", "--config-file", config, "--input", "64x64")
+    assert "the cost of a ProposalNetwork is not defined here" in sentence(done)
+    (tmp_path / "file").write_text("")
+    own = ("--config-file", repository / "configs/atto_maskrcnn_d_voc.yaml", "--input", "64x64")
+    done = run_tool("analyze_model.py", *own, "--output", tmp_path / "file/out")
+    assert "was not written" in sentence(done)
