@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         steps = max(20, int(60 * args.minutes / seconds))
         print(f"a step takes {seconds:.2f} s here: training for {steps} steps")
         options += ["SOLVER.MAX_ITER", str(steps), "TEST.EVAL_PERIOD", str(-(-steps // 4))]
-        results = run.train(run.read_config(str(CONFIG), options))
+        # Six minutes and no more, however busy the machine gets.
+        results = run.train(run.read_config(str(CONFIG), options), seconds=360)
     with phase("draw the result", times):
         curves.plot_training(OUTPUT / "metrics.json", OUTPUT / "curve.png")
         flags = ["--checkpoint", str(OUTPUT / "model_best.pth"), "--dataset", "mini_voc_val"]

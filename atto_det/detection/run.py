@@ -20,7 +20,7 @@ from .catalog import class_names_of
 from .checkpointer import AttoCheckpointer, load_weights
 from .config import complete, config_from_text, load_config
 from .model import build_model
-from .trainer import Trainer, check_evaluable, evaluate_model, report
+from .trainer import Deadline, Trainer, check_evaluable, evaluate_model, report
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,14 @@ def read_config(config_file: str | None, options: Sequence[str]) -> CfgNode:
     return cfg
 
 
-def train(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) -> dict[str, dict]:
-    """Train a config to its end in `OUTPUT_DIR`; returns the last evaluation.
+def train(
+    cfg: CfgNode,
+    *,
+    resume: bool = False,
+    allow_pickle: bool = False,
+    seconds: float | None = None,
+) -> dict[str, dict]:
+    """Train a config to its end in `OUTPUT_DIR`, or for `seconds`; returns the last evaluation.
 
     Raises:
         UserError: the folder holds another run and `resume` is not asked for; all of `Trainer`.
@@ -57,6 +63,8 @@ def train(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) -> 
     start(cfg, output)
     trainer = Trainer(cfg, allow_pickle=allow_pickle)
     trainer.resume_or_load(resume)
+    if seconds is not None:
+        trainer.register_hooks([Deadline(seconds)])
     if trainer.start_iter >= trainer.max_iter:
         if not trainer.checkpointer.get_checkpoint_file().endswith("model_final.pth"):
             trainer.checkpointer.save("model_final", iteration=trainer.iter)  # killed just before

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -255,6 +256,26 @@ def _share_buffers(model: nn.Module) -> None:
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
+
+
+class Deadline(HookBase):
+    """Makes the step that begins after `seconds` the last one, so that it is evaluated."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def before_train(self) -> None:
+        """Start the clock."""
+        self.end = time.monotonic() + self.seconds
+
+    def before_step(self) -> None:
+        """Look at it."""
+        if time.monotonic() > self.end and self.trainer.iter + 1 < self.trainer.max_iter:
+            logger.info(
+                "time is up: stopping %d iterations early",
+                self.trainer.max_iter - 1 - self.trainer.iter,
+            )
+            self.trainer.max_iter = self.trainer.iter + 1
 
 
 def _forget_after(metrics: Path, iteration: int) -> None:

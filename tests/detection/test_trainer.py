@@ -325,3 +325,9 @@ def test_no_warning_reaches_the_user_in_a_step(config):
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         run.train(config(*UNTESTED))
+
+
+def test_deadline_makes_a_step_the_last_and_evaluates_it(config, tmp_path):
+    results = run.train(config("SOLVER.MAX_ITER", 100_000), seconds=1)
+    assert set(results) == {"mini_voc_val"}
+    assert len(list(tmp_path.rglob("mini_voc_val_*.json"))) == 1
