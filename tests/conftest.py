@@ -39,3 +39,17 @@ def mini_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     mini_voc.generate(root / "mini_voc", train=8, val=4, seed=3, size=(96, 128))
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(mini_voc, repository, tmp_path_factory) -> Path:
+    """The checkpoint of two steps on the mini VOC."""
+    from atto_det.detection import load_config, run
+
+    output = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(mini_voc))
+        patch.setenv("ATTO_DET_CACHE", str(output / "cache"))
+        options = ["OUTPUT_DIR", str(output), "DATASETS.TEST", "()"]
+        run.train(load_config(repository / "tests/tiny_mini_voc.yaml", options))
+    return output / "model_final.pth"

@@ -32,20 +32,6 @@ def config(data_root, repository, tmp_path):
     return make
 
 
-@pytest.fixture(scope="session")
-def trained(mini_voc, repository, tmp_path_factory) -> Path:
-    """The checkpoint of two steps on the mini VOC."""
-    from atto_det.detection import load_config, run
-
-    output = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DETECTRON2_DATASETS", str(mini_voc))
-        patch.setenv("ATTO_DET_CACHE", str(output / "cache"))
-        options = ["OUTPUT_DIR", str(output), "DATASETS.TEST", "()"]
-        run.train(load_config(repository / "tests/tiny_mini_voc.yaml", options))
-    return output / "model_final.pth"
-
-
 OBJECT = """<object><name>{}</name><difficult>0</difficult><bndbox>
 <xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"""
 
