@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +21,7 @@ OUTPUT = Path("output/demo")
 
 
 @contextmanager
-def phase(name: str, times: dict[str, float]):
+def phase(name: str, times: dict[str, float]) -> Iterator[None]:
     """Announce a phase and note how long it took."""
     print(f"\n== {name}")
     start = time.monotonic()

@@ -53,6 +53,7 @@ def show_report(report: CheckReport) -> None:
 
 
 def write_json(content: object, path: Path) -> None:
+    """Write JSON whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content) + "\n")
     print(f"wrote {path}")
@@ -60,6 +61,7 @@ def write_json(content: object, path: Path) -> None:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
+    """Download, check or convert, as the flags ask."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
