@@ -70,9 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="another folder in VOC layout")
     parser.add_argument("--check", action="store_true", help="only check what is there")
     parser.add_argument("--to-coco", metavar="SPLIT", help="write this split as COCO JSON")
-    parser.add_argument(
-        "--output", type=Path, help="file for --to-coco, or the check's JSON report"
-    )
+    parser.add_argument("--output", type=Path, help="file of --to-coco, or of the check's report")
     parser.add_argument("--url", default=VOC_URL, help="a mirror of VOC's tar")
     args = parser.parse_args(arguments)
     if args.to_coco and not args.output:
