@@ -66,6 +66,7 @@ class Trainer(DefaultTrainer):
             )
         self.cfg = cfg
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self.last_results: dict[str, dict] = {}  # data set → result of the last evaluation
         loader = TrainLoader(cfg)
         check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         if cfg.DATASETS.TEST:
@@ -140,8 +141,6 @@ class Trainer(DefaultTrainer):
                 raise
             raise write_error(error.filename or self.cfg.OUTPUT_DIR, error) from error
         return self.last_results
-
-    last_results: dict[str, dict] = {}  # noqa: RUF012  (replaced, never changed)
 
     def _train(self) -> None:
         self.iter = self.start_iter
