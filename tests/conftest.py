@@ -53,3 +53,68 @@ def trained(mini_voc, repository, tmp_path_factory) -> Path:
         options = ["OUTPUT_DIR", str(output), "DATASETS.TEST", "()"]
         run.train(load_config(repository / "tests/tiny_mini_voc.yaml", options))
     return output / "model_final.pth"
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A function that writes the checkpoint of a classifier, as the pretraining does.
+
+    It takes the network's name and changes to the description, and returns the path and the
+    network. All its norms are at work, with the statistics of a batch.
+    """
+    import torch
+
+    from atto_det.pretraining.networks import create_network
+
+    def write(network: str = "attonet_d", **changes: object):
+        description = {
+            "format": 1,
+            "network": network,
+            "class_names": ["cat", "dög", "owl"],
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "channel_order": "RGB",
+            "input_size": 64,
+            "weight_bits": None,
+            "recipe": "epochs: 12\n",
+            "data": {"root": "TinyImageNet50", "train": 7500, "val": 2500},
+            "top1": 31.4,
+            "epoch": 12,
+            "versions": {"torch": "2.15.0"},
+            "command": "tools/pretrain.py fit",
+        } | changes
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = create_network(network, len(description["class_names"]))
+            for module in net.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+                    torch.nn.init.normal_(module.bias, std=0.2)
+                    module.momentum = 1.0
+            with torch.no_grad():
+                net.train()(torch.randn(4, 3, 64, 64))
+        state = {f"net.{key}": value for key, value in net.eval().state_dict().items()}
+        path = tmp_path / f"{network}.ckpt"
+        torch.save({"state_dict": state, "epoch": 12, "atto_det_pretraining": description}, path)
+        return path, net
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with `colours`: three classes, 12 + 5 noisy pictures of one colour each."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("classification")
+    random = np.random.default_rng(5)
+    for split, count in (("train", 12), ("val", 5)):
+        for channel, name in enumerate(("blue", "green", "red")):
+            folder = root / "colours" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(0, 120, (40, 48, 3), np.uint8)
+                pixels[..., 2 - channel] += 120
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    return root

@@ -9,8 +9,10 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from torch import nn
 
-from atto_det import checkpoint
+from atto_det import checkpoint, weights
 from atto_det.errors import UserError, atomic_path
+
+from .pretrained import load_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ class AttoCheckpointer(DetectionCheckpointer):
     Args:
         model: what is saved and loaded.
         save_dir: folder of the checkpoints.
-        cfg, class_names: what the checkpoints carry.
+        cfg, class_names: what the checkpoints carry; `model` is built from `cfg`.
         allow_pickle: read `.pkl` files (Detectron2's model zoo), which can run code.
         checkpointables: optimizer, scheduler, trainer.
     """
@@ -37,6 +39,7 @@ class AttoCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
+        self.cfg = cfg
         self.class_names = list(class_names)
         self.lacking: set[str] = set()  # tensors of the model that the last `load` did not set
         self.description = checkpoint.description(cfg.dump(), class_names)
@@ -73,6 +76,8 @@ class AttoCheckpointer(DetectionCheckpointer):
                 f"{filename} is a pickle, and reading it can run code: "
                 "pass --allow-pickle if you trust it"
             )
+        if filename.endswith(".safetensors"):
+            return {"backbone": weights.read_backbone(filename), "path": filename}
         return super()._load_file(filename)
 
     def _torch_load(self, f: str) -> dict[str, Any]:
@@ -82,6 +87,9 @@ class AttoCheckpointer(DetectionCheckpointer):
             isinstance(value, torch.Tensor) for value in model.values()
         ):
             raise UserError(f"checkpoint {f} holds no weights of a model alone")
+        if weights.PART in content:  # exported for Detectron2, which would not check what it gets
+            backbone = weights.check_backbone(model, content[weights.PART], f)
+            content = {"backbone": backbone, "path": f}
         return content | {"model": model}
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
@@ -122,6 +130,10 @@ class AttoCheckpointer(DetectionCheckpointer):
             raise UserError(f"checkpoint {path} cannot be read ({error})") from error
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        backbone = checkpoint.get("backbone")
+        if isinstance(backbone, weights.Weights):
+            self.lacking = load_backbone(self.model, self.cfg, backbone, checkpoint["path"])
+            return None  # there is no more to say of it
         incompatible = super()._load_model(checkpoint)
         wrong = {key for key, *_ in incompatible.incorrect_shapes}
         self.lacking = set(incompatible.missing_keys) | wrong

@@ -36,6 +36,8 @@ def read_config(config_file: str | None, options: Sequence[str]) -> CfgNode:
     weights = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.WEIGHTS")
     if not weights:
         raise UserError("give --config-file, or --eval-only with MODEL.WEIGHTS and a checkpoint")
+    if weights.endswith(".safetensors"):
+        raise UserError(f"{weights} holds a backbone and no config: give --config-file")
     part = checkpoint.read_description(checkpoint.load_checkpoint(weights), weights)
     cfg = config_from_text(part["config"], f"the config in checkpoint {weights}", options)
     complete(cfg)

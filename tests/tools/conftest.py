@@ -47,7 +47,8 @@ class Command:
 @pytest.fixture(scope="session")
 def fork_context():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["atto_det.detection.run", "atto_det.gallery", "scipy.io"])
+    modules = ["atto_det.detection.run", "atto_det.gallery", "atto_det.pretraining.cli", "scipy.io"]
+    context.set_forkserver_preload(modules)
     return context
 
 

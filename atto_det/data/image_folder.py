@@ -1,0 +1,212 @@
+"""Classification data in the ImageFolder layout: `<root>/<split>/<class>/<picture>`.
+
+The classes of ImageNet are folders named by their WordNet id (wnid). A class list is a text file,
+a line for each class: the folder's name, then, if wanted, the class's name. A tab parts the two
+or, in a line without one, the first white space. Hidden files and folders do not count.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atto_det.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+FOLDER, FILE, ODD = "a folder", "a file", "a broken link or no regular file"
+_LAYOUT = "classification data is <root>/train/<class>/<picture> and <root>/val/<class>/<picture>"
+_LEFT_BY_WINDOWS = ("thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Pictures of one split, sorted by class and name.
+
+    Attributes:
+        classes: folder names; a label is an index into them.
+        paths: of the pictures.
+        labels: of the pictures, in the same order.
+    """
+
+    classes: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+def read_image_folder(
+    root: str | Path, split: str, classes: Sequence[str] | None = None
+) -> ImageFolder:
+    """List the pictures of `<root>/<split>`; only those of `classes`, where they are given.
+
+    Labels follow the order of `classes`, or else the sorted names of the folders.
+
+    Raises:
+        UserError: no such folder, a picture outside the class folders, a class without a folder,
+            or what `list_pictures` raises.
+    """
+    folder = Path(root) / split
+    entries = list_folder(folder, _LAYOUT)
+    for name, kind in entries.items():
+        if kind == ODD:
+            raise UserError(f"{folder / name} is {ODD}: restore it, or move it away")
+        if kind == FILE and is_picture(name):
+            raise UserError(f"{folder / name} lies outside the class folders: {_LAYOUT}")
+    folders = [name for name, kind in entries.items() if kind == FOLDER]
+    if classes is None:
+        classes = folders
+    if not classes:
+        raise UserError(f"{folder} holds no class folders: {_LAYOUT}")
+    require_classes(classes, folders, folder, "no folder")
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        found = list_pictures(folder / name)
+        paths += found
+        labels += [label] * len(found)
+    return ImageFolder(tuple(classes), tuple(paths), tuple(labels))
+
+
+def read_splits(
+    root: str | Path, class_list: str | Path | None = None
+) -> tuple[ImageFolder, ImageFolder]:
+    """The train and val splits of `root`, of the same classes in the same order.
+
+    Raises:
+        UserError: train and val are one folder or have different classes, or what
+            `read_image_folder` and `read_class_list` raise.
+    """
+    classes = list(read_class_list(class_list)) if class_list else None
+    train = read_image_folder(root, "train", classes)
+    val = read_image_folder(root, "val", classes)
+    if (Path(root) / "train").samefile(Path(root) / "val"):
+        raise UserError(f"{root}: train and val are the same folder, so that val says nothing")
+    if train.classes != val.classes:
+        odd = sorted(set(train.classes) ^ set(val.classes))
+        where = "train" if odd[0] in train.classes else "val"
+        raise UserError(
+            f"{root}: train and val have different classes ({len(odd)} differ); {odd[0]} is in "
+            f"{where} alone"
+        )
+    return train, val
+
+
+def read_class_list(path: str | Path) -> dict[str, str]:
+    """Folder name to class name of a class list, in its order; blank and # lines do not count.
+
+    A class without a name is called like its folder.
+
+    Raises:
+        UserError: no readable list, an empty one, a class twice, or one that is no folder name.
+    """
+    try:
+        # utf-8-sig: editors on Windows put a byte order mark before the first class.
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"class list {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"class list {path} is no UTF-8 text: save it as one") from error
+    classes: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        line = line.lstrip()
+        if not line or line.startswith("#"):
+            continue
+        where = f"class list {path}, line {number}"
+        if "\t" in line:
+            folder, name = line.split("\t", 1)
+        else:
+            folder, name = [*line.split(maxsplit=1), ""][:2]
+        folder, name = folder.strip(), name.strip()
+        if folder in classes:
+            raise UserError(f"{where}: {folder} stands there twice")
+        if not _is_folder_name(folder):
+            raise UserError(
+                f"{where}: {folder!r} is no name of a class folder, such as n01443537 (and no path)"
+            )
+        classes[folder] = name or folder
+    if not classes:
+        raise UserError(f"class list {path} names no class")
+    return classes
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The pictures that lie in `folder`, sorted by name.
+
+    Raises:
+        UserError: there is none, or there is something else: leaving out silently what is no
+            picture by its name might leave out pictures.
+    """
+    found = []
+    for name, kind in list_folder(folder).items():
+        if kind == FILE and is_picture(name):
+            found.append(folder / name)
+            continue
+        what = "no picture by its name" if kind == FILE else kind
+        raise UserError(
+            f"{folder / name} is {what}: move it away, since a class folder holds pictures alone"
+            f" ({', '.join(SUFFIXES)})"
+        )
+    if not found:
+        raise UserError(f"{folder} holds no picture: add some, or remove the class")
+    return found
+
+
+def list_folder(folder: Path, expected: str = "") -> dict[str, str]:
+    """Name to kind (`FOLDER`, `FILE`, `ODD`) of what lies in `folder`, sorted by name.
+
+    Links count as what they point to; hidden files, and those that Windows leaves, do not count.
+
+    Raises:
+        UserError: the folder is missing or cannot be read; it ends with what is `expected`.
+    """
+    kinds = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not is_hidden(entry.name):
+                    is_folder, is_file = entry.is_dir(), entry.is_file()
+                    kinds[entry.name] = FOLDER if is_folder else FILE if is_file else ODD
+    except OSError as error:
+        reason = f"{folder} cannot be read ({error.strerror or error})"
+        raise UserError(f"{reason}: {expected}" if expected else reason) from error
+    return dict(sorted(kinds.items()))
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is taken for a picture."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file of this name does not count: `.DS_Store`, `.ipynb_checkpoints`, Thumbs.db."""
+    return name.startswith(".") or name.lower() in _LEFT_BY_WINDOWS
+
+
+def require_classes(
+    classes: Sequence[str], there: Iterable[str], where: Path, lacking: str
+) -> None:
+    """Refuse a place that has not every class.
+
+    Raises:
+        UserError: a class of `classes` is not in `there`, the names that `where` has.
+    """
+    there = set(there)
+    missing = [name for name in classes if name not in there]
+    if not missing:
+        return
+    first = missing[0]
+    alike = [name for name in there if name.lower() == first.lower()]
+    hint = f"; there is {alike[0]}, and names count with their case" if alike else ""
+    raise UserError(
+        f"{where} has {lacking} for the class {first} ({len(missing)} of {len(classes)} classes"
+        f" are missing){hint}"
+    )
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether `name` is one visible folder, and so cannot lead out of the split's."""
+    return (
+        bool(name)
+        and name.isprintable()
+        and not name.startswith(".")
+        and not set(name) & set("/\\")
+        and len(name.encode()) <= 255
+    )

@@ -1,0 +1,128 @@
+"""The command line of classification training: Lightning's own, with this project's defaults."""
+
+import json
+import logging
+import platform
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from atto_det import checkpoint
+from atto_det.errors import UserError, atomic_path
+
+from .callbacks import EpochReport
+from .data import ClassifierData
+from .module import Classifier
+
+logger = logging.getLogger(__name__)
+
+
+class AtomicIO(TorchCheckpointIO):
+    """Checkpoints that are whole or not there, read without running code."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str, storage_options: Any | None = None
+    ) -> None:
+        """Write to a temporary name and rename."""
+        save(path, checkpoint)
+
+    def load_checkpoint(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read tensors and plain values alone.
+
+        Raises:
+            UserError: a missing, damaged or unsafe file.
+        """
+        return checkpoint.load_checkpoint(path)
+
+
+save = checkpoint.save_checkpoint  # the method above has an argument of the module's name
+
+
+class PretrainingCLI(LightningCLI):
+    """LightningCLI of `Classifier` and `ClassifierData`."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Class names follow from the data, and all randomness from one seed."""
+        parser.link_arguments("data.classes", "model.class_names", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments("seed_everything", "model.seed")
+
+    def _parse_ckpt_path(self) -> None:
+        """Take no settings from a checkpoint: Lightning would read it before it is checked."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Logs and checkpoints go into `trainer.default_root_dir`."""
+        config = self.config[self.subcommand].trainer
+        output = Path(config.default_root_dir or "output/pretrain")
+        if self.subcommand == "fit":
+            last = output / "last.ckpt"
+            if not self.config.fit.ckpt_path and last.exists():
+                raise UserError(
+                    f"{output} holds a run already: go on with it by --ckpt_path last, or set "
+                    "trainer.default_root_dir elsewhere"
+                )
+            # After the epoch, so that a resumed run starts with the next one.
+            after_epoch = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+            kwargs["logger"] = [TensorBoardLogger(output, "tensorboard"), CSVLogger(output, "csv")]
+            kwargs["callbacks"] = [
+                *(config.callbacks or []),
+                ModelCheckpoint(output, "best", monitor="val_top1", mode="max", **after_epoch),
+                ModelCheckpoint(output, "last", **after_epoch),
+                LearningRateMonitor("step"),
+                EpochReport(),
+            ]
+        else:
+            kwargs["logger"] = False
+        return super().instantiate_trainer(plugins=[AtomicIO()], **kwargs)
+
+    def before_fit(self) -> None:
+        """Record what the run follows from, in its folder and in its checkpoints."""
+        self.model.recipe = self._parser(self.subcommand).dump(self.config.fit)
+        output = Path(self.trainer.default_root_dir)
+        if not self.trainer.is_global_zero:
+            return
+        record = {
+            "command": sys.argv,
+            "seed": self.config.fit.seed_everything,
+            "processes": self.trainer.world_size,
+            "device": str(self.trainer.strategy.root_device),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "versions": checkpoint.versions(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        # One per start: a run of several sittings keeps the record of each.
+        number = len(list(output.glob("run*.json"))) + 1
+        with atomic_path(output / f"run{number}.json") as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        with atomic_path(output / "config.yaml") as temporary:
+            temporary.write_text(self.model.recipe)
+
+
+def run(arguments: ArgsType = None) -> PretrainingCLI:
+    """Parse the command line (default: that of this process) and do what it says.
+
+    Raises:
+        UserError: a mistake in data, settings or checkpoint.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    return PretrainingCLI(
+        Classifier,
+        ClassifierData,
+        save_config_callback=None,
+        seed_everything_default=1,
+        trainer_defaults={"enable_progress_bar": sys.stderr.isatty()},
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=arguments,
+    )

@@ -1,0 +1,216 @@
+"""The classifier under training: loss, optimizer, schedule, and what its checkpoints carry."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from timm.optim import param_groups_weight_decay
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from atto_det.checkpoint import versions
+from atto_det.errors import UserError
+
+from .networks import create_network
+from .quantisation import quantised_call
+
+FORMAT = 1
+KEY = "atto_det_pretraining"
+
+
+class Classifier(LightningModule):
+    """A network of `atto_det.pretraining.networks`, trained by stochastic gradient descent.
+
+    The recipe is that of the residual networks (arXiv 1512.03385) with the additions of
+    arXiv 1706.02677 (warm-up, the rate scaled by the batch) and arXiv 1812.01187 (cosine, label
+    smoothing).
+
+    Args:
+        network: one of `atto_det.pretraining.networks.NETWORKS`.
+        class_names: one per output; taken from the data.
+        learning_rate: for a batch of 256, all processes and accumulated batches together; scaled
+            linearly to the batch in use.
+        momentum: of the descent.
+        weight_decay: of weights; norms and biases have none.
+        warmup_epochs: in which the rate rises linearly from 0.
+        schedule: "cosine" to 0, or "steps": times `gamma` at each of `milestones`.
+        milestones: epochs.
+        gamma: factor.
+        label_smoothing: share of the target spread evenly over the classes.
+        ema_decay: of the moving average of weights, per step; it is what is validated and
+            exported. 0 for none.
+        channels_last: memory layout; faster for most convolutions.
+        weight_bits: 8 to train with weights rounded to 8 bits (`quantisation`).
+        seed: taken from `seed_everything`.
+
+    Raises:
+        UserError: an unknown network, or a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        class_names: Sequence[str],
+        learning_rate: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        warmup_epochs: float = 5,
+        schedule: Literal["cosine", "steps"] = "cosine",
+        milestones: Sequence[int] = (30, 60, 80),
+        gamma: float = 0.1,
+        label_smoothing: float = 0.1,
+        ema_decay: float = 0.9998,
+        channels_last: bool = True,
+        weight_bits: Literal[8] | None = None,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value, top in (
+            ("learning_rate", learning_rate, math.inf),
+            ("momentum", momentum, 1),
+            ("weight_decay", weight_decay, math.inf),
+            ("warmup_epochs", warmup_epochs, math.inf),
+            ("label_smoothing", label_smoothing, 1),
+            ("ema_decay", ema_decay, 1),
+        ):
+            if not 0 <= value < top:
+                raise UserError(f"model.{name} is {value}: it must be at least 0 and below {top}")
+        self.network, self.class_names = network, tuple(class_names)
+        self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
+        self.warmup_epochs, self.schedule = warmup_epochs, schedule
+        self.milestones, self.gamma = tuple(milestones), gamma
+        self.label_smoothing, self.ema_decay = label_smoothing, ema_decay
+        self.weight_bits, self.seed = weight_bits, seed
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        torch.manual_seed(seed)  # the same weights, whatever drew random numbers before
+        self.net: nn.Module = create_network(network, len(class_names))
+        self.net.to(memory_format=self.layout)
+        accuracies = (1, min(5, len(class_names)))
+        self.top1, self.top5 = (
+            MulticlassAccuracy(len(class_names), top_k=k, average="micro") for k in accuracies
+        )
+        self.recipe = ""  # YAML text, set by the command line
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised pictures (B, 3, H, W) to logits (B, classes)."""
+        images = images.to(memory_format=self.layout)
+        return quantised_call(self.net, images) if self.weight_bits else self.net(images)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The moving average of the weights, where there is one."""
+        return [EMAWeightAveraging(decay=self.ema_decay)] if self.ema_decay else []
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Stochastic gradient descent, and the learning rate's factor at each step."""
+        trainer = self.trainer
+        batch = trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        optimizer = torch.optim.SGD(
+            param_groups_weight_decay(self.net, self.weight_decay),
+            lr=self.learning_rate * batch / 256,
+            momentum=self.momentum,
+        )
+        total = trainer.estimated_stepping_batches
+        per_epoch = total / trainer.max_epochs
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.rate_factor(step / per_epoch, trainer.max_epochs)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def rate_factor(self, epoch: float, epochs: float) -> float:
+        """What the learning rate is multiplied by, `epoch` (with a fraction) epochs after start."""
+        if epoch < self.warmup_epochs:
+            return (epoch + 1e-3) / self.warmup_epochs  # not 0, which would waste a step
+        if self.schedule == "steps":
+            return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        share = (epoch - self.warmup_epochs) / max(epochs - self.warmup_epochs, 1e-9)
+        return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    def on_train_epoch_start(self) -> None:
+        """What the network draws at random (dropout) follows from the epoch, so runs can resume."""
+        torch.manual_seed(hash((self.seed, self.current_epoch)) % 2**31)
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        """The loss of one batch of pictures (B, 3, S, S) and labels (B,)."""
+        images, labels = batch
+        loss = F.cross_entropy(self(images), labels, label_smoothing=self.label_smoothing)
+        if not loss.isfinite():
+            raise UserError(
+                f"the loss is {loss.item()} at epoch {self.current_epoch}, batch {index}: lower "
+                "model.learning_rate, or set trainer.gradient_clip_val"
+            )
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: list[Tensor], index: int) -> None:
+        """Loss, top-1 and top-5 (percent) of one batch."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: list[Tensor], index: int) -> None:
+        """As `validation_step`."""
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: list[Tensor], name: str) -> None:
+        images, labels = batch
+        logits = self(images)
+        self.top1.update(logits, labels)
+        self.top5.update(logits, labels)
+        loss = F.cross_entropy(logits, labels)
+        self.log(f"{name}_loss", loss, batch_size=len(labels), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Write top-1 and top-5 over all pictures, in percent."""
+        self._write_accuracy("val")
+
+    def on_test_epoch_end(self) -> None:
+        """As `on_validation_epoch_end`."""
+        self._write_accuracy("test")
+
+    def _write_accuracy(self, name: str) -> None:
+        for key, metric in (("top1", self.top1), ("top5", self.top5)):
+            self.log(f"{name}_{key}", 100 * metric.compute(), prog_bar=key == "top1")
+            metric.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what another program needs to use the weights."""
+        data, top1 = self.trainer.datamodule, self.trainer.callback_metrics.get("val_top1")
+        checkpoint[KEY] = {
+            "format": FORMAT,
+            "network": self.network,
+            "class_names": list(self.class_names),
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "channel_order": "RGB",
+            "input_size": data.image_size,
+            "weight_bits": self.weight_bits,
+            "recipe": self.recipe,
+            "data": data.describe(),
+            "top1": None if top1 is None else float(top1),
+            "epoch": self.current_epoch + 1,
+            "versions": versions(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another network or of other classes.
+
+        Raises:
+            UserError: it is one, or was not written here.
+        """
+        part = checkpoint.get(KEY)
+        if part is None:
+            raise UserError("the checkpoint was not written by tools/pretrain.py: it has no recipe")
+        if part["network"] != self.network:
+            raise UserError(
+                f"the checkpoint holds {part['network']}, and model.network is {self.network}"
+            )
+        if part["class_names"] != list(self.class_names):
+            raise UserError(
+                f"the checkpoint was trained on other classes ({len(part['class_names'])} of "
+                f"{part['data']['root']}) than those of the data ({len(self.class_names)})"
+            )

@@ -1,0 +1,34 @@
+"""The classifiers of the paper's Table 2 by one name each: AttoNets and what they stand beside."""
+
+from torch import nn
+
+from atto_det.errors import UserError
+from atto_det.nets import ATTONETS, create_classifier
+
+TIMM = ("mobilenetv1_100", "mobilenetv2_100", "resnet50")
+TORCHVISION = ("shufflenet_v2_x1_0",)
+NETWORKS = (*ATTONETS, *TIMM, *TORCHVISION)
+
+
+def create_network(name: str, num_classes: int) -> nn.Module:
+    """Create network `name`, one of `NETWORKS`, with random weights.
+
+    Its forward takes images (B, 3, H, W) and returns logits (B, num_classes). The MobileNets and
+    ResNet-50 are timm's, ShuffleNet-V2 is torchvision's, under the names that they have there.
+
+    Raises:
+        UserError: an unknown network, or no classes.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
+    if num_classes < 1:
+        raise UserError(f"a classifier needs at least one class, not {num_classes}")
+    if name in ATTONETS:
+        return create_classifier(name, num_classes)
+    if name in TIMM:
+        import timm  # two seconds to import
+
+        return timm.create_model(name, num_classes=num_classes)
+    from torchvision.models import get_model
+
+    return get_model(name, weights=None, num_classes=num_classes)

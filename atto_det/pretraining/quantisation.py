@@ -1,0 +1,49 @@
+"""Training that knows its weights will be stored in 8 bits.
+
+The forward pass sees each convolution and dense weight rounded to 255 levels from -127 to 127, per
+output channel and symmetric around zero; gradients pass straight through. Folding a batch norm
+multiplies an output channel's weights by one number, and such a grid scales along with it, whatever
+the number's sign: the folded weights have the same integers, so nothing changes at export, and no
+folding needs to be imitated in training.
+
+torch's own operation is used: torchao's quantisation-aware training is for dense layers, on a grid
+from -128 to 127 that a negative scale does not preserve.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+LEVELS = 127
+
+
+def scales(weight: Tensor) -> Tensor:
+    """The step of the 8-bit grid of each output channel, (O,) for a weight (O, …)."""
+    largest = weight.detach().flatten(1).abs().amax(dim=1)
+    return largest.clamp_min(torch.finfo(weight.dtype).tiny * LEVELS) / LEVELS
+
+
+def fake_quantise(weight: Tensor) -> Tensor:
+    """`weight` (O, …) on its 8-bit grid, as floats; the gradient is that of the identity."""
+    zeros = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+    return torch.fake_quantize_per_channel_affine(
+        weight, scales(weight), zeros, axis=0, quant_min=-LEVELS, quant_max=LEVELS
+    )
+
+
+def weight_names(network: nn.Module) -> list[str]:
+    """Names of the parameters that are stored in 8 bits: weights of convolutions and dense layers.
+
+    Biases and norms stay floats.
+    """
+    return [
+        f"{name}.weight" if name else "weight"
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+
+
+def quantised_call(network: nn.Module, images: Tensor) -> Tensor:
+    """`network(images)` with its weights on their 8-bit grids; its parameters stay as they are."""
+    rounded = {name: fake_quantise(network.get_parameter(name)) for name in weight_names(network)}
+    return functional_call(network, rounded, (images,))

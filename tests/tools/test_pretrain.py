@@ -1,0 +1,134 @@
+"""tools/pretrain.py as a user runs it."""
+
+import shutil
+
+import pytest
+import torch
+
+from atto_det.checkpoint import load_checkpoint
+
+SETTINGS = {
+    "model.network": "attonet_d",
+    "model.ema_decay": 0.9,
+    "data.root": "colours",
+    "data.image_size": 32,
+    "data.batch_size": 4,
+    "data.workers": 0,
+    "trainer.max_epochs": 3,
+    "trainer.enable_model_summary": "false",
+}
+KILL = """
+import os, signal
+from atto_det.pretraining import callbacks
+inner = callbacks.EpochReport.on_train_batch_start
+def kill(self, trainer, module, batch, index):
+    if (trainer.current_epoch, index) == (1, 4):
+        os.kill(os.getpid(), signal.SIGKILL)
+    inner(self, trainer, module, batch, index)
+callbacks.EpochReport.on_train_batch_start = kill
+"""
+KILL_WHILE_WRITING = """
+import os, pathlib, signal
+inner = pathlib.Path.replace
+count = 0
+def kill(self, target):
+    global count
+    count += str(target).endswith("last.ckpt")
+    if count == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return inner(self, target)
+pathlib.Path.replace = kill
+"""
+
+
+@pytest.fixture
+def pretrain(run_tool, environment, colours):
+    """A function that runs `pretrain.py fit` on the colours."""
+    environment["DETECTRON2_DATASETS"] = str(colours)
+
+    def fit(output, *arguments, before="", subcommand="fit", **changes):
+        settings = SETTINGS | {"trainer.default_root_dir": output} | changes
+        flags = [f"--{key}={value}" for key, value in settings.items()]
+        return run_tool("pretrain.py", subcommand, *flags, *arguments, before=before)
+
+    return fit
+
+
+def assert_same(one, other, where=""):
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}/{index}")
+
+
+@pytest.mark.parametrize("before", [KILL, KILL_WHILE_WRITING], ids=["in a step", "while writing"])
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(pretrain, tmp_path, before):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert pretrain(whole).returncode == 0
+    assert pretrain(killed, before=before).returncode == -9
+    done = pretrain(killed, "--ckpt_path", "last")
+    assert done.returncode == 0, done.stderr
+    one, other = (load_checkpoint(folder / "last.ckpt") for folder in (whole, killed))
+    for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+        assert_same(one[key], other[key], key)
+    assert one["global_step"] == other["global_step"] == 27
+    assert (killed / "run2.json").exists()
+
+
+def test_validate_and_test_print_the_accuracy(pretrain, tmp_path):
+    output = tmp_path / "run"
+    assert pretrain(output, **{"trainer.max_epochs": 1}).returncode == 0
+    for subcommand, key in (("validate", "val_top1"), ("test", "test_top1")):
+        done = pretrain(output, "--ckpt_path", output / "best.ckpt", subcommand=subcommand)
+        assert done.returncode == 0, done.stderr
+        assert key in done.stdout
+
+
+def last_line(done) -> str:
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def test_mistakes_are_one_sentence_each(pretrain, tmp_path, colours, environment):
+    output = tmp_path / "run"
+    assert pretrain(output, **{"trainer.max_epochs": 1}).returncode == 0
+    last = output / "last.ckpt"
+    assert "holds a run already: go on with it by --ckpt_path last" in last_line(pretrain(output))
+    other = pretrain(tmp_path / "other", "--ckpt_path", last, **{"model.network": "attonet_c"})
+    assert "holds attonet_d, and model.network is attonet_c" in last_line(other)
+    lost = pretrain(tmp_path / "other", "--ckpt_path", tmp_path / "no.ckpt")
+    assert "no.ckpt does not exist" in last_line(lost)
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(last.read_bytes()[:5000])
+    assert "damaged" in last_line(pretrain(tmp_path / "other", "--ckpt_path", damaged))
+    nan = pretrain(tmp_path / "nan", **{"model.learning_rate": 1e30})
+    assert "the loss is" in last_line(nan)
+    assert "lower model.learning_rate" in last_line(nan)
+    none = pretrain(tmp_path / "other", **{"data.root": "nowhere"})
+    assert "nowhere/train cannot be read" in last_line(none)
+    own = tmp_path / "own"
+    shutil.copytree(colours / "colours", own / "colours")
+    environment["DETECTRON2_DATASETS"] = str(own)
+    broken = own / "colours/train/red/3.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    workers = pretrain(tmp_path / "other", **{"data.workers": 1})
+    assert "red/3.png cannot be read as a picture" in last_line(workers)
+    shutil.rmtree(own / "colours/val/red")
+    assert "train and val have different classes" in last_line(pretrain(tmp_path / "other"))
+    two = pretrain(tmp_path / "other", "--ckpt_path", last, **{"data.root": "colours/.."})
+    assert "colours/../train cannot be read" in last_line(two)
+
+
+def test_unknown_settings_are_refused(pretrain, tmp_path):
+    done = pretrain(tmp_path / "run", "--model.rate=1")
+    assert done.returncode == 2
+    assert "model.rate" in done.stderr.splitlines()[-1]
