@@ -37,6 +37,11 @@ setup(
         "timm>=1.0",
     ],
     extras_require={
+        "pretraining": [
+            "lightning>=2.6",
+            "jsonargparse[signatures]>=4.40",
+            "tensorboard>=2.15",
+        ],
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.0",

@@ -7,13 +7,18 @@ python tools/pretrain.py validate --config … --ckpt_path output/pretrain/atton
 
 import sys
 
-from atto_det.errors import command_line
+from atto_det.errors import UserError, command_line
 
 
 @command_line
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand: fit, validate or test."""
-    from atto_det.pretraining import cli
+    try:
+        from atto_det.pretraining import cli
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is missing: run make setup, or pip install '.[pretraining]'"
+        ) from error
 
     cli.run(arguments)
 

@@ -1,6 +1,7 @@
 """The classifier under training: loss, optimizer, schedule, and what its checkpoints carry."""
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -194,6 +195,7 @@ class Classifier(LightningModule):
             "top1": None if top1 is None else float(top1),
             "epoch": self.current_epoch + 1,
             "versions": versions(),
+            "command": " ".join(sys.argv),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

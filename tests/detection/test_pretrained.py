@@ -95,25 +95,23 @@ def loaded(cfg, path):
     return model
 
 
-@pytest.mark.parametrize(
-    "order", [[], BGR, ["MODEL.PIXEL_STD", [50.0, 60.0, 70.0]]], ids=["as trained", "BGR", "std"]
-)
-@pytest.mark.parametrize(
-    "options",
-    [
-        [],
-        SEPARABLE,
-        RETINANET,
-        ALONE,
-        SHORT,
-        ["MODEL.ATTONET.NORM", "FrozenBN"],
-        ["MODEL.BACKBONE.FREEZE_AT", 3],
-    ],
-    ids=["fpn", "separable", "retinanet", "alone", "short", "frozen", "freeze_at"],
-)
+DETECTORS = {
+    "fpn": [],
+    "separable": SEPARABLE,
+    "retinanet": RETINANET,
+    "alone": ALONE,
+    "short": SHORT,
+    "frozen": ["MODEL.ATTONET.NORM", "FrozenBN"],
+    "freeze_at": ["MODEL.BACKBONE.FREEZE_AT", 3],
+    "std": ["MODEL.PIXEL_STD", [50.0, 60.0, 70.0]],
+}
+
+
+@pytest.mark.parametrize("order", [[], BGR], ids=["RGB", "BGR"])
+@pytest.mark.parametrize("options", DETECTORS.values(), ids=DETECTORS)
 def test_the_features_are_the_classifiers(config, backbone, picture, options, order):
     path, net = backbone()
-    cfg = config(*options, *order)
+    cfg = config(*order, *options)
     model = loaded(cfg, path)
     assert largest_error(*features(model, net, picture, cfg.INPUT.FORMAT)) < 1e-5
 

@@ -1,0 +1,214 @@
+"""How long networks take: contestants run in turn, so that a drifting machine treats all alike.
+
+A contestant is a name and a callable. The callable gets a function `mark` and may call
+`mark("backbone")` at the end of each part of its work: the time since the mark before it goes to
+that part, so that the parts of a run sum up to the whole run. What comes after the last mark is
+"other".
+
+On a CPU the clock is `time.perf_counter`. On CUDA every mark is an event in the stream and each
+run begins and ends synchronised, so that a part lasts from the end of the part before it on the
+GPU to its own, with what the GPU waited for in between.
+"""
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+Mark = Callable[[str], None]
+OTHER = "other"
+TURN = 0.25
+"""Seconds of a turn: a quick contestant runs more than once in it, the first time with the caches
+full of the others' data."""
+
+
+class Contestant(NamedTuple):
+    """What is timed: a name, and a callable that gets `mark` and returns when its work is done.
+
+    (On CUDA, when its work is in the stream.)
+    """
+
+    name: str
+    run: Callable[[Mark], Any]
+
+
+@dataclass
+class Timing:
+    """The runs of one contestant.
+
+    Attributes:
+        name: of the contestant.
+        batch: pictures in each run.
+        seconds: of each run, in order.
+        laps: the same runs by part.
+    """
+
+    name: str
+    batch: int = 1
+    seconds: list[float] = field(default_factory=list)
+    laps: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def p95(self) -> float:
+        """Seconds that 95 of 100 runs stay within; between two runs interpolated."""
+        return float(np.percentile(self.seconds, 95))
+
+    @property
+    def throughput(self) -> float:
+        """Pictures per second: batch / median."""
+        return self.batch / self.median
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Seconds by part, in order: the mean over the half of the runs nearest to the median.
+
+        They sum up to the mean of those runs, which is the median but for its last digits.
+        """
+        order = sorted(range(len(self.seconds)), key=lambda i: abs(self.seconds[i] - self.median))
+        middle = [self.laps[i] for i in order[: (len(order) + 1) // 2]]
+        names = dict.fromkeys(name for laps in middle for name in laps)
+        return {name: sum(laps.get(name, 0.0) for laps in middle) / len(middle) for name in names}
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    repeats: int,
+    *,
+    batch: int = 1,
+    warmup: int = 1,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[range], Iterable[int]] = iter,
+) -> list[Timing]:
+    """Time the contestants, each once in every round, in the order given.
+
+    Args:
+        repeats: rounds that count. In each, a contestant's turn lasts for at least one run and
+            until `TURN` seconds are over; every run counts.
+        batch: pictures that one run of each contestant takes.
+        warmup: rounds before them that do not count, one run each.
+        device: where the contestants' work is done, "cpu" or "cuda…".
+        clock: seconds, for work on a CPU.
+        progress: wraps the rounds, as `rich.progress.track` does.
+    """
+    watch = _EventWatch(device) if device.startswith("cuda") else _Watch(clock)
+    timings = [Timing(contestant.name, batch) for contestant in contestants]
+    for number in progress(range(warmup + repeats)):
+        for contestant, timing in zip(contestants, timings, strict=True):
+            turn = 0.0
+            while turn < TURN:
+                laps = watch.time(contestant.run)
+                turn += sum(laps.values())
+                if number < warmup:
+                    break
+                timing.seconds.append(sum(laps.values()))
+                timing.laps.append(laps)
+    return timings
+
+
+class _Watch:
+    """Times one run at a time, by part."""
+
+    def __init__(self, clock: Callable[[], Any]) -> None:
+        self._clock = clock
+        self._marks: list[tuple[str, Any]] = []
+
+    def time(self, run: Callable[[Mark], Any]) -> dict[str, float]:
+        """Seconds of each part of one run; "other" always is among them."""
+        self._marks = [("", self._clock())]
+        run(self._mark)
+        self._mark(OTHER)
+        self._finish()
+        laps: dict[str, float] = {}
+        for (_, begin), (name, end) in zip(self._marks, self._marks[1:], strict=False):
+            laps[name] = laps.get(name, 0.0) + self._between(begin, end)
+        return laps
+
+    def _mark(self, name: str) -> None:
+        self._marks.append((name, self._clock()))
+
+    def _finish(self) -> None:
+        """Wait for work that is under way."""
+
+    @staticmethod
+    def _between(begin: Any, end: Any) -> float:
+        return end - begin
+
+
+class _EventWatch(_Watch):
+    """The same by events in a CUDA stream."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(self._event)
+        self._device = torch.device(device)
+
+    def time(self, run: Callable[[Mark], Any]) -> dict[str, float]:
+        self._finish()
+        with torch.cuda.device(self._device):
+            return super().time(run)
+
+    def _event(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _finish(self) -> None:
+        torch.cuda.synchronize(self._device)
+
+    @staticmethod
+    def _between(begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        return begin.elapsed_time(end) / 1000
+
+
+def peak_memory_of(
+    make: Callable[[], Contestant], *, device: str = "cpu", imports: Sequence[str] = ()
+) -> int:
+    """Bytes at the peak of a contestant that is made and run twice in a process of its own.
+
+    On a CPU the growth of the process's highest resident memory (getrusage's ru_maxrss) from before
+    `make` to behind the runs: weights, results in between, scratch space, what the allocator keeps,
+    and code that is first used then. On CUDA `torch.cuda.max_memory_allocated`, weights included.
+
+    Args:
+        make: picklable; a function of a module, or a `functools.partial` of one.
+        imports: modules that the process has before it begins, which must not count.
+
+    Raises:
+        RuntimeError: the process ended early, for want of memory for instance.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(imports))
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_memory, args=(make, device, send))
+    process.start()
+    send.close()
+    try:
+        return receive.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the process ended with status {process.exitcode}") from None
+    finally:
+        process.join()
+
+
+def _measure_memory(make: Callable[[], Contestant], device: str, send: Any) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
+    contestant = make()
+    for _ in range(2):
+        contestant.run(lambda name: None)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if device.startswith("cuda"):
+        send.send(torch.cuda.max_memory_allocated(torch.device(device)))
+    else:
+        send.send((after - before) * 1024)
