@@ -47,9 +47,9 @@ class EpochReport(Callback):
         """Report the epoch."""
         steps = max(trainer.num_training_batches, 1)
         speed = self.pictures / max(self.waited + self.worked, 1e-9)
-        module.log("data_time", self.waited / steps)
-        module.log("step_time", self.worked / steps)
-        module.log("images_per_second", speed)
+        module.log("data_time", self.waited / steps, sync_dist=True)
+        module.log("step_time", self.worked / steps, sync_dist=True)
+        module.log("images_per_second", speed, sync_dist=True)
         done = trainer.current_epoch + 1
         spent = time.monotonic() - self.begun
         left = spent / (done - self.first_epoch) * (trainer.max_epochs - done)

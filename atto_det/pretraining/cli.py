@@ -121,7 +121,10 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
         ClassifierData,
         save_config_callback=None,
         seed_everything_default=1,
-        trainer_defaults={"enable_progress_bar": sys.stderr.isatty()},
+        trainer_defaults={
+            "enable_progress_bar": sys.stderr.isatty(),
+            "use_distributed_sampler": False,  # the data shares its pictures out by itself
+        },
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         args=arguments,

@@ -146,7 +146,7 @@ class Classifier(LightningModule):
                 f"the loss is {loss.item()} at epoch {self.current_epoch}, batch {index}: lower "
                 "model.learning_rate, or set trainer.gradient_clip_val"
             )
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
@@ -175,7 +175,8 @@ class Classifier(LightningModule):
 
     def _write_accuracy(self, name: str) -> None:
         for key, metric in (("top1", self.top1), ("top5", self.top5)):
-            self.log(f"{name}_{key}", 100 * metric.compute(), prog_bar=key == "top1")
+            share = metric.compute()  # over all processes
+            self.log(f"{name}_{key}", 100 * share, prog_bar=key == "top1", sync_dist=True)
             metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

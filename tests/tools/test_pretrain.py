@@ -1,5 +1,6 @@
 """tools/pretrain.py as a user runs it."""
 
+import json
 import shutil
 
 import pytest
@@ -88,6 +89,22 @@ def test_validate_and_test_print_the_accuracy(pretrain, tmp_path):
         done = pretrain(output, "--ckpt_path", output / "best.ckpt", subcommand=subcommand)
         assert done.returncode == 0, done.stderr
         assert key in done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_pictures(pretrain, tmp_path):
+    settings = {"trainer.accelerator": "cpu", "trainer.devices": 2, "trainer.strategy": "ddp"}
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = pretrain(two, **settings, **{"data.batch_size": 2})
+    assert done.returncode == 0, done.stderr
+    assert pretrain(one).returncode == 0
+    single, double = (load_checkpoint(folder / "last.ckpt") for folder in (one, two))
+    assert double["global_step"] == single["global_step"] == 27
+    # 15 pictures in all: a share of them, each counted once.
+    right = double["atto_det_pretraining"]["top1"] / 100 * 15
+    assert right == pytest.approx(round(right), abs=1e-3)
+    record = json.loads((two / "run1.json").read_text())
+    assert record["processes"] == 2
 
 
 def last_line(done) -> str:
