@@ -25,7 +25,8 @@ class GatherPooler(ROIPooler):
 
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
         """Feature maps and boxes by picture to (R, C, P, P), as `ROIPooler`."""
-        known = all(isinstance(p, ROIAlign) and p.aligned for p in self.level_poolers)
+        poolers = list(self.level_poolers)
+        known = all(isinstance(pooler, ROIAlign) and pooler.aligned for pooler in poolers)
         if not known or x[0].device.type != "cpu" or torch.is_grad_enabled() or not box_lists:
             return super().forward(x, box_lists)
         regions = convert_boxes_to_pooler_format(box_lists)
@@ -34,80 +35,78 @@ class GatherPooler(ROIPooler):
             bounds = (self.min_level, self.max_level)
             canonical = (self.canonical_box_size, self.canonical_level)
             levels = assign_boxes_to_levels(box_lists, *bounds, *canonical)
-        height, width = self.output_size
-        output = x[0].new_empty(len(regions), height, width, x[0].shape[1]).permute(0, 3, 1, 2)
-        for level, (features, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
-            own = (levels == level).nonzero()[:, 0]
-            _pool(output, own, features, regions[own], pooler.spatial_scale, pooler.sampling_ratio)
-        return output
+        scales = [pooler.spatial_scale for pooler in poolers]
+        return roi_align(x, regions, levels, self.output_size, scales, poolers[0].sampling_ratio)
 
 
-def roi_align(features: Tensor, regions: Tensor, size: int, scale: float, samples: int) -> Tensor:
-    """`torchvision.ops.roi_align` with `aligned=True`, up to rounding; without gradients.
+def roi_align(
+    features: list[Tensor],
+    regions: Tensor,
+    levels: Tensor,
+    size: tuple[int, int],
+    scales: list[float],
+    samples: int,
+) -> Tensor:
+    """`torchvision.ops.roi_align` with `aligned=True`, up to rounding, of several feature maps.
 
     Args:
-        features: (B, C, H, W), quickest channels last.
+        features: of each level (B, C, H, W), quickest channels last.
         regions: (R, 5): picture, x1, y1, x2, y2.
-        size: P, bins along each axis.
-        scale: feature cells per pixel.
+        levels: (R,), index into `features`.
+        size: bins down and across.
+        scales: of each level, its cells per pixel.
         samples: in each bin along each axis; 0 for one per cell that it spans, rounded up.
 
     Returns:
-        (R, C, P, P), channels last.
+        (R, C, P, P), channels last; without gradients.
     """
-    output = features.new_empty(len(regions), size, size, features.shape[1]).permute(0, 3, 1, 2)
-    _pool(output, torch.arange(len(regions)), features, regions, scale, samples)
-    return output
-
-
-def _pool(
-    output: Tensor, rows: Tensor, features: Tensor, regions: Tensor, scale: float, samples: int
-) -> None:
-    """Fill `rows` of `output` (R, C, P, P)."""
-    pictures, channels, height, width = features.shape
-    bins = output.shape[2:]
-    output = output.permute(0, 2, 3, 1).flatten(1, 2)  # (R, P * P, C), the same memory
-    table = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    channels = features[0].shape[1]
+    scale = regions.new_tensor(scales)[levels, None]  # (R, 1)
+    cells = torch.tensor([f.shape[2:] for f in features])[levels]  # (R, 2): H, W
     begin = regions[:, [2, 1]] * scale - 0.5  # (R, 2): y, x
-    length = (regions[:, [4, 3]] - regions[:, [2, 1]]) * scale
-    counts = (length / length.new_tensor(bins)).ceil().clamp(min=0).long()  # (R, 2): G of each
-    if samples > 0:
-        counts = torch.full_like(counts, samples)
-    kinds, kind_of = counts.unique(dim=0, return_inverse=True)
-    for kind, (down, across) in enumerate(kinds.tolist()):
-        own = (kind_of == kind).nonzero()[:, 0]  # regions with as many samples as each other
+    bins = (regions[:, [4, 3]] - regions[:, [2, 1]]) * scale / regions.new_tensor(size)
+    counts = torch.full_like(cells, samples) if samples > 0 else bins.ceil().clamp(min=0).long()
+    (y, y_weights), (x, x_weights) = (
+        _samples(begin[:, axis], bins[:, axis], size[axis], counts[:, axis], cells[:, axis])
+        for axis in (0, 1)
+    )
+    y = (y + regions[:, :1, None].int() * cells[:, :1, None]) * cells[:, 1:, None]
+    tables = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]
+    output = features[0].new_zeros(len(regions), size[0] * size[1], channels)
+    kinds, kind_of = torch.cat([levels[:, None], counts], dim=1).unique(dim=0, return_inverse=True)
+    for kind, (level, down, across) in enumerate(kinds.tolist()):
         if not down * across:
-            output[rows[own]] = 0  # no area
-            continue
-        y, y_weights = _samples(begin[own, 0], length[own, 0], bins[0], down, height)
-        x, x_weights = _samples(begin[own, 1], length[own, 1], bins[1], across, width)
-        y = (y + regions[own, 0].int()[:, None, None] * height) * width
-        index = y[:, :, None, :, None] + x[:, None, :, None, :]  # (R, P, P, 2 * G, 2 * G)
-        weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
+            continue  # no area: zeros
+        own = (kind_of == kind).nonzero()[:, 0]
+        down, across = slice(2 * down), slice(2 * across)
+        index = y[own, :, None, down, None] + x[own, None, :, None, across]  # (R, P, P, 2G, 2G)
+        weights = y_weights[own, :, None, down, None] * x_weights[own, None, :, None, across]
         found = functional.embedding_bag(
             index.flatten(0, 2).flatten(1),
-            table,
+            tables[level],
             mode="sum",
             per_sample_weights=weights.flatten(0, 2).flatten(1),
         )
-        output[rows[own]] = found.view(len(own), -1, channels)
+        output[own] = found.view(len(own), -1, channels)
+    return output.view(-1, *size, channels).permute(0, 3, 1, 2)
 
 
 def _samples(
-    begin: Tensor, length: Tensor, bins: int, count: int, cells: int
+    begin: Tensor, bin_size: Tensor, bins: int, counts: Tensor, cells: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Cells that the samples of each bin lie between along one axis, and their weights.
 
-    Both (R, bins, 2 * count). A sample further out than one cell weighs nothing; others are moved
-    onto the map.
+    Both (R, bins, 2 * most samples); those of a region begin with its own 2 * count. A sample
+    further out than one cell weighs nothing; others are moved onto the map.
     """
-    number = torch.arange(bins * count)
-    offsets = number // count + (number % count + 0.5) / count  # in bins
-    places = begin[:, None] + offsets * (length / bins)[:, None]  # (R, bins * count)
+    begin, bin_size, counts, cells = (t[:, None, None] for t in (begin, bin_size, counts, cells))
+    most = int(counts.max()) if len(counts) else 0
+    offsets = (torch.arange(most) + 0.5) / counts  # (R, 1, most), in bins
+    places = begin + (torch.arange(bins)[:, None] + offsets) * bin_size  # (R, bins, most)
     inside = (places >= -1) & (places <= cells)
-    places = places.clamp(0, cells - 1)
-    low = places.int().clamp(max=max(cells - 2, 0))
+    places = torch.minimum(places.clamp(min=0), cells - 1)
+    low = torch.minimum(places.long(), (cells - 2).clamp(min=0))
     part = places - low
-    weights = torch.stack([1 - part, part], dim=-1) * inside[..., None] / count
-    index = torch.stack([low, (low + 1).clamp(max=cells - 1)], dim=-1)
-    return index.view(len(begin), bins, -1), weights.view(len(begin), bins, -1)
+    weights = torch.stack([1 - part, part], dim=-1) * inside[..., None] / counts[..., None]
+    index = torch.stack([low, torch.minimum(low + 1, cells - 1)], dim=-1)
+    return index.flatten(2), weights.flatten(2)

@@ -49,6 +49,12 @@ save = checkpoint.save_checkpoint  # the method above has an argument of the mod
 class PretrainingCLI(LightningCLI):
     """LightningCLI of `Classifier` and `ClassifierData`."""
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """fit, validate and test, each with the arguments that are not settings."""
+        known = LightningCLI.subcommands()
+        return {name: known[name] for name in ("fit", "validate", "test")}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Class names follow from the data, and all randomness from one seed."""
         parser.link_arguments("data.classes", "model.class_names", apply_on="instantiate")
@@ -80,6 +86,8 @@ class PretrainingCLI(LightningCLI):
                 EpochReport(),
             ]
         else:
+            if not self.config[self.subcommand].ckpt_path:
+                raise UserError(f"{self.subcommand} needs --ckpt_path and a checkpoint")
             kwargs["logger"] = False
         return super().instantiate_trainer(plugins=[AtomicIO()], **kwargs)
 

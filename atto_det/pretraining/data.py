@@ -84,15 +84,18 @@ class ClassifierData(LightningDataModule):
         self.mean, self.std, self.seed = tuple(mean), tuple(std), seed
         size = (image_size, image_size)
         common = {"interpolation": interpolation, "mean": self.mean, "std": self.std}
-        self.augment = create_transform(
-            size,
-            is_training=True,
-            scale=tuple(scale),
-            hflip=horizontal_flip,
-            color_jitter=color_jitter or None,
-            auto_augment=auto_augment,
-            **common,
-        )
+        try:
+            self.augment = create_transform(
+                size,
+                is_training=True,
+                scale=tuple(scale),
+                hflip=horizontal_flip,
+                color_jitter=color_jitter or None,
+                auto_augment=auto_augment,
+                **common,
+            )
+        except (AssertionError, KeyError, ValueError) as error:
+            raise UserError(f"data.auto_augment {auto_augment!r} is no policy of timm's") from error
         self.centre = create_transform(size, crop_pct=crop_share, **common)
 
     def train_dataloader(self) -> DataLoader:

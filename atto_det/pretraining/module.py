@@ -108,6 +108,8 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Stochastic gradient descent, and the learning rate's factor at each step."""
         trainer = self.trainer
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise UserError("trainer.max_epochs must be at least 1: the schedule depends on it")
         batch = trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches
         optimizer = torch.optim.SGD(
             param_groups_weight_decay(self.net, self.weight_decay),

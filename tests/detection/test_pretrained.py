@@ -48,9 +48,9 @@ def backbone(classifier, tmp_path):
 
 @pytest.fixture
 def picture(mini_voc):
-    """A drawn scene (90, 123, 3) in RGB, of a size that Detectron2 pads."""
-    path = next((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))
-    return data.read_image(path)[:90, :123]
+    """A drawn scene (61, 83, 3) in RGB, of a size that Detectron2 pads."""
+    path = min((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))
+    return data.read_image(path)[:61, :83]
 
 
 def features(model, net, picture, order) -> tuple[dict, dict]:
@@ -66,8 +66,8 @@ def features(model, net, picture, order) -> tuple[dict, dict]:
     bottom_up = getattr(model.backbone, "bottom_up", model.backbone)
 
     body = create_backbone("attonet_d", bottom_up.out_features).double().eval()
-    own = body.state_dict()
-    body.load_state_dict({key: net.state_dict()[key] for key in own})
+    trained = net.state_dict()
+    body.load_state_dict({key: trained[key] for key in body.state_dict()})
     mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
     std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)[:, None, None]
     x = (image.double() / 255 - mean) / std
@@ -271,6 +271,7 @@ def test_a_resumed_run_does_not_load_it_again(config, backbone, tmp_path, caplog
     run.train(config(*options))
     path.unlink()
     caplog.set_level(logging.INFO)
+    caplog.clear()
     run.train(config(*options, "SOLVER.MAX_ITER", 3), resume=True)
     assert "resumed from" in messages(caplog)
     assert "classifier head" not in messages(caplog)

@@ -145,6 +145,14 @@ def test_mistakes_are_one_sentence_each(pretrain, tmp_path, colours, environment
     assert "colours/../train cannot be read" in last_line(two)
 
 
+def test_settings_without_which_nothing_can_be_done(pretrain, tmp_path):
+    assert "validate needs --ckpt_path" in last_line(
+        pretrain(tmp_path / "run", subcommand="validate")
+    )
+    endless = pretrain(tmp_path / "run", **{"trainer.max_epochs": -1})
+    assert "trainer.max_epochs must be at least 1" in last_line(endless)
+
+
 def test_unknown_settings_are_refused(pretrain, tmp_path):
     done = pretrain(tmp_path / "run", "--model.rate=1")
     assert done.returncode == 2
