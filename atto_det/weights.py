@@ -19,6 +19,7 @@ from atto_det.checkpoint import load_checkpoint, save_checkpoint
 from atto_det.errors import UserError, atomic_path
 from atto_det.nets import ATTONETS, create_classifier
 from atto_det.nets.normalisation import ORDERS, Normalisation, absorb, is_colour
+from atto_det.nets.quantisation import fake_quantise
 
 FORMAT = 1
 STEM = "stem.conv.conv.weight"  # of the AttoNets: what sees the normalised picture
@@ -128,6 +129,8 @@ def _describe(values: Mapping[str, Any], where: str) -> Description:
 def read_pretraining(path: str | Path) -> Weights:
     """The network in a checkpoint (`.ckpt`) of the pretraining, head included.
 
+    Of a training in 8 bits the weights come rounded, as they were validated.
+
     Raises:
         UserError: no such file, a damaged, unsafe, foreign or newer one, or tensors that are not
             the network's, or not finite.
@@ -158,6 +161,9 @@ def read_pretraining(path: str | Path) -> Weights:
             f"checkpoint {path} holds values that are NaN or infinite, first in {bad[0]}: its "
             "training diverged; export an earlier one"
         )
+    if description.weight_bits:  # the training keeps what it rounds
+        # Of more than one dimension are the weights of convolutions and dense layers.
+        state = {k: fake_quantise(v) if v.ndim > 1 else v for k, v in state.items()}
     return Weights(state, description)
 
 

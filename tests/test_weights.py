@@ -13,6 +13,7 @@ import torch
 from atto_det import checkpoint, weights
 from atto_det.errors import UserError
 from atto_det.nets.normalisation import Normalisation
+from atto_det.nets.quantisation import quantised_call
 from atto_det.pretraining.networks import NETWORKS, create_network
 
 
@@ -33,10 +34,10 @@ def backbone(classifier, tmp_path) -> Path:
 
 
 def test_from_the_training_to_the_file_and_back(classifier, tmp_path):
-    path, net = classifier(weight_bits=8, top1=None)
+    path, net = classifier(top1=None)
     state, description = weights.read_pretraining(path)
     assert state.keys() == net.state_dict().keys()
-    assert (description.weight_bits, description.top1) == (8, None)
+    assert (description.weight_bits, description.top1) == (None, None)
     file = tmp_path / "new/a.safetensors"
     total = weights.write_backbone(file, state, description)
     read, again = weights.read_backbone(file)
@@ -50,6 +51,17 @@ def test_from_the_training_to_the_file_and_back(classifier, tmp_path):
     assert weights.write_backbone(tmp_path / "b.safetensors", state, description) == total
     other = dataclasses.replace(description, std=[0.2, 0.2, 0.2])
     assert weights.write_backbone(tmp_path / "c.safetensors", state, other) != total
+
+
+def test_of_a_training_in_8_bits_the_weights_come_rounded(classifier):
+    path, net = classifier(weight_bits=8)
+    state, description = weights.read_pretraining(path)
+    assert description.weight_bits == 8
+    images = torch.randn(1, 3, 64, 64)
+    expected = quantised_call(net.eval(), images)  # as the training computes
+    assert not torch.equal(expected, net(images))
+    net.load_state_dict(state)
+    torch.testing.assert_close(net(images), expected)
 
 
 def test_what_the_metadata_says(backbone):

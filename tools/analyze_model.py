@@ -60,10 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
     remarks = [f"{args.proposals} proposals and {args.detections} detections per picture."]
     if args.checkpoint:
         predictor = Predictor(args.checkpoint, device="cpu")
-        cfg, net = predictor.cfg, predictor.model
+        cfg = predictor.cfg
     else:
         cfg = analysis.read_config(args.config_file, args.classes)
-        net = model.build_model(cfg)
+    net = model.build_model(cfg)  # the predictor's own has its norms folded
     if args.images:
         images = gallery.list_images(args.images)
         ways = analysis.passes_on(predictor, images, lambda paths: track(paths, "predicting"))

@@ -76,12 +76,17 @@ def tables(analyses: Sequence[Analysis]) -> list[Grid]:
 
 def print_tables(analyses: Sequence[Analysis]) -> None:
     """Every table, on the terminal."""
+    print_grids(tables(analyses))
+
+
+def print_grids(grids: Sequence[Grid]) -> None:
+    """Tables on the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    for grid in tables(analyses):
+    for grid in grids:
         table = Table(title=grid.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for index, column in enumerate(grid.header):
             table.add_column(column, justify="right" if index else "left", no_wrap=not index)
@@ -131,10 +136,15 @@ def _times(value: int, own: int) -> str:
 
 def markdown(title: str, analyses: Sequence[Analysis], remarks: Sequence[str]) -> str:
     """A report: the remarks as paragraphs, then every table."""
+    return markdown_grids(title, tables(analyses), remarks)
+
+
+def markdown_grids(title: str, grids: Sequence[Grid], remarks: Sequence[str]) -> str:
+    """The remarks as paragraphs, then the tables."""
     lines = [f"# {title}", ""]
     for remark in remarks:
         lines += [remark, ""]
-    for grid in tables(analyses):
+    for grid in grids:
         lines += [f"## {grid.title}", ""]
         lines += [_line(grid.header), "|---" + "|---:" * (len(grid.header) - 1) + "|"]
         lines += [_line(row) for row in grid.rows] + [""]

@@ -180,7 +180,9 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     pasted = torch.from_numpy(np.zeros((len(masks), height, width), dtype=bool))
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
     high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor([width, height])).long()
-    rows = _interpolation(boxes[:, 1], boxes[:, 3], height, masks.shape[1]) @ masks  # (N, height, M)
+    rows = (
+        _interpolation(boxes[:, 1], boxes[:, 3], height, masks.shape[1]) @ masks
+    )  # (N, height, M)
     columns = _interpolation(boxes[:, 0], boxes[:, 2], width, masks.shape[2]).mT  # (N, M, width)
     for index, (x1, y1, x2, y2) in enumerate(torch.cat([low, high], dim=1).tolist()):
         values = rows[index, y1:y2] @ columns[index, :, x1:x2]

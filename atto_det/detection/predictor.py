@@ -13,6 +13,7 @@ from atto_det.evaluation import Detections
 from .checkpointer import load_weights
 from .config import config_from_text
 from .evaluator import gives_masks, to_detections
+from .inference import optimise_for_inference
 from .model import build_model
 
 
@@ -32,7 +33,8 @@ class Predictor:
     Attributes:
         class_names: name of each class index.
         cfg: the config of the model.
-        model: the Detectron2 model, in evaluation mode.
+        model: the Detectron2 model, in evaluation mode, as `optimise_for_inference` leaves it: the
+            same results in less time, its batch norms folded into the convolutions.
 
     Raises:
         UserError: a missing, damaged, unsafe or foreign checkpoint, one of a model without masks,
@@ -64,6 +66,7 @@ class Predictor:
         self.class_names: list[str] = part["class_names"]
         self.model = build_model(cfg).eval()
         load_weights(self.model, content, path)
+        optimise_for_inference(self.model)
         size = cfg.INPUT.MIN_SIZE_TEST
         self._resize = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
 

@@ -15,9 +15,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from atto_det.checkpoint import versions
 from atto_det.errors import UserError
+from atto_det.nets.quantisation import quantised_call
 
 from .networks import create_network
-from .quantisation import quantised_call
 
 FORMAT = 1
 KEY = "atto_det_pretraining"
@@ -45,7 +45,7 @@ class Classifier(LightningModule):
         ema_decay: of the moving average of weights, per step; it is what is validated and
             exported. 0 for none.
         channels_last: memory layout; faster for most convolutions.
-        weight_bits: 8 to train with weights rounded to 8 bits (`quantisation`).
+        weight_bits: 8 to train with weights rounded to 8 bits (`atto_det.nets.quantisation`).
         seed: taken from `seed_everything`.
 
     Raises:

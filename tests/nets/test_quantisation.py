@@ -2,15 +2,14 @@
 
 import copy
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from atto_det.pretraining.networks import create_network
-from atto_det.pretraining.quantisation import (
+from atto_det.nets import create_classifier
+from atto_det.nets.quantisation import (
     fake_quantise,
     quantised_call,
     scales,
@@ -56,9 +55,8 @@ def test_folding_a_batch_norm_keeps_the_integers(seed):
     assert torch.equal(integers * sign, (rounded.weight.data / steps).round())
 
 
-@pytest.mark.parametrize("name", ["attonet_d", "mobilenetv2_100"])
-def test_a_network_computes_with_rounded_weights_and_trains_its_own(name):
-    net = create_network(name, 5).eval()
+def test_a_network_computes_with_rounded_weights_and_trains_its_own():
+    net = create_classifier("attonet_d", 5).eval()
     before = copy.deepcopy(net.state_dict())
     images = torch.randn(2, 3, 64, 64)
     reference = copy.deepcopy(net)

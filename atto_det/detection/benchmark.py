@@ -1,0 +1,370 @@
+"""Detectors as contestants of `atto_det.complexity.latency`, with so much work and no less.
+
+What is real: one picture, resized beforehand to exactly the size asked for; everything from there
+on that `model(inputs)` does, from normalising pixels to masks of that size; the weights are random,
+as time does not depend on their values but for the two choices below.
+
+What is fixed, since random weights find nothing: the RPN does all its work (head, top-k, decoding,
+NMS) on what its weights say, and then the stated number of boxes takes the place of what it found.
+Likewise the box head does all its work, and then fixed scores and offsets of zero take the place of
+its predictions; the post-processing (threshold, NMS of each class, top-k) is real and leaves the
+stated number of detections. Each proposal passes the threshold in two classes. The boxes have their
+centres all over the picture, widths to heights from 1:2 to 2:1, and the square roots of their areas
+from 1/25 of the picture's shorter side up to all of it, spread evenly on a logarithmic scale.
+
+Parts: preprocessing (normalising, padding), bottom_up and fpn (backbone where there is no FPN), rpn
+(head and proposals), box pooling, box head, post-processing, mask pooling, mask head (up to the
+chosen class's probabilities), mask pasting.
+"""
+
+import functools
+import os
+import platform
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import transforms as T
+from detectron2.modeling import FPN, GeneralizedRCNN
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+
+from atto_det import data
+from atto_det.complexity.latency import Contestant, Mark, measure, peak_memory_of
+from atto_det.complexity.latency_report import Latency
+from atto_det.data.mini_voc_paint import paint_grain, paint_scene
+from atto_det.errors import UserError
+
+from .analysis import parse_size, read_config
+from .baselines import ZOO, build_baseline
+from .inference import optimise_for_inference
+from .model import build_model
+from .predictor import _check_device
+
+MODES = ("eager", "fast", "compile")
+SEED = 1
+
+
+class Unavailable(RuntimeError):
+    """A mode that does not work here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One detector in one mode, and its work.
+
+    Attributes:
+        detector: a config file, or one of `baselines.ZOO`.
+        mode: "eager", the model as built; "fast", by `optimise_for_inference`; "compile", that and
+            torch.compile on the bottom-up network, the RPN head and the box head.
+        height, width: of the picture in pixels.
+        proposals, detections: in each picture; None for the model's own limits.
+        batch: pictures at once.
+        device: "cpu" or "cuda…".
+        classes: instead of the config's count; 20 for a baseline.
+        image: a picture, or None for a painted one.
+    """
+
+    detector: str
+    mode: str
+    height: int
+    width: int
+    proposals: int | None = None
+    detections: int | None = None
+    batch: int = 1
+    device: str = "cpu"
+    classes: int | None = None
+    image: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Detector, input and mode."""
+        return f"{Path(self.detector).stem} {self.height}x{self.width} {self.mode}"
+
+
+def parse_detector(text: str, size: str) -> tuple[str, int, int]:
+    """Detector, height and width from "tiny.yaml@320x320", or from "tiny.yaml" with `size`.
+
+    Raises:
+        UserError: a size that is none.
+    """
+    name, at, own = text.rpartition("@")
+    return (name, *parse_size(own)) if at else (text, *parse_size(size))
+
+
+def make(entry: Entry, threads: int | None = None) -> Contestant:
+    """The contestant of an entry, which has run once.
+
+    Raises:
+        UserError: a faulty config or picture, another architecture than Faster or Mask R-CNN, or
+            so few proposals that they cannot give so many detections.
+        Unavailable: the mode does not work here.
+    """
+    return _contestant(_detector(entry, threads))
+
+
+def run(
+    entries: Sequence[Entry],
+    *,
+    repeats: int,
+    warmup: int = 1,
+    threads: int | None = None,
+    memory: bool = True,
+    say: Callable[[str], None] = print,
+    progress: Callable[[range], Any] = iter,
+) -> list[Latency]:
+    """Time entries in turn; those whose mode does not work here are left out with a line.
+
+    Peak memory is measured in eager and fast mode (compiling needs more than running). All entries
+    have one batch size and device.
+
+    Raises:
+        UserError: as `make`, or no entry works here.
+    """
+    detectors = []
+    for entry in entries:
+        say(f"building {entry.name}")
+        try:
+            detectors.append(_detector(entry, threads))
+        except Unavailable as reason:
+            say(f"left out {entry.name}: {reason}")
+    if not detectors:
+        raise UserError("none of the modes works here: add eager")
+    batch, device = entries[0].batch, entries[0].device
+    contestants = [_contestant(detector) for detector in detectors]
+    timings = measure(
+        contestants, repeats, batch=batch, warmup=warmup, device=device, progress=progress
+    )
+    latencies = []
+    for detector, timing in zip(detectors, timings, strict=True):
+        entry, peak = detector.entry, None
+        if memory and entry.mode != "compile":
+            say(f"measuring peak memory of {entry.name}")
+            again = functools.partial(make, entry, threads)
+            peak = peak_memory_of(again, device=device, imports=[__name__])
+        name, size = Path(entry.detector).stem, f"{entry.height}x{entry.width}"
+        latencies.append(Latency(name, entry.mode, size, *detector.limits, timing, peak))
+    return latencies
+
+
+def machine(device: str, threads: int | None) -> dict[str, Any]:
+    """What the figures depend on besides versions."""
+    if threads:
+        torch.set_num_threads(threads)
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    found = re.search(r"model name\s*: (.*)", text)
+    result = {"device": device, "cpu": found[1] if found else platform.processor()}
+    result |= {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if device.startswith("cuda"):
+        result |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return result
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that cannot be used here.
+
+    Raises:
+        UserError: it names the device.
+    """
+    if device != "cpu" and not device.startswith("cuda"):
+        raise UserError(f"--device is {device}: choose cpu or cuda")
+    _check_device(device)
+
+
+def remarks(
+    on: dict[str, Any], versions: dict[str, str], entry: Entry, repeats: int, warmup: int
+) -> list[str]:
+    """Sentences on how the figures came about."""
+    place = on.get("gpu") or f"{on['cpu']}, {on['threads']} threads of {on['cores']} cores"
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    picture = entry.image or "a painted picture"
+    return [
+        f"On {entry.device}: {place}. Batch {entry.batch}; {repeats} rounds after {warmup} to warm "
+        f"up, all detectors in turn; {picture}.",
+        "Fixed numbers of proposals and detections in each picture, random weights. Decoding and "
+        "resizing the picture do not count.",
+        "Parts are means over the middle half of the runs.",
+        f"Versions: {packages}.",
+    ]
+
+
+def _contestant(detector: "_Detector") -> Contestant:
+    return Contestant(detector.entry.name, detector.run)
+
+
+def _detector(entry: Entry, threads: int | None) -> "_Detector":
+    if threads:
+        torch.set_num_threads(threads)
+    detector = _Detector(entry, *_build(entry))
+    proposals, detections = detector.limits
+    for picture in detector.run(lambda name: None):  # also fills caches, and compiles
+        if len(picture["instances"]) != detections:
+            raise UserError(
+                f"{proposals} proposals in {entry.name} leave {len(picture['instances'])} of "
+                f"{detections} detections: lower --detections or raise --proposals"
+            )
+    return detector
+
+
+def _build(entry: Entry) -> tuple[GeneralizedRCNN, tuple[int, int]]:
+    """The model in its mode, and how many proposals and detections it gets."""
+    torch.manual_seed(SEED)
+    if entry.detector in ZOO:
+        model, _ = build_baseline(entry.detector, entry.classes or 20)
+    elif Path(entry.detector).suffix:
+        model = build_model(read_config(entry.detector, entry.classes))
+    else:
+        known = ", ".join(ZOO)
+        raise UserError(f"{entry.detector} is neither a YAML file nor a baseline: {known}")
+    rpn, heads = model.proposal_generator, getattr(model, "roi_heads", None)
+    known = isinstance(heads, StandardROIHeads | Res5ROIHeads)
+    if not isinstance(rpn, RPN) or not known or isinstance(heads, CascadeROIHeads):
+        raise UserError(f"{entry.detector} is no Faster or Mask R-CNN, which this times")
+    model = model.to(entry.device).eval()
+    if entry.mode != "eager":
+        optimise_for_inference(model)
+    if entry.mode == "compile":
+        _compile(model)
+    proposals = entry.proposals or rpn.post_nms_topk[False]
+    detections = entry.detections or heads.box_predictor.test_topk_per_image
+    heads.box_predictor.test_topk_per_image = detections
+    return model, (proposals, detections)
+
+
+def _compile(model: GeneralizedRCNN) -> None:
+    """Compile methods, so that hooks on the modules stay outside."""
+    bottom_up = getattr(model.backbone, "bottom_up", model.backbone)
+    modules = [bottom_up, model.proposal_generator.rpn_head]
+    heads = model.roi_heads
+    modules.append(heads.res5 if isinstance(heads, Res5ROIHeads) else heads.box_head)
+    for module in modules:
+        module.forward = torch.compile(module.forward, dynamic=False)
+
+
+class _Detector:
+    """A model with its inputs; marks its parts as it runs, by hooks."""
+
+    def __init__(self, entry: Entry, model: GeneralizedRCNN, limits: tuple[int, int]) -> None:
+        self.entry, self.model, self.limits = entry, model, limits
+        self._mark: Mark = lambda name: None
+        pixels = torch.as_tensor(_picture(entry), device=entry.device)
+        one = {"image": pixels, "height": entry.height, "width": entry.width}
+        self._inputs = [one] * entry.batch
+        boxes = spread_boxes(limits[0], entry.height, entry.width).to(entry.device)
+        self._add_hooks(model, boxes)
+
+    def run(self, mark: Mark) -> list[dict]:
+        """One forward pass of the batch."""
+        self._mark = mark
+        with torch.inference_mode():
+            try:
+                found = self.model(self._inputs)
+            except Exception as error:
+                if self.entry.mode != "compile":
+                    raise
+                reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+                raise Unavailable(f"torch.compile fails ({reason})") from error
+        mark("mask pasting" if self.model.roi_heads.mask_on else "post-processing")
+        return found
+
+    def _add_hooks(self, model: GeneralizedRCNN, boxes: Tensor) -> None:
+        backbone, heads = model.backbone, model.roi_heads
+        has_fpn = isinstance(backbone, FPN)
+        self._before(backbone.bottom_up if has_fpn else backbone, "preprocessing")
+        if has_fpn:
+            self._behind(backbone.bottom_up, "bottom_up")
+        self._behind(backbone, "fpn" if has_fpn else "backbone")
+        model.proposal_generator.register_forward_hook(functools.partial(_propose, boxes))
+        self._behind(model.proposal_generator, "rpn")
+        heads.box_predictor.register_forward_hook(_predict)
+        self._behind(heads.box_predictor, "box head")
+        if isinstance(heads, Res5ROIHeads):  # one pooler for both, first called for boxes
+            self._pooled = 0
+            heads.pooler.register_forward_pre_hook(self._c4_pools)
+            heads.pooler.register_forward_hook(self._c4_pooled)
+        else:
+            self._behind(heads.box_pooler, "box pooling")
+            if heads.mask_on:
+                self._before(heads.mask_pooler, "post-processing")
+                self._behind(heads.mask_pooler, "mask pooling")
+        if heads.mask_on:
+            self._behind(heads.mask_head, "mask head")
+
+    def _before(self, module: nn.Module, part: str) -> None:
+        module.register_forward_pre_hook(lambda module, args: self._mark(part))
+
+    def _behind(self, module: nn.Module, part: str) -> None:
+        module.register_forward_hook(lambda module, args, output: self._mark(part))
+
+    def _c4_pools(self, module: nn.Module, args: tuple) -> None:
+        if self._pooled % 2:
+            self._mark("post-processing")
+
+    def _c4_pooled(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        second = self._pooled % 2 and self.model.roi_heads.mask_on
+        self._mark("mask pooling" if second else "box pooling")
+        self._pooled += 1 if self.model.roi_heads.mask_on else 2
+
+
+def _propose(
+    boxes: Tensor, rpn: nn.Module, args: tuple, output: tuple
+) -> tuple[list[Instances], dict]:
+    """`boxes` in place of what the RPN found, in each picture."""
+    fixed = []
+    for found in output[0]:
+        item = Instances(found.image_size)
+        item.proposal_boxes = Boxes(boxes.clone())
+        item.objectness_logits = torch.zeros(len(boxes), device=boxes.device)
+        fixed.append(item)
+    return fixed, output[1]
+
+
+def _predict(
+    predictor: nn.Module, args: tuple, output: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Scores by which each proposal is of two classes, the first ones surest, and no offsets."""
+    logits, offsets = output
+    count, classes = len(logits), logits.shape[1] - 1
+    probability = torch.full_like(logits, 1e-6)
+    rows = torch.arange(count, device=logits.device)
+    probability[rows, (rows * 7 + 3) % classes] = 0.1
+    sure = torch.linspace(0.85, 0.3, count, device=logits.device, dtype=logits.dtype)
+    probability[rows, rows % classes] = sure
+    probability[:, -1] = 1 - probability[:, :-1].sum(dim=1)
+    return probability.log(), torch.zeros_like(offsets)
+
+
+def spread_boxes(count: int, height: int, width: int) -> Tensor:
+    """`count` boxes (count, 4), x1 y1 x2 y2, of all places and sizes, the same in every run.
+
+    Centres, sizes and shapes follow the additive sequence of the powers of the root of x⁵ = x + 1,
+    which fills four dimensions evenly from its first element on.
+    """
+    root = 1.1673039782614187
+    steps = root ** -torch.arange(1, 5, dtype=torch.float64)
+    x, y, size, shape = ((torch.arange(1, count + 1)[:, None] * steps) % 1).unbind(dim=1)
+    side = min(height, width) * 25 ** (size - 1)
+    stretch = 2 ** (shape - 0.5)  # square root of width : height, from 1:2 to 2:1
+    half = torch.stack([side * stretch, side / stretch], dim=1) / 2
+    centre = torch.stack([x * width, y * height], dim=1)
+    limit = torch.tensor([width, height], dtype=torch.float64)
+    low, high = (centre - half).clamp(min=0), torch.minimum(centre + half, limit)
+    return torch.cat([low, high], dim=1).float()
+
+
+def _picture(entry: Entry) -> np.ndarray:
+    """uint8 (3, height, width)."""
+    if entry.image is None:
+        rng = np.random.default_rng(SEED)
+        pixels = paint_grain(rng, paint_scene(rng, entry.height, entry.width))
+    else:
+        pixels = data.read_image(entry.image)
+        size = (*pixels.shape[:2], entry.height, entry.width)
+        pixels = T.ResizeTransform(*size).apply_image(pixels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,0 +1,98 @@
+"""Time detectors by part, in turn, on one picture with a fixed number of regions. No data is needed.
+
+python tools/benchmark.py --config-file configs/atto_maskrcnn_lite_voc.yaml \\
+    configs/atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
+
+What is real and what is fixed stands at the top of atto_det/detection/benchmark.py. A ratio is a
+detector's median over that of the first one in the same mode; a gain, its eager median over this.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from atto_det.errors import UserError, command_line
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    sized = {"nargs": "+", "metavar": "X[@HxW]"}
+    result.add_argument("--config-file", required=True, **sized, help="YAML files; a size of own")
+    result.add_argument("--against", default=[], **sized, help="r50-fpn, r50-c4")
+    result.add_argument("--input", default="800x1088", metavar="HxW", help="of all without @HxW")
+    result.add_argument("--batch", type=int, default=1, help="pictures at once; 1")
+    result.add_argument("--threads", type=int, help="of the CPU; torch's own choice")
+    result.add_argument("--repeats", type=int, default=10, help="rounds that count; 10")
+    result.add_argument("--warmup", type=int, default=1, help="rounds before them; 1")
+    result.add_argument("--proposals", type=int, help="of each picture; each config's own")
+    result.add_argument("--detections", type=int, help="of each picture; each config's own")
+    result.add_argument("--classes", type=int, help="instead of the configs' class counts")
+    result.add_argument("--device", default="cpu", help="cpu or cuda")
+    modes = ("eager", "fast", "compile")
+    result.add_argument("--modes", nargs="+", choices=modes, default=["eager", "fast"])
+    result.add_argument("--image", type=Path, help="a picture; one is painted otherwise")
+    result.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+    result.add_argument("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
+    return result
+
+
+@command_line
+def main(arguments: list[str] | None = None) -> int:
+    """Time, print, and write files where asked to."""
+    args = parser().parse_args(arguments)
+    counts = (args.batch, args.threads, args.repeats, args.proposals, args.detections, args.classes)
+    if min(1 if count is None else count for count in counts) < 1 or args.warmup < 0:
+        raise UserError(
+            "--batch, --threads, --repeats, --proposals, --detections and --classes must be at "
+            "least 1, --warmup at least 0"
+        )
+
+    from rich.progress import track
+
+    from atto_det import checkpoint
+    from atto_det.complexity.latency_report import print_latencies, write_latencies
+    from atto_det.detection import benchmark
+
+    benchmark.check_device(args.device)
+    work = {
+        "proposals": args.proposals,
+        "detections": args.detections,
+        "batch": args.batch,
+        "device": args.device,
+        "classes": args.classes,
+        "image": args.image and str(args.image),
+    }
+    entries = [
+        benchmark.Entry(name, mode, height, width, **work)
+        for name, height, width in (
+            benchmark.parse_detector(text, args.input) for text in args.config_file + args.against
+        )
+        for mode in dict.fromkeys(args.modes)
+    ]
+    on = benchmark.machine(args.device, args.threads)
+    date = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    latencies = benchmark.run(
+        entries,
+        repeats=args.repeats,
+        warmup=args.warmup,
+        threads=args.threads,
+        memory=not args.no_memory,
+        progress=lambda rounds: track(rounds, "timing"),
+    )
+    versions = checkpoint.versions()
+    remarks = benchmark.remarks(on, versions, entries[0], args.repeats, args.warmup)
+    print_latencies(latencies)
+    print("\n".join(remarks))
+    if args.output:
+        context = {"command": sys.argv, "date": date, "machine": on, "versions": versions}
+        for path in write_latencies(args.output, latencies, context, remarks):
+            print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
