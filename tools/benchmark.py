@@ -1,4 +1,4 @@
-"""Time detectors by part, in turn, on one picture with a fixed number of regions. No data is needed.
+"""Time detectors by part, in turn, on one picture with fixed regions. No data is needed.
 
 python tools/benchmark.py --config-file configs/atto_maskrcnn_lite_voc.yaml \\
     configs/atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--proposals", type=int, help="of each picture; each config's own")
     result.add_argument("--detections", type=int, help="of each picture; each config's own")
     result.add_argument("--classes", type=int, help="instead of the configs' class counts")
-    result.add_argument("--device", default="cpu", help="cpu or cuda")
+    result.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     modes = ("eager", "fast", "compile")
     result.add_argument("--modes", nargs="+", choices=modes, default=["eager", "fast"])
     result.add_argument("--image", type=Path, help="a picture; one is painted otherwise")
@@ -56,8 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     from atto_det import checkpoint
     from atto_det.complexity.latency_report import print_latencies, write_latencies
     from atto_det.detection import benchmark
+    from atto_det.detection.predictor import check_device
 
-    benchmark.check_device(args.device)
+    check_device(args.device)
     work = {
         "proposals": args.proposals,
         "detections": args.detections,
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         progress=lambda rounds: track(rounds, "timing"),
     )
     versions = checkpoint.versions()
-    remarks = benchmark.remarks(on, versions, entries[0], args.repeats, args.warmup)
+    remarks = benchmark.remarks(on, versions, entries[0], latencies, args.repeats, args.warmup)
     print_latencies(latencies)
     print("\n".join(remarks))
     if args.output:

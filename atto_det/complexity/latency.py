@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from atto_det.errors import UserError
+
 Mark = Callable[[str], None]
 OTHER = "other"
 TURN = 0.25
@@ -185,7 +187,7 @@ def peak_memory_of(
         imports: modules that the process has before it begins, which must not count.
 
     Raises:
-        RuntimeError: the process ended early, for want of memory for instance.
+        UserError: the process ended early, for want of memory for instance.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(imports))
@@ -197,7 +199,10 @@ def peak_memory_of(
         return receive.recv()
     except EOFError:
         process.join()
-        raise RuntimeError(f"the process ended with status {process.exitcode}") from None
+        raise UserError(
+            f"peak memory was not measured: its process ended with status {process.exitcode} "
+            "(-9 is a lack of memory); leave it out, or take a smaller input"
+        ) from None
     finally:
         process.join()
 

@@ -18,6 +18,7 @@ EAGER = "eager"
 COLOURS = {
     "preprocessing": "#adb5bd",
     "bottom_up": "#3182bd",
+    "backbone": "#3182bd",
     "fpn": "#2a9d8f",
     "rpn": "#e9c46a",
     "box pooling": "#f7c59f",
@@ -53,7 +54,7 @@ class Latency:
 
 
 def ratio(latency: Latency, latencies: Sequence[Latency]) -> float | None:
-    """Its median over that of the first detector in the same mode; None where that was not timed."""
+    """Its median over that of the first detector in the same mode; None if that was not timed."""
     first = latencies[0]
     for other in latencies:
         if (other.detector, other.size, other.mode) == (first.detector, first.size, latency.mode):
@@ -70,29 +71,34 @@ def speedup(latency: Latency, latencies: Sequence[Latency]) -> float | None:
 
 
 def latency_tables(latencies: Sequence[Latency]) -> list[Grid]:
-    """Median, p95, throughput, memory and ratios; then the parts in milliseconds."""
-    header = ("detector", "mode", "input", "proposals", "detections", "median (ms)", "p95 (ms)")
-    header += ("pictures/s", "peak memory (MiB)", "ratio", "gain")
+    """Median, p95, throughput, memory and ratios; then for each mode the parts."""
+    header = ("detector", "input", "mode", "ms", "p95", "pictures/s", "MiB", "ratio", "gain")
     rows = []
     for latency in latencies:
         timing, memory = latency.timing, latency.memory
-        row = (latency.detector, latency.mode, latency.size)
-        row += (str(latency.proposals), str(latency.detections))
+        row = (latency.detector, latency.size, latency.mode)
         row += (f"{1000 * timing.median:,.1f}", f"{1000 * timing.p95:,.1f}")
         row += (f"{timing.throughput:,.2f}", "–" if memory is None else f"{memory / 2**20:,.0f}")
         for value in (ratio(latency, latencies), speedup(latency, latencies)):
             row += ("–" if value is None else f"{value:.2f}×",)
         rows.append(row)
+    grids = [Grid("Latency: median, p95, throughput, peak memory", header, (*rows,))]
+    for mode in dict.fromkeys(latency.mode for latency in latencies):
+        grids.append(_by_part(mode, [latency for latency in latencies if latency.mode == mode]))
+    return grids
+
+
+def _by_part(mode: str, latencies: Sequence[Latency]) -> Grid:
     columns = [latency.timing.parts for latency in latencies]
     names = list(dict.fromkeys([*COLOURS, *(name for column in columns for name in column)]))
-    lines = []
+    rows = []
     for name in names:
         if any(round(1e5 * column.get(name, 0)) for column in columns):  # from 0.01 ms
             cells = (f"{1000 * c[name]:,.2f}" if name in c else "" for c in columns)
-            lines.append((name, *cells))
-    lines.append(("total", *(f"{1000 * sum(column.values()):,.2f}" for column in columns)))
-    by_part = ("part", *(_label(latency) for latency in latencies))
-    return [Grid("Latency", header, (*rows,)), Grid("By part, ms", by_part, (*lines,))]
+            rows.append((name, *cells))
+    rows.append(("total", *(f"{1000 * sum(column.values()):,.2f}" for column in columns)))
+    header = ("part", *(f"{latency.detector} {latency.size}" for latency in latencies))
+    return Grid(f"By part, {mode}: ms", header, (*rows,))
 
 
 def _label(latency: Latency) -> str:
@@ -123,7 +129,7 @@ def latency_record(latencies: Sequence[Latency]) -> list[dict[str, Any]]:
 
 
 def print_latencies(latencies: Sequence[Latency]) -> None:
-    """Both tables, on the terminal."""
+    """Every table, on the terminal."""
     print_grids(latency_tables(latencies))
 
 

@@ -89,7 +89,8 @@ def print_grids(grids: Sequence[Grid]) -> None:
     for grid in grids:
         table = Table(title=grid.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for index, column in enumerate(grid.header):
-            table.add_column(column, justify="right" if index else "left", no_wrap=not index)
+            side = "right" if index else "left"
+            table.add_column(column, justify=side, no_wrap=not index, overflow="fold")
         for row in grid.rows:
             if row[0] in TOTALS:
                 table.add_section()

@@ -4,13 +4,11 @@ What is real: one picture, resized beforehand to exactly the size asked for; eve
 on that `model(inputs)` does, from normalising pixels to masks of that size; the weights are random,
 as time does not depend on their values but for the two choices below.
 
-What is fixed, since random weights find nothing: the RPN does all its work (head, top-k, decoding,
-NMS) on what its weights say, and then the stated number of boxes takes the place of what it found.
-Likewise the box head does all its work, and then fixed scores and offsets of zero take the place of
-its predictions; the post-processing (threshold, NMS of each class, top-k) is real and leaves the
-stated number of detections. Each proposal passes the threshold in two classes. The boxes have their
-centres all over the picture, widths to heights from 1:2 to 2:1, and the square roots of their areas
-from 1/25 of the picture's shorter side up to all of it, spread evenly on a logarithmic scale.
+What is fixed, by `regions.py`, since random weights find nothing: the RPN does all its work (head,
+top-k, decoding, NMS) on what its weights say, and then the stated number of boxes takes the place
+of what it found. Likewise the box head does all its work, and then fixed scores and offsets of zero
+take the place of its predictions; the post-processing (threshold, NMS of each class, top-k) is real
+and leaves the stated number of detections.
 
 Parts: preprocessing (normalising, padding), bottom_up and fpn (backbone where there is no FPN), rpn
 (head and proposals), box pooling, box head, post-processing, mask pooling, mask head (up to the
@@ -32,7 +30,6 @@ from detectron2.data import transforms as T
 from detectron2.modeling import FPN, GeneralizedRCNN
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
-from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from atto_det import data
@@ -45,7 +42,7 @@ from .analysis import parse_size, read_config
 from .baselines import ZOO, build_baseline
 from .inference import optimise_for_inference
 from .model import build_model
-from .predictor import _check_device
+from .regions import fix_regions
 
 MODES = ("eager", "fast", "compile")
 SEED = 1
@@ -166,30 +163,30 @@ def machine(device: str, threads: int | None) -> dict[str, Any]:
     return result
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that cannot be used here.
-
-    Raises:
-        UserError: it names the device.
-    """
-    if device != "cpu" and not device.startswith("cuda"):
-        raise UserError(f"--device is {device}: choose cpu or cuda")
-    _check_device(device)
-
-
 def remarks(
-    on: dict[str, Any], versions: dict[str, str], entry: Entry, repeats: int, warmup: int
+    on: dict[str, Any],
+    versions: dict[str, str],
+    entry: Entry,
+    latencies: Sequence[Latency],
+    repeats: int,
+    warmup: int,
 ) -> list[str]:
     """Sentences on how the figures came about."""
     place = on.get("gpu") or f"{on['cpu']}, {on['threads']} threads of {on['cores']} cores"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     picture = entry.image or "a painted picture"
+    work = dict.fromkeys(
+        f"{one.detector} at {one.size}: {one.proposals} proposals, {one.detections} detections."
+        for one in latencies
+    )
     return [
-        f"On {entry.device}: {place}. Batch {entry.batch}; {repeats} rounds after {warmup} to warm "
+        f"On {place}. Batch {entry.batch}; {repeats} rounds after {warmup} to warm "
         f"up, all detectors in turn; {picture}.",
-        "Fixed numbers of proposals and detections in each picture, random weights. Decoding and "
-        "resizing the picture do not count.",
-        "Parts are means over the middle half of the runs.",
+        *work,
+        "These are fixed in each picture; the weights are random. Reading and resizing the picture "
+        "do not count.",
+        f"Ratio: median over that of {latencies[0].detector} in the same mode; gain: the detector's "
+        "own eager median over this. Parts are means over the middle half of the runs.",
         f"Versions: {packages}.",
     ]
 
@@ -256,8 +253,8 @@ class _Detector:
         pixels = torch.as_tensor(_picture(entry), device=entry.device)
         one = {"image": pixels, "height": entry.height, "width": entry.width}
         self._inputs = [one] * entry.batch
-        boxes = spread_boxes(limits[0], entry.height, entry.width).to(entry.device)
-        self._add_hooks(model, boxes)
+        fix_regions(model, limits[0], entry.height, entry.width)
+        self._add_hooks(model)
 
     def run(self, mark: Mark) -> list[dict]:
         """One forward pass of the batch."""
@@ -273,16 +270,14 @@ class _Detector:
         mark("mask pasting" if self.model.roi_heads.mask_on else "post-processing")
         return found
 
-    def _add_hooks(self, model: GeneralizedRCNN, boxes: Tensor) -> None:
+    def _add_hooks(self, model: GeneralizedRCNN) -> None:
         backbone, heads = model.backbone, model.roi_heads
         has_fpn = isinstance(backbone, FPN)
         self._before(backbone.bottom_up if has_fpn else backbone, "preprocessing")
         if has_fpn:
             self._behind(backbone.bottom_up, "bottom_up")
         self._behind(backbone, "fpn" if has_fpn else "backbone")
-        model.proposal_generator.register_forward_hook(functools.partial(_propose, boxes))
         self._behind(model.proposal_generator, "rpn")
-        heads.box_predictor.register_forward_hook(_predict)
         self._behind(heads.box_predictor, "box head")
         if isinstance(heads, Res5ROIHeads):  # one pooler for both, first called for boxes
             self._pooled = 0
@@ -310,52 +305,6 @@ class _Detector:
         second = self._pooled % 2 and self.model.roi_heads.mask_on
         self._mark("mask pooling" if second else "box pooling")
         self._pooled += 1 if self.model.roi_heads.mask_on else 2
-
-
-def _propose(
-    boxes: Tensor, rpn: nn.Module, args: tuple, output: tuple
-) -> tuple[list[Instances], dict]:
-    """`boxes` in place of what the RPN found, in each picture."""
-    fixed = []
-    for found in output[0]:
-        item = Instances(found.image_size)
-        item.proposal_boxes = Boxes(boxes.clone())
-        item.objectness_logits = torch.zeros(len(boxes), device=boxes.device)
-        fixed.append(item)
-    return fixed, output[1]
-
-
-def _predict(
-    predictor: nn.Module, args: tuple, output: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Scores by which each proposal is of two classes, the first ones surest, and no offsets."""
-    logits, offsets = output
-    count, classes = len(logits), logits.shape[1] - 1
-    probability = torch.full_like(logits, 1e-6)
-    rows = torch.arange(count, device=logits.device)
-    probability[rows, (rows * 7 + 3) % classes] = 0.1
-    sure = torch.linspace(0.85, 0.3, count, device=logits.device, dtype=logits.dtype)
-    probability[rows, rows % classes] = sure
-    probability[:, -1] = 1 - probability[:, :-1].sum(dim=1)
-    return probability.log(), torch.zeros_like(offsets)
-
-
-def spread_boxes(count: int, height: int, width: int) -> Tensor:
-    """`count` boxes (count, 4), x1 y1 x2 y2, of all places and sizes, the same in every run.
-
-    Centres, sizes and shapes follow the additive sequence of the powers of the root of x⁵ = x + 1,
-    which fills four dimensions evenly from its first element on.
-    """
-    root = 1.1673039782614187
-    steps = root ** -torch.arange(1, 5, dtype=torch.float64)
-    x, y, size, shape = ((torch.arange(1, count + 1)[:, None] * steps) % 1).unbind(dim=1)
-    side = min(height, width) * 25 ** (size - 1)
-    stretch = 2 ** (shape - 0.5)  # square root of width : height, from 1:2 to 2:1
-    half = torch.stack([side * stretch, side / stretch], dim=1) / 2
-    centre = torch.stack([x * width, y * height], dim=1)
-    limit = torch.tensor([width, height], dtype=torch.float64)
-    low, high = (centre - half).clamp(min=0), torch.minimum(centre + half, limit)
-    return torch.cat([low, high], dim=1).float()
 
 
 def _picture(entry: Entry) -> np.ndarray:

@@ -16,6 +16,7 @@ class. Modules of any other class stay as they are.
 """
 
 import copy
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -62,7 +63,7 @@ def _fold_norms(model: nn.Module) -> None:
             module.norm = None
         if isinstance(module, nn.Sequential):
             children = list(module.named_children())
-            for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+            for (_, conv), (name, norm) in itertools.pairwise(children):
                 if _is_plain(conv) and _is_norm(norm) and places[conv] == 1:
                     _fold(conv, norm)
                     setattr(module, name, nn.Identity())

@@ -54,7 +54,7 @@ class Predictor:
         if not gives_masks(cfg):
             raise UserError(f"the model of checkpoint {path} predicts no masks, which this needs")
         if device is not None:
-            _check_device(device)
+            check_device(device)
             cfg.MODEL.DEVICE = device
         if score_threshold is not None:
             if not 0 <= score_threshold <= 1:
@@ -94,7 +94,12 @@ class Predictor:
         return to_detections(output["instances"])
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UserError: it names the device and says why.
+    """
     try:
         torch.empty(1, device=device)
     except (AssertionError, RuntimeError) as error:

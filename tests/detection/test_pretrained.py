@@ -187,7 +187,7 @@ def said(caplog, monkeypatch):
     logger.addHandler(caplog.handler)
 
     def text() -> str:
-        lines = caplog.messages
+        lines = [r.getMessage() for r in caplog.records if r.name == logger.name]
         caplog.clear()
         return "\n".join(lines)
 
