@@ -23,7 +23,10 @@ from atto_det import __version__
 from atto_det.errors import UserError, atomic_path
 
 FORMAT = 1
-_PACKAGES = ("torch", "torchvision", "detectron2", "numpy", "pycocotools", "pillow")
+_PACKAGES = (
+    *("torch", "torchvision", "detectron2", "timm", "lightning"),
+    *("numpy", "pycocotools", "pillow"),
+)
 
 
 def versions() -> dict[str, str]:

@@ -75,7 +75,7 @@ class Timing:
     def parts(self) -> dict[str, float]:
         """Seconds by part, in order: the mean over the half of the runs nearest to the median.
 
-        They sum up to the mean of those runs, which is the median but for its last digits.
+        They sum up to the mean of those runs, which lies near the median.
         """
         order = sorted(range(len(self.seconds)), key=lambda i: abs(self.seconds[i] - self.median))
         middle = [self.laps[i] for i in order[: (len(order) + 1) // 2]]

@@ -185,8 +185,8 @@ def remarks(
         *work,
         "These are fixed in each picture; the weights are random. Reading and resizing the picture "
         "do not count.",
-        f"Ratio: median over that of {latencies[0].detector} in the same mode; gain: the detector's "
-        "own eager median over this. Parts are means over the middle half of the runs.",
+        f"Ratio: median over that of {latencies[0].detector} in the same mode; gain: the "
+        "detector's own eager median over this. Parts are means over the middle half of the runs.",
         f"Versions: {packages}.",
     ]
 

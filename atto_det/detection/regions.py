@@ -57,8 +57,8 @@ def spread_boxes(count: int, height: int, width: int) -> Tensor:
 
     Their centres lie all over the picture; width to height goes from 1:2 to 2:1, and the square
     root of the area from 1/25 of the picture's shorter side to all of it, evenly on a logarithmic
-    scale. What would lie outside is cut off. Centres, sizes and shapes follow the additive sequence of the powers of the root of x⁵ = x + 1,
-    which fills four dimensions evenly from its first element on.
+    scale. What would lie outside is cut off. All four follow the additive sequence of the powers
+    of the root of x⁵ = x + 1, which fills four dimensions evenly from its first element on.
     """
     root = 1.1673039782614187
     steps = root ** -torch.arange(1, 5, dtype=torch.float64)

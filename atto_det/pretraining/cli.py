@@ -15,14 +15,12 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from atto_det import checkpoint
+from atto_det.checkpoint import load_checkpoint, save_checkpoint, versions
 from atto_det.errors import UserError, atomic_path
 
 from .callbacks import EpochReport
 from .data import ClassifierData
 from .module import Classifier
-
-logger = logging.getLogger(__name__)
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -32,7 +30,7 @@ class AtomicIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str, storage_options: Any | None = None
     ) -> None:
         """Write to a temporary name and rename."""
-        save(path, checkpoint)
+        save_checkpoint(path, checkpoint)
 
     def load_checkpoint(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read tensors and plain values alone.
@@ -40,10 +38,7 @@ class AtomicIO(TorchCheckpointIO):
         Raises:
             UserError: a missing, damaged or unsafe file.
         """
-        return checkpoint.load_checkpoint(path)
-
-
-save = checkpoint.save_checkpoint  # the method above has an argument of the module's name
+        return load_checkpoint(path)
 
 
 class PretrainingCLI(LightningCLI):
@@ -67,7 +62,7 @@ class PretrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Logs and checkpoints go into `trainer.default_root_dir`."""
         config = self.config[self.subcommand].trainer
-        output = Path(config.default_root_dir or "output/pretrain")
+        output = Path(config.default_root_dir)
         if self.subcommand == "fit":
             last = output / "last.ckpt"
             if not self.config.fit.ckpt_path and last.exists():
@@ -104,7 +99,7 @@ class PretrainingCLI(LightningCLI):
             "device": str(self.trainer.strategy.root_device),
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
-            "versions": checkpoint.versions(),
+            "versions": versions(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         # One per start: a run of several sittings keeps the record of each.
@@ -130,6 +125,7 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
         save_config_callback=None,
         seed_everything_default=1,
         trainer_defaults={
+            "default_root_dir": "output/pretrain",
             "enable_progress_bar": sys.stderr.isatty(),
             "use_distributed_sampler": False,  # the data shares its pictures out by itself
         },
