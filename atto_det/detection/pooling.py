@@ -63,8 +63,8 @@ def roi_align(
     channels = features[0].shape[1]
     scale = regions.new_tensor(scales)[levels, None]  # (R, 1)
     cells = torch.tensor([f.shape[2:] for f in features])[levels]  # (R, 2): H, W
-    begin = regions[:, [2, 1]] * scale - 0.5  # (R, 2): y, x
-    bins = (regions[:, [4, 3]] - regions[:, [2, 1]]) * scale / regions.new_tensor(size)
+    begin, end = (regions[:, axes] * scale - 0.5 for axes in ([2, 1], [4, 3]))  # (R, 2): y, x
+    bins = (end - begin) / regions.new_tensor(size)  # in this order, as its rounding decides counts
     counts = torch.full_like(cells, samples) if samples > 0 else bins.ceil().clamp(min=0).long()
     (y, y_weights), (x, x_weights) = (
         _samples(begin[:, axis], bins[:, axis], size[axis], counts[:, axis], cells[:, axis])

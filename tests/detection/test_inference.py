@@ -55,7 +55,9 @@ def outcome(model: nn.Module) -> dict[str, list[torch.Tensor]]:
 
     hooks = [
         model.backbone.register_forward_hook(note("features", lambda o: list(o.values()))),
-        model.proposal_generator.rpn_head.register_forward_hook(note("rpn", lambda o: sum(o, []))),
+        model.proposal_generator.rpn_head.register_forward_hook(
+            note("rpn", lambda o: [*o[0], *o[1]])
+        ),
         heads.box_predictor.register_forward_hook(note("boxes", list)),
     ]
     fix_regions(model, 60, *SIZE)
@@ -164,7 +166,7 @@ def test_pooling_from_several_levels(kind, boxes):
     lists = [Boxes(spread_boxes(count, 400, 600)) for count in (boxes, boxes // 2)]
     with torch.no_grad():
         found = faster(features, lists)
-        torch.testing.assert_close(found, pooler(features, lists), rtol=0, atol=1e-5)
+        torch.testing.assert_close(found, pooler(features, lists), rtol=0, atol=5e-5)
     if kind == "ROIAlignV2" and boxes:
         assert found.is_contiguous(memory_format=torch.channels_last)
 

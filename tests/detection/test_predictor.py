@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 import torch
 
@@ -26,12 +27,15 @@ def pictures(data_root) -> list[Path]:
     return sorted((data_root / "mini_voc/JPEGImages").glob("*.jpg"))
 
 
-def assert_same(one, other) -> None:
+def assert_same(one, other, pixels: float = 0.0) -> None:
+    """Equal up to rounding; `pixels` of the masks' pixels may differ, as those near 0.5 will."""
     assert len(one.scores) > 0
     assert np.allclose(one.boxes, other.boxes, atol=1e-3)
     assert np.allclose(one.scores, other.scores, atol=1e-6)
     assert one.classes.tolist() == other.classes.tolist()
-    assert [r["counts"] for r in one.rles] == [r["counts"] for r in other.rles]
+    for rles in zip(one.rles, other.rles, strict=True):
+        first, second = map(mask_util.decode, rles)
+        assert (first != second).mean() <= pixels
 
 
 def test_three_lines_without_any_data(trained, pictures, tmp_path):
@@ -67,7 +71,7 @@ def test_the_result_is_that_of_the_training_s_own_evaluation(config, trained, pi
         with torch.inference_mode():
             expected = to_detections(model([item])[0]["instances"])
         found = predictor(picture)
-        assert_same(expected, found)
+        assert_same(expected, found, pixels=0.01)  # of a model trained for two steps
         assert all(rle["size"] == [height, width] for rle in found.rles)
         assert (np.diff(found.scores) <= 0).all()
 
