@@ -49,6 +49,6 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
             "ruff>=0.8",
-        ]
+        ],
     },
 )
