@@ -17,9 +17,10 @@ class. Modules of any other class stay as they are.
 
 import copy
 import itertools
+import math
+import mmap
 from collections import Counter
 
-import numpy as np
 import torch
 from detectron2.layers import Conv2d
 from detectron2.modeling.poolers import ROIPooler
@@ -126,26 +127,34 @@ class _SparingRPN(RPN):
 
 
 class _ChosenMasks(MaskRCNNConvUpsampleHead):
-    """Detectron2's mask head, for the class of each detection alone."""
+    """Detectron2's mask head, for the class of each detection alone.
+
+    Its upsampling convolution makes 2x2 pixels of each, which no other pixel sees: a matrix
+    product. They are put in their places when there is but one number of each left.
+    """
 
     def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
-        *layers, predictor = self
-        for layer in layers:
-            x = layer(x)  # (N, C, H, W) in the end
-            if isinstance(layer, nn.ConvTranspose2d):
-                x = x.relu_()  # the ReLU that follows finds its work done
-        if predictor.out_channels == 1:  # one mask whatever the class
-            masks = predictor(x)[:, 0]
-        else:
-            chosen = torch.cat([i.pred_classes for i in instances])
-            weight = predictor.weight.flatten(1)[chosen, :, None]  # (N, C, 1)
-            pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H * W, C)
-            bias = predictor.bias[chosen, None, None]
-            masks = torch.baddbmm(bias, pixels, weight).view(len(x), *x.shape[2:])
-        masks = masks.sigmoid().split([len(i) for i in instances])
+        for layer in self.conv_norm_relus:
+            x = layer(x)  # (N, C, H, W)
+        chosen = torch.cat([i.pred_classes for i in instances])
+        if self.predictor.out_channels == 1:  # one mask whatever the class
+            chosen = torch.zeros_like(chosen)
+        masks = self._upsample(x, chosen).split([len(i) for i in instances])
         for item, own in zip(instances, masks, strict=True):
             item.pred_masks = LeanMasks(own)
         return instances
+
+    def _upsample(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """Probabilities (N, 2 * H, 2 * W) from features (N, C, H, W) and classes (N,)."""
+        count, _, height, width = x.shape
+        x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (N * H * W, C)
+        weight = self.deconv.weight.permute(0, 2, 3, 1).flatten(1)  # (C, 2 * 2 * C)
+        x = torch.addmm(self.deconv.bias.repeat(4), x, weight).relu_()
+        x = x.view(count, height * width * 4, self.deconv.out_channels)
+        weight = self.predictor.weight.flatten(1)[chosen, :, None]  # (N, C, 1)
+        x = torch.baddbmm(self.predictor.bias[chosen, None, None], x, weight).sigmoid_()
+        x = x.view(count, height, width, 2, 2).transpose(2, 3)  # (N, H, 2, W, 2)
+        return x.reshape(count, 2 * height, 2 * width)
 
 
 class LeanMasks(ROIMasks):
@@ -178,7 +187,10 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     Returns:
         (N, height, width) of bool. Pages of memory that no mask touches stay untouched.
     """
-    pasted = torch.from_numpy(np.zeros((len(masks), height, width), dtype=bool))
+    shape = (len(masks), height, width)
+    # Zeros that the system hands out page by page; numpy's ask for huge pages, which may take long.
+    memory = mmap.mmap(-1, max(math.prod(shape), 1))
+    pasted = torch.frombuffer(memory, dtype=torch.bool)[: math.prod(shape)].view(shape)
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
     high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor([width, height])).long()
     rows = (
