@@ -18,7 +18,6 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from atto_det.checkpoint import load_checkpoint, save_checkpoint, versions
 from atto_det.errors import UserError, atomic_path
 
-from .callbacks import EpochReport
 from .data import ClassifierData
 from .module import Classifier
 
@@ -78,7 +77,6 @@ class PretrainingCLI(LightningCLI):
                 ModelCheckpoint(output, "best", monitor="val_top1", mode="max", **after_epoch),
                 ModelCheckpoint(output, "last", **after_epoch),
                 LearningRateMonitor("step"),
-                EpochReport(),
             ]
         else:
             if not self.config[self.subcommand].ckpt_path:

@@ -17,6 +17,7 @@ from atto_det.checkpoint import versions
 from atto_det.errors import UserError
 from atto_det.nets.quantisation import quantised_call
 
+from .callbacks import EpochReport
 from .networks import create_network
 
 FORMAT = 1
@@ -102,8 +103,12 @@ class Classifier(LightningModule):
         return quantised_call(self.net, images) if self.weight_bits else self.net(images)
 
     def configure_callbacks(self) -> list[Callback]:
-        """The moving average of the weights, where there is one."""
-        return [EMAWeightAveraging(decay=self.ema_decay)] if self.ema_decay else []
+        """The moving average of the weights, where there is one; then the report of each epoch.
+
+        In this order, so that averaging counts as part of a step.
+        """
+        average = [EMAWeightAveraging(decay=self.ema_decay)] if self.ema_decay else []
+        return [*average, EpochReport()]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Stochastic gradient descent, and the learning rate's factor at each step."""
