@@ -76,6 +76,7 @@ def test_killed_at_every_file_operation_it_ends_like_an_uninterrupted_run(train,
 
 def test_killed_at_any_time_it_ends_like_an_uninterrupted_run(launch, train, tiny, tmp_path):
     options = ["SOLVER.MAX_ITER", 30, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD", 7]
+    train("--help")  # so that the server of the commands is up when time is taken
     begin = time.monotonic()
     assert train("OUTPUT_DIR", "whole", *options).returncode == 0
     length = time.monotonic() - begin
