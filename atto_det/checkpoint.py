@@ -11,6 +11,7 @@ refused.
 import pickle
 import platform
 import sys
+import time
 import warnings
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
@@ -38,6 +39,19 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def run_record(*, seed: int, processes: int, device: str) -> dict[str, Any]:
+    """What a run's results follow from besides its config, for the JSON in its folder."""
+    return {
+        "command": sys.argv,
+        "seed": seed,
+        "processes": processes,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
 
 
 def description(config: str, class_names: list[str]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from atto_det.nets.normalisation import ORDERS, Normalisation, absorb, is_colour
 from atto_det.nets.quantisation import fake_quantise
 
 FORMAT = 1
+TRAINING_PART = "atto_det_pretraining"  # where a checkpoint of the pretraining describes itself
 STEM = "stem.conv.conv.weight"  # of the AttoNets: what sees the normalised picture
 HEADS = ("fc", "classifier")  # what the networks here call their classifier
 PART = "atto_det_backbone"  # where a `.pth` for Detectron2 keeps the metadata
@@ -136,7 +137,7 @@ def read_pretraining(path: str | Path) -> Weights:
             the network's, or not finite.
     """
     content = load_checkpoint(path)
-    part = content.get("atto_det_pretraining")
+    part = content.get(TRAINING_PART)
     if not isinstance(part, dict) or type(part.get("format")) is not int:
         raise UserError(f"checkpoint {path} is not one of atto_det's classifier training")
     _check_format(part["format"], path)

@@ -39,7 +39,10 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Grid:
-    """One table: a title, column names, and rows of text of which the last may be a total."""
+    """One table: a title, column names, and rows of text of which the last may be a total.
+
+    A line break in a column name is where a narrow column may break.
+    """
 
     title: str
     header: tuple[str, ...]
@@ -146,14 +149,20 @@ def markdown_grids(title: str, grids: Sequence[Grid], remarks: Sequence[str]) ->
     for remark in remarks:
         lines += [remark, ""]
     for grid in grids:
-        lines += [f"## {grid.title}", ""]
-        lines += [_line(grid.header), "|---" + "|---:" * (len(grid.header) - 1) + "|"]
-        lines += [_line(row) for row in grid.rows] + [""]
+        lines += markdown_grid(grid)
     return "\n".join(lines)
 
 
+def markdown_grid(grid: Grid) -> list[str]:
+    """The lines of one table under its title."""
+    rule = "|---" + "|---:" * (len(grid.header) - 1) + "|"
+    rows = [_line(row) for row in grid.rows]
+    return [f"## {grid.title}", "", _line(grid.header), rule, *rows, ""]
+
+
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    flat = (c.replace("-\n", "").replace("\n", " ").replace("|", "\\|") for c in cells)
+    return "| " + " | ".join(flat) + " |"
 
 
 def record(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.complexity.netscore import netscore
-from atto_det.complexity.report import Grid
+from atto_det.complexity.report import Grid, markdown_grid
 from atto_det.complexity.table2 import NOT_STATED, REMARKS, Data, Row, by_data
 from atto_det.complexity.table2_plot import plot_table2
 from atto_det.errors import atomic_path
@@ -16,10 +16,7 @@ SOURCE = "arXiv 1903.07209v2, Table 2; NetScore: arXiv 1806.05512"
 
 
 def tables(rows: Sequence[Row]) -> list[Grid]:
-    """Published beside recomputed, weight memory, and a table for each data measured on.
-
-    A line break in a header is where a narrow column may break.
-    """
+    """Published beside recomputed, a table for each data measured on, weight memory."""
     groups = [_measured(data, group) for data, group in by_data(rows).items()]
     return [_published(rows), *groups, _memory(rows)]
 
@@ -114,16 +111,9 @@ def markdown(rows: Sequence[Row]) -> str:
     """A report: every table, the plot, the remarks."""
     lines = ["# Table 2 of the AttoNet paper", "", f"Source: {SOURCE}.", ""]
     for grid in tables(rows):
-        lines += [f"## {grid.title}", "", _line(grid.header)]
-        lines += ["|---" + "|---:" * (len(grid.header) - 1) + "|"]
-        lines += [_line(cells) for cells in grid.rows] + [""]
+        lines += markdown_grid(grid)
     lines += ["![top-1 against multiply-adds](table2.png)", ""]
     return "\n".join([*lines, *(f"- {remark}" for remark in REMARKS), ""])
-
-
-def _line(cells: Sequence[str]) -> str:
-    flat = (c.replace("-\n", "").replace("\n", " ").replace("|", "\\|") for c in cells)
-    return "| " + " | ".join(flat) + " |"
 
 
 def record(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from atto_det.data.coco import load_coco, to_coco
 from atto_det.data.images import image_size, read_image, read_palette_png, voc_palette
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance
+from atto_det.data.root import data_root
 from atto_det.data.sbd import find_sbd_root, load_sbd, load_voc_train_aug
 from atto_det.data.voc import (
     VOC_CLASSES,
@@ -21,6 +22,7 @@ __all__ = [
     "ImageRecord",
     "Instance",
     "check_disjoint",
+    "data_root",
     "find_sbd_root",
     "find_voc_root",
     "image_size",

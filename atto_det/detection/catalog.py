@@ -14,17 +14,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from atto_det import data
+from atto_det.data import data_root
 from atto_det.errors import UserError
 
 Loader = Callable[[Path], data.Dataset]
 
 _loaders: dict[str, Loader] = {}
 _sources: dict[str, str] = {}  # own data set → its name in DATASETS.FOLDERS or DATASETS.COCO
-
-
-def data_root() -> Path:
-    """Folder that the data sets lie in: `DETECTRON2_DATASETS`, or `datasets`, made absolute."""
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser().absolute()
 
 
 def register(

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,15 +124,9 @@ def start(cfg: CfgNode, output: Path) -> None:
     if comm.is_main_process():
         with atomic_path(output / "config.yaml") as temporary:
             temporary.write_text(cfg.dump())
-        record = {
-            "command": sys.argv,
-            "seed": cfg.SEED,
-            "processes": comm.get_world_size(),
-            "device": cfg.MODEL.DEVICE,
-            "threads": torch.get_num_threads(),
-            "versions": checkpoint.versions(),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
+        record = checkpoint.run_record(
+            seed=cfg.SEED, processes=comm.get_world_size(), device=cfg.MODEL.DEVICE
+        )
         with atomic_path(output / "run.json") as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n")
     for name in ("fvcore", "detectron2", "atto_det"):

@@ -2,20 +2,17 @@
 
 import json
 import logging
-import platform
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from atto_det.checkpoint import load_checkpoint, save_checkpoint, versions
+from atto_det.checkpoint import load_checkpoint, run_record, save_checkpoint
 from atto_det.errors import UserError, atomic_path
 
 from .data import ClassifierData
@@ -90,16 +87,11 @@ class PretrainingCLI(LightningCLI):
         output = Path(self.trainer.default_root_dir)
         if not self.trainer.is_global_zero:
             return
-        record = {
-            "command": sys.argv,
-            "seed": self.config.fit.seed_everything,
-            "processes": self.trainer.world_size,
-            "device": str(self.trainer.strategy.root_device),
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "versions": versions(),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
+        record = run_record(
+            seed=self.config.fit.seed_everything,
+            processes=self.trainer.world_size,
+            device=str(self.trainer.strategy.root_device),
+        )
         # One per start: a run of several sittings keeps the record of each.
         number = len(list(output.glob("run*.json"))) + 1
         with atomic_path(output / f"run{number}.json") as temporary:

@@ -1,10 +1,8 @@
 """Pictures by class for Lightning: each one's augmentation follows from (seed, epoch, index)."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,7 +13,7 @@ from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
 
-from atto_det.data import image_folder
+from atto_det.data import data_root, image_folder
 from atto_det.data.image_folder import ImageFolder
 from atto_det.data.images import read_image
 from atto_det.errors import UserError
@@ -77,7 +75,7 @@ class ClassifierData(LightningDataModule):
             raise UserError("data.scale and data.crop_share are shares above 0 and up to 1")
         if min(std) <= 0:
             raise UserError("data.std must be above 0 for each colour")
-        self.root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / root
+        self.root = data_root() / root
         self.train, self.val = image_folder.read_splits(self.root, class_list)
         self.classes = self.train.classes
         self.image_size, self.batch_size, self.workers = image_size, batch_size, workers

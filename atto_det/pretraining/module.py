@@ -1,5 +1,6 @@
 """The classifier under training: loss, optimizer, schedule, and what its checkpoints carry."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -16,12 +17,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from atto_det.checkpoint import versions
 from atto_det.errors import UserError
 from atto_det.nets.quantisation import quantised_call
+from atto_det.weights import FORMAT, TRAINING_PART, Description
 
 from .callbacks import EpochReport
 from .networks import create_network
-
-FORMAT = 1
-KEY = "atto_det_pretraining"
 
 
 class Classifier(LightningModule):
@@ -189,22 +188,22 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what another program needs to use the weights."""
         data, top1 = self.trainer.datamodule, self.trainer.callback_metrics.get("val_top1")
-        checkpoint[KEY] = {
-            "format": FORMAT,
-            "network": self.network,
-            "class_names": list(self.class_names),
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "channel_order": "RGB",
-            "input_size": data.image_size,
-            "weight_bits": self.weight_bits,
-            "recipe": self.recipe,
-            "data": data.describe(),
-            "top1": None if top1 is None else float(top1),
-            "epoch": self.current_epoch + 1,
-            "versions": versions(),
-            "command": " ".join(sys.argv),
-        }
+        description = Description(
+            network=self.network,
+            class_names=list(self.class_names),
+            mean=list(data.mean),
+            std=list(data.std),
+            channel_order="RGB",
+            input_size=data.image_size,
+            weight_bits=self.weight_bits,
+            recipe=self.recipe,
+            data=data.describe(),
+            top1=None if top1 is None else float(top1),
+            epoch=self.current_epoch + 1,
+            versions=versions(),
+            command=" ".join(sys.argv),
+        )
+        checkpoint[TRAINING_PART] = {"format": FORMAT, **dataclasses.asdict(description)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another network or of other classes.
@@ -212,7 +211,7 @@ class Classifier(LightningModule):
         Raises:
             UserError: it is one, or was not written here.
         """
-        part = checkpoint.get(KEY)
+        part = checkpoint.get(TRAINING_PART)
         if part is None:
             raise UserError("the checkpoint was not written by tools/pretrain.py: it has no recipe")
         if part["network"] != self.network:

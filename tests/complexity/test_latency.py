@@ -86,7 +86,7 @@ def test_peak_memory_is_what_a_contestant_needs():
         peak_memory_of(functools.partial(eval, FILL.format(megabytes))) / 2**20
         for megabytes in (1, 150)
     )
-    assert 1 <= low < 20
+    assert low < 20  # the kernel's counts are rounded: no lower bound that always holds
     assert 140 <= high - low < 160
 
 

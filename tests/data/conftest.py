@@ -1,6 +1,9 @@
-"""A folder in VOC layout, small enough to be known pixel by pixel."""
+"""A folder in VOC layout, small enough to be known pixel by pixel; an ImageNet of two classes."""
 
+import os
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from PIL import Image
 
 from atto_det.data import VOC_CLASSES, voc_palette
 
+tree = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("imagenet_tree.py"))))
 DOG, CAT = VOC_CLASSES.index("dog") + 1, VOC_CLASSES.index("cat") + 1
 
 
@@ -88,3 +92,28 @@ def cut():
         path.write_bytes(content[: int(len(content) * part)])
 
     return cut_file
+
+
+@pytest.fixture
+def no_sync(monkeypatch):
+    """Milliseconds for each file, which only a power failure would show the use of."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A function that makes an ImageNet in one of the layouts."""
+
+    def make(train="folders", val="folders"):
+        tree.put(tmp_path / "imagenet", tree.TRAIN[train] | tree.VALIDATION[val])
+        return tmp_path / "imagenet"
+
+    return make
+
+
+@pytest.fixture
+def wanted(tmp_path):
+    """A class list as an editor on Windows writes it."""
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"# two\r\n" + tree.NAMES.replace(b"\n", b"\r\n"))
+    return path

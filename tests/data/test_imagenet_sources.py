@@ -21,28 +21,7 @@ tree = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("imagenet_t
 tar_of, class_tars, meta = tree.tar_of, tree.class_tars, tree.meta
 
 
-@pytest.fixture(autouse=True)
-def _no_sync(monkeypatch):
-    """Milliseconds for each file, which only a power failure would show the use of."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-@pytest.fixture
-def source(tmp_path):
-    """A function that makes an ImageNet in one of the layouts."""
-
-    def make(train="folders", val="folders"):
-        tree.put(tmp_path / "imagenet", tree.TRAIN[train] | tree.VALIDATION[val])
-        return tmp_path / "imagenet"
-
-    return make
-
-
-@pytest.fixture
-def wanted(tmp_path):
-    path = tmp_path / "list.txt"
-    path.write_bytes(b"# two\r\n" + tree.NAMES.replace(b"\n", b"\r\n"))
-    return path
+pytestmark = pytest.mark.usefixtures("no_sync")
 
 
 # Layouts

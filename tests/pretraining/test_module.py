@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from atto_det.checkpoint import load_checkpoint
 from atto_det.errors import UserError
-from atto_det.pretraining.module import KEY, Classifier
+from atto_det.pretraining.module import Classifier
+from atto_det.weights import TRAINING_PART
 
 
 def classifier(**settings) -> Classifier:
@@ -52,7 +53,7 @@ def test_a_run_leaves_what_it_should(run, tmp_path):
     names = {path.name for path in folder.iterdir()}
     assert {"best.ckpt", "last.ckpt", "config.yaml", "run1.json", "csv", "tensorboard"} <= names
     last = load_checkpoint(folder / "last.ckpt")
-    part = last[KEY]
+    part = last[TRAINING_PART]
     assert (part["network"], part["class_names"]) == ("attonet_d", ["blue", "green", "red"])
     assert (part["input_size"], part["channel_order"], part["epoch"]) == (32, "RGB", 2)
     assert part["data"] == {"root": "colours", "train": 36, "val": 15}
@@ -72,7 +73,7 @@ def test_what_is_validated_is_the_average_that_the_checkpoint_holds(run, tmp_pat
     assert not torch.equal(averaged[key], current[key])
     again = run("validate", ckpt_path=tmp_path / "run/last.ckpt")
     top1 = float(again.trainer.callback_metrics["val_top1"])
-    assert top1 == pytest.approx(part[KEY]["top1"])
+    assert top1 == pytest.approx(part[TRAINING_PART]["top1"])
     # By hand: the stored weights on the validation pictures.
     network = again.model.net.eval()
     network.load_state_dict({k.removeprefix("net."): v for k, v in averaged.items() if "net." in k})
@@ -95,7 +96,7 @@ def test_it_learns_colours(run):
 def test_training_in_8_bits(run, tmp_path):
     cli = run(model__weight_bits=8, model__ema_decay=0)
     part = load_checkpoint(tmp_path / "run/last.ckpt")
-    assert part[KEY]["weight_bits"] == 8
+    assert part[TRAINING_PART]["weight_bits"] == 8
     images = torch.randn(2, 3, 32, 32)
     module = cli.model.eval()
     assert not torch.equal(module(images), module.net(images))

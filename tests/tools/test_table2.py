@@ -5,35 +5,15 @@ import json
 import pytest
 import torch
 
-from atto_det.pretraining.networks import create_network
-
 
 @pytest.fixture
-def pretrained(tmp_path):
+def pretrained(classifier, tmp_path):
     """A function that writes the checkpoint of a pretraining run."""
 
     def write(network: str, top1: float | None, root: str = "Tiny", size: int = 96):
-        part = {
-            "format": 1,
-            "network": network,
-            "class_names": ["cat", "dog", "fox"],
-            "mean": [0.5, 0.5, 0.5],
-            "std": [0.2, 0.2, 0.2],
-            "channel_order": "RGB",
-            "input_size": size,
-            "weight_bits": None,
-            "recipe": "",
-            "data": {"root": root, "train": 30, "val": 12},
-            "top1": top1,
-            "epoch": 2,
-            "versions": {},
-            "command": "pretrain",
-        }
-        state = create_network(network, 3).state_dict()
-        path = tmp_path / f"{network}_{root}_{size}.ckpt"
-        content = {"state_dict": {f"net.{key}": value for key, value in state.items()}}
-        torch.save({**content, "atto_det_pretraining": part}, path)
-        return path
+        changes = {"top1": top1, "input_size": size, "class_names": ["cat", "dog", "fox"]}
+        path, _ = classifier(network, data={"root": root, "train": 30, "val": 12}, **changes)
+        return path.rename(tmp_path / f"{network}_{root}_{size}.ckpt")
 
     return write
 
