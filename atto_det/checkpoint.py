@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from atto_det import __version__
 from atto_det.errors import UserError, atomic_path
@@ -145,3 +146,28 @@ def read_description(content: dict[str, Any], path: str | Path) -> dict[str, Any
             f"reads ({FORMAT}); update atto_det"
         )
     return part
+
+
+def load_weights(model: nn.Module, content: dict[str, Any], path: str | Path) -> None:
+    """Load the model part of a checkpoint of ours, all of it.
+
+    Raises:
+        UserError: a tensor is missing, left over, or of another shape; it names the first.
+    """
+    own, given = model.state_dict(), content["model"]
+    if not isinstance(given, dict):
+        raise UserError(f"checkpoint {path} holds a {type(given).__name__} for the model's tensors")
+    wrong = [
+        key
+        for key in sorted(own.keys() | given.keys(), key=str)
+        if key not in own
+        or key not in given
+        or not isinstance(given[key], torch.Tensor)
+        or own[key].shape != given[key].shape
+    ]
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} tensors of checkpoint {path} do not fit the config, the first being "
+            f"{wrong[0]}: it belongs to another model, or the file was changed"
+        )
+    model.load_state_dict(given)

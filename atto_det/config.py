@@ -6,6 +6,7 @@ Python object is an error.
 
 import ast
 import difflib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import yaml
 from yacs.config import CfgNode
 
 from atto_det.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -105,6 +108,46 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
         raise UserError(f"options come in pairs KEY VALUE; {options[-1]!r} stands alone")
     for key, text in zip(options[::2], options[1::2], strict=True):
         _set(cfg, key, text, "the command line")
+
+
+def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> None:
+    """Set the heads' class count from the data; a count that the config states must agree."""
+    head = cfg.MODEL.ROI_HEADS
+    key = "MODEL.ROI_HEADS.NUM_CLASSES"
+    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
+        head, key = cfg.MODEL.RETINANET, "MODEL.RETINANET.NUM_CLASSES"
+    if head.NUM_CLASSES not in (0, len(class_names)):
+        raise UserError(
+            f"{key} is {head.NUM_CLASSES}, but {dataset} has {len(class_names)} classes: "
+            f"set it to 0 (taken from the data) or {len(class_names)}"
+        )
+    head.NUM_CLASSES = len(class_names)
+
+
+def use_available_device(cfg: CfgNode) -> None:
+    """Without CUDA, a config that asks for it runs on the CPU; one line says so."""
+    import torch
+
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("no CUDA device: running on the CPU, without mixed precision")
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu":
+        cfg.SOLVER.AMP.ENABLED = False
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UserError: it names the device and says why.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device is {device}, which cannot be used here: {reason}") from error
 
 
 def _leaves(node: CfgNode, content: Mapping, where: str, prefix: str = "") -> Iterator:

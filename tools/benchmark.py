@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     from atto_det import checkpoint
     from atto_det.complexity.latency_report import print_latencies, write_latencies
+    from atto_det.config import check_device
     from atto_det.detection import benchmark
-    from atto_det.detection.predictor import check_device
 
     check_device(args.device)
     work = {

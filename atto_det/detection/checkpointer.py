@@ -105,7 +105,7 @@ class AttoCheckpointer(DetectionCheckpointer):
         content = checkpoint.load_checkpoint(last)
         if checkpoint.read_description(content, last)["class_names"] != self.class_names:
             raise UserError(f"{last} was trained on other classes: resume with its own data sets")
-        load_weights(self.model, content, last)
+        checkpoint.load_weights(self.model, content, last)
         try:
             for key, value in self.checkpointables.items():
                 value.load_state_dict(content[key])
@@ -145,28 +145,3 @@ class AttoCheckpointer(DetectionCheckpointer):
                 "its names have another prefix"
             )
         return incompatible
-
-
-def load_weights(model: nn.Module, content: dict[str, Any], path: str | Path) -> None:
-    """Load the model part of a checkpoint of ours, all of it.
-
-    Raises:
-        UserError: a tensor is missing, left over, or of another shape; it names the first.
-    """
-    own, given = model.state_dict(), content["model"]
-    if not isinstance(given, dict):
-        raise UserError(f"checkpoint {path} holds a {type(given).__name__} for the model's tensors")
-    wrong = [
-        key
-        for key in sorted(own.keys() | given.keys(), key=str)
-        if key not in own
-        or key not in given
-        or not isinstance(given[key], torch.Tensor)
-        or own[key].shape != given[key].shape
-    ]
-    if wrong:
-        raise UserError(
-            f"{len(wrong)} tensors of checkpoint {path} do not fit the config, the first being "
-            f"{wrong[0]}: it belongs to another model, or the file was changed"
-        )
-    model.load_state_dict(given)

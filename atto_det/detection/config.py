@@ -4,13 +4,18 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.utils import comm
 
-from atto_det.config import load_yaml, merge, merge_options, parse_yaml
-from atto_det.errors import UserError
+from atto_det.config import (
+    load_yaml,
+    merge,
+    merge_options,
+    parse_yaml,
+    set_class_count,
+    use_available_device,
+)
 
 from .catalog import class_names_of, register_own_data
 
@@ -93,26 +98,3 @@ def complete(cfg: CfgNode) -> None:
         logger.info("SEED was not set; it is %d now", cfg.SEED)
     if cfg.DATASETS.TRAIN:
         set_class_count(cfg, class_names_of(cfg.DATASETS.TRAIN[0]), cfg.DATASETS.TRAIN[0])
-
-
-def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> None:
-    """Set the heads' class count from the data; a count that the config states must agree."""
-    head = cfg.MODEL.ROI_HEADS
-    key = "MODEL.ROI_HEADS.NUM_CLASSES"
-    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
-        head, key = cfg.MODEL.RETINANET, "MODEL.RETINANET.NUM_CLASSES"
-    if head.NUM_CLASSES not in (0, len(class_names)):
-        raise UserError(
-            f"{key} is {head.NUM_CLASSES}, but {dataset} has {len(class_names)} classes: "
-            f"set it to 0 (taken from the data) or {len(class_names)}"
-        )
-    head.NUM_CLASSES = len(class_names)
-
-
-def use_available_device(cfg: CfgNode) -> None:
-    """Without CUDA, a config that asks for it runs on the CPU; one line says so."""
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        logger.warning("no CUDA device: running on the CPU, without mixed precision")
-        cfg.MODEL.DEVICE = "cpu"
-    if cfg.MODEL.DEVICE == "cpu":
-        cfg.SOLVER.AMP.ENABLED = False

@@ -7,10 +7,10 @@ import torch
 from detectron2.data import transforms as T
 
 from atto_det import checkpoint, data
+from atto_det.config import check_device
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 
-from .checkpointer import load_weights
 from .config import config_from_text
 from .evaluator import gives_masks, to_detections
 from .inference import optimise_for_inference
@@ -65,7 +65,7 @@ class Predictor:
         self.cfg = cfg
         self.class_names: list[str] = part["class_names"]
         self.model = build_model(cfg).eval()
-        load_weights(self.model, content, path)
+        checkpoint.load_weights(self.model, content, path)
         optimise_for_inference(self.model)
         size = cfg.INPUT.MIN_SIZE_TEST
         self._resize = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
@@ -92,16 +92,3 @@ class Predictor:
         with torch.inference_mode():
             output = self.model([{"image": pixels, "height": height, "width": width}])[0]
         return to_detections(output["instances"])
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is not there.
-
-    Raises:
-        UserError: it names the device and says why.
-    """
-    try:
-        torch.empty(1, device=device)
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device is {device}, which cannot be used here: {reason}") from error

@@ -16,7 +16,7 @@ from atto_det import checkpoint
 from atto_det.errors import UserError, atomic_path
 
 from .catalog import class_names_of
-from .checkpointer import AttoCheckpointer, load_weights
+from .checkpointer import AttoCheckpointer
 from .config import complete, config_from_text, load_config
 from .model import build_model
 from .trainer import Deadline, Trainer, check_evaluable, evaluate_model, report
@@ -97,7 +97,7 @@ def evaluate(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, dict]:
     start(cfg, Path(cfg.OUTPUT_DIR) / "evaluation")  # that of the training stays as it is
     model = build_model(cfg).eval()
     if content:
-        load_weights(model, {"model": content.get("model", content)}, path)
+        checkpoint.load_weights(model, {"model": content.get("model", content)}, path)
     else:
         loader = AttoCheckpointer(
             model, cfg=cfg, class_names=class_names, allow_pickle=allow_pickle
