@@ -23,16 +23,17 @@ from atto_det.errors import UserError
 
 
 class Only:
-    """The default of a key, and the other values that it may have here."""
+    """The values that a key may have here; Detectron2's default is the first, or stated."""
 
-    def __init__(self, default: Any, *others: Any) -> None:
-        self.default, self.allowed = default, (default, *others)
+    def __init__(self, *allowed: Any, default: Any = None) -> None:
+        self.allowed = allowed
+        self.default = allowed[0] if default is None else default
 
 
 DEFAULTS: dict[str, Any] = {
     "MODEL": {
         "META_ARCHITECTURE": Only("GeneralizedRCNN"),
-        "MASK_ON": Only(True),
+        "MASK_ON": Only(True, default=False),
         "KEYPOINT_ON": Only(False),
         "LOAD_PROPOSALS": Only(False),
         "WEIGHTS": "",
@@ -40,13 +41,17 @@ DEFAULTS: dict[str, Any] = {
         "PIXEL_MEAN": [103.53, 116.28, 123.675],
         "PIXEL_STD": [1.0, 1.0, 1.0],
         "BACKBONE": {
-            "NAME": Only("build_attonet_fpn_backbone", "build_separable_fpn_backbone"),
+            "NAME": Only(
+                "build_attonet_fpn_backbone",
+                "build_separable_fpn_backbone",
+                default="build_resnet_backbone",
+            ),
             "FREEZE_AT": 2,
         },
         "ATTONET": {"NAME": "attonet_a", "NORM": "BN"},
         "SEPARABLE": {"BACKBONE": Only("build_attonet_fpn_backbone"), "RPN_NORM": ""},
         "FPN": {
-            "IN_FEATURES": ["res2", "res3", "res4", "res5"],
+            "IN_FEATURES": [],
             "OUT_CHANNELS": 256,
             "NORM": "",
             "FUSE_TYPE": Only("sum"),
@@ -79,7 +84,7 @@ DEFAULTS: dict[str, Any] = {
             "NMS_THRESH": 0.7,
         },
         "ROI_HEADS": {
-            "NAME": Only("StandardROIHeads"),
+            "NAME": Only("StandardROIHeads", default="Res5ROIHeads"),
             "NUM_CLASSES": 80,
             "IN_FEATURES": ["res4"],
             "IOU_THRESHOLDS": [0.5],
@@ -91,9 +96,9 @@ DEFAULTS: dict[str, Any] = {
             "NMS_THRESH_TEST": 0.5,
         },
         "ROI_BOX_HEAD": {
-            "NAME": Only("FastRCNNConvFCHead"),
+            "NAME": Only("FastRCNNConvFCHead", default=""),
             "NUM_CONV": Only(0),
-            "NUM_FC": Only(2),
+            "NUM_FC": Only(2, default=0),
             "FC_DIM": 1024,
             "POOLER_TYPE": Only("ROIAlignV2"),
             "POOLER_RESOLUTION": 14,

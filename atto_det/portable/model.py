@@ -1,6 +1,7 @@
 """Atto-MaskRCNN on torchvision, from the config of an experiment."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -22,29 +23,26 @@ STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 
 
 class AttoNetFPN(nn.Module):
-    """An AttoNet with a feature pyramid (arXiv 1612.03144): maps of one width, p2 to p6.
+    """An AttoNet with a feature pyramid (arXiv 1612.03144): maps of one width.
 
     Args:
         body: the network, returning the stages that the pyramid is built on.
         fpn: over those.
+        levels: names of the maps, those of the pyramid's extra block last.
 
     Attributes:
         out_channels: of each map, where torchvision's detectors look for it.
     """
 
-    def __init__(self, body: AttoNet, fpn: FeaturePyramidNetwork, out_channels: int) -> None:
+    def __init__(self, body: AttoNet, fpn: FeaturePyramidNetwork, levels: Sequence[str]) -> None:
         super().__init__()
-        self.body, self.fpn, self.out_channels = body, fpn, out_channels
+        self.body, self.fpn, self.levels = body, fpn, tuple(levels)
+        self.out_channels = fpn.inner_blocks[0][0].out_channels
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) to maps (B, out_channels, H / stride, W / stride) by level."""
-        stages = OrderedDict(
-            (name.replace("res", "p"), feature) for name, feature in self.body(x).items()
-        )
-        maps = self.fpn(stages)
-        if "pool" in maps:
-            maps["p6"] = maps.pop("pool")
-        return maps
+        maps = self.fpn(OrderedDict(self.body(x)))
+        return OrderedDict(zip(self.levels, maps.values(), strict=True))
 
 
 def build_model(cfg: CfgNode) -> GeneralizedRCNN:
@@ -59,10 +57,9 @@ def build_model(cfg: CfgNode) -> GeneralizedRCNN:
     Raises:
         UserError: a key whose value the model cannot be built from.
     """
-    backbone = _backbone(cfg)
-    levels = [f"p{name[3:]}" for name in cfg.MODEL.FPN.IN_FEATURES] + ["p6"]
+    levels = [f"p{name.removeprefix('res')}" for name in cfg.MODEL.FPN.IN_FEATURES] + ["p6"]
     model = GeneralizedRCNN(
-        backbone,
+        _backbone(cfg, levels),
         _rpn(cfg, levels),
         _heads(cfg, levels),
         Normalise(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, 32),
@@ -70,7 +67,7 @@ def build_model(cfg: CfgNode) -> GeneralizedRCNN:
     return model.to(cfg.MODEL.DEVICE)
 
 
-def _backbone(cfg: CfgNode) -> AttoNetFPN:
+def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
     name, stages = cfg.MODEL.ATTONET.NAME, list(cfg.MODEL.FPN.IN_FEATURES)
     if name not in ATTONETS:
         raise UserError(f"MODEL.ATTONET.NAME is {name!r}: choose one of {', '.join(ATTONETS)}")
@@ -90,7 +87,7 @@ def _backbone(cfg: CfgNode) -> AttoNetFPN:
     if cfg.MODEL.BACKBONE.NAME == "build_separable_fpn_backbone":
         for index in range(len(stages)):
             fpn.layer_blocks[index] = separable(width, width, norm=norm, relu=False)
-    return AttoNetFPN(body, fpn, width)
+    return AttoNetFPN(body, fpn, levels)
 
 
 def _rpn(cfg: CfgNode, levels: list[str]) -> Proposals:
