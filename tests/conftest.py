@@ -41,6 +41,14 @@ def mini_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def data_root(mini_voc, monkeypatch, tmp_path) -> Path:
+    """The data root of the mini VOC, in the environment."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(mini_voc))
+    monkeypatch.setenv("ATTO_DET_CACHE", str(tmp_path / "cache"))
+    return mini_voc
+
+
 @pytest.fixture(scope="session")
 def trained(mini_voc, repository, tmp_path_factory) -> Path:
     """The checkpoint of two steps on the mini VOC."""
@@ -53,6 +61,50 @@ def trained(mini_voc, repository, tmp_path_factory) -> Path:
         options = ["OUTPUT_DIR", str(output), "DATASETS.TEST", "()"]
         run.train(load_config(repository / "tests/tiny_mini_voc.yaml", options))
     return output / "model_final.pth"
+
+
+OBJECT = """<object><name>{}</name><difficult>0</difficult><bndbox>
+<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"""
+
+
+@pytest.fixture
+def voc_folder():
+    """A function that writes a folder in VOC layout: one rectangle of class 1 in each picture.
+
+    The rectangle covers columns 8 to 23 and rows 16 to 39 of 64 columns and 48 rows; the pixels
+    left of it are void.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from atto_det.data import voc_palette
+
+    def write(root: Path, class_names, **splits: list[str]) -> Path:
+        for name in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
+        (root / "class_names.txt").write_text("\n".join(class_names))
+        labels = np.zeros((48, 64), np.uint8)
+        labels[16:40, 8:24] = 1
+        labels[16:40, 4:8] = 255
+        for split, ids in splits.items():
+            (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(ids))
+            for name in ids:
+                pixels = np.full((48, 64, 3), 40, np.uint8)
+                pixels[labels == 1] = (200, 30, 90)
+                Image.fromarray(pixels).save(root / f"JPEGImages/{name}.jpg", quality=95)
+                for folder in ("SegmentationClass", "SegmentationObject"):
+                    image = Image.fromarray(labels)
+                    image.putpalette(voc_palette().tobytes())
+                    image.save(root / folder / f"{name}.png")
+                (root / f"Annotations/{name}.xml").write_text(
+                    "<annotation><size><width>64</width><height>48</height></size>"
+                    + OBJECT.format(class_names[0], 9, 17, 24, 40)
+                    + "</annotation>"
+                )
+        return root
+
+    return write
 
 
 @pytest.fixture

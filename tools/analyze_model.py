@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--detections", type=int, default=100, help="through the mask head; 100")
     result.add_argument("--images", nargs="+", type=Path, help="files, folders: count on them too")
     result.add_argument("--classes", type=int, help="instead of the config's class count")
-    result.add_argument("--memory", action="store_true", help="peak memory by part too")
+    result.add_argument("--memory", action="store_true", help="peak memory by part too, counted")
+    measured = "that, and the peak of a whole run, measured on the CPU"
+    result.add_argument("--measure-memory", action="store_true", help=measured)
     result.add_argument("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
     return result
 
@@ -47,16 +49,18 @@ def main(arguments: list[str] | None = None) -> int:
     if min(args.proposals, args.detections, 1 if args.classes is None else args.classes) < 1:
         raise UserError("--proposals, --detections and --classes must be at least 1")
 
+    import torch
     from rich.progress import track
 
     from atto_det import gallery
     from atto_det.complexity import print_tables
-    from atto_det.detection import Predictor, analysis, baselines, model
+    from atto_det.detection import Predictor, analysis, baselines, memory, model
 
-    workloads = {
-        f"{height}x{width}": [analysis.Pass(height, width, args.proposals, args.detections)]
+    fixed = {
+        f"{height}x{width}": analysis.Pass(height, width, args.proposals, args.detections)
         for height, width in map(analysis.parse_size, args.input)
     }
+    workloads = {size: [way] for size, way in fixed.items()}
     remarks = [f"{args.proposals} proposals and {args.detections} detections per picture."]
     if args.checkpoint:
         predictor = Predictor(args.checkpoint, device="cpu")
@@ -70,10 +74,15 @@ def main(arguments: list[str] | None = None) -> int:
         workloads[f"mean of {len(ways)} pictures"] = ways
         remarks.append(analysis.describe(ways))
     source = args.config_file or args.checkpoint
-    analyses = [analysis.analyse(source.stem, str(source), net, workloads, memory=args.memory)]
+    counted = args.memory or args.measure_memory
+    analyses = [analysis.analyse(source.stem, str(source), net, workloads, memory=counted)]
     for name in args.against:
         baseline, origin = baselines.build_baseline(name, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
-        analyses.append(analysis.analyse(name, origin, baseline, workloads, memory=args.memory))
+        analyses.append(analysis.analyse(name, origin, baseline, workloads, memory=counted))
+    if args.measure_memory:
+        threads = torch.get_num_threads()
+        analyses = memory.measure_peaks(analyses, cfg, fixed, threads)
+        remarks.append(memory.REMARK.format(threads=threads))
     remarks += [f"{a.name}: {a.source}{a.note and '; '}{a.note}." for a in analyses]
     print_tables(analyses)
     print("\n".join(remarks))

@@ -4,7 +4,8 @@ python tools/benchmark.py --config-file configs/atto_maskrcnn_lite_voc.yaml \\
     configs/atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
 
 What is real and what is fixed stands at the top of atto_det/detection/benchmark.py. A ratio is a
-detector's median over that of the first one in the same mode; a gain, its eager median over this.
+detector's median over that of the first one in the same mode (in eager mode, where it was not timed
+in this one); a gain, its eager median over this.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 from atto_det.errors import UserError, command_line
+
+ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--detections", type=int, help="of each picture; each config's own")
     result.add_argument("--classes", type=int, help="instead of the configs' class counts")
     result.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    modes = ("eager", "fast", "compile")
+    modes = ("eager", "fast", "compile", *ENGINES)
     result.add_argument("--modes", nargs="+", choices=modes, default=["eager", "fast"])
     result.add_argument("--image", type=Path, help="a picture; one is painted otherwise")
     result.add_argument("--no-memory", action="store_true", help="leave peak memory out")
@@ -57,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     from atto_det.complexity.latency_report import print_latencies, write_latencies
     from atto_det.config import check_device
     from atto_det.detection import benchmark
+    from atto_det.portable.benchmark import Detector
 
     check_device(args.device)
     work = {
@@ -82,6 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         warmup=args.warmup,
         threads=args.threads,
         memory=not args.no_memory,
+        others=dict.fromkeys(ENGINES, Detector),
         progress=lambda rounds: track(rounds, "timing"),
     )
     versions = checkpoint.versions()

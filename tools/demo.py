@@ -48,9 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     import visualize
     from rich.progress import track
 
-    from atto_det import curves
+    from atto_det import curves, engine
     from atto_det.data import mini_voc
-    from atto_det.detection import run
+
+    run = engine.choose().run
 
     times: dict[str, float] = {}
     root = Path("datasets")

@@ -1,8 +1,10 @@
-"""Write the backbone of a trained classifier as a file that detectors start from.
+"""Write trained weights for use elsewhere.
 
+python tools/export.py --checkpoint model_best.pth --format onnx --output model.onnx \\
+    --int8 --calibration FOLDER     in 8 bits; without this line in single precision
+python tools/export.py --checkpoint last.ckpt --format onnx --output attonet_a.onnx
 python tools/export.py --checkpoint last.ckpt --format safetensors --output attonet_a.safetensors
-python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml \\
-    MODEL.WEIGHTS attonet_a.safetensors
+    for MODEL.WEIGHTS of tools/train_net.py
 python tools/export.py --checkpoint last.ckpt --format pth --output attonet_a.pth \\
     --config-file detector.yaml     for Detectron2's own tools, fitted to this detector's pictures
 """
@@ -14,6 +16,7 @@ from pathlib import Path
 from atto_det.errors import UserError, command_line
 
 BASE = Path(__file__).resolve().parents[1] / "configs/Base-Atto-MaskRCNN.yaml"
+ONLY = {"config_file": "pth", "images": "onnx", "int8": "onnx", "calibration": "onnx"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,20 +24,15 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("--checkpoint", type=Path, required=True, help=".ckpt of the pretraining")
-    result.add_argument(
-        "--format",
-        choices=("safetensors", "pth"),
-        required=True,
-        help="safetensors: for tools/train_net.py; pth: for any tool of Detectron2",
-    )
-    result.add_argument("--output", type=Path, required=True, metavar="FILE")
-    result.add_argument(
-        "--config-file",
-        type=Path,
-        help="with pth: detector whose PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT the stem is made for "
-        "(default: configs/Base-Atto-MaskRCNN.yaml)",
-    )
+    add = result.add_argument
+    add("--checkpoint", type=Path, required=True, help=".pth of a detector, .ckpt of a classifier")
+    add("--format", choices=("onnx", "safetensors", "pth"), required=True, help="as above")
+    add("--output", type=Path, required=True, metavar="FILE")
+    add("--images", type=Path, nargs="+", help="onnx: check on these (default: a painted picture)")
+    add("--int8", action="store_true", help="onnx: convolutions and dense layers in 8 bits")
+    add("--calibration", metavar="FOLDER|DATASET", help="int8: pictures to measure ranges on")
+    fitted = "pth: detector whose PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT the stem is made for"
+    add("--config-file", type=Path, help=f"{fitted} (default: configs/{BASE.name})")
     return result
 
 
@@ -44,12 +42,28 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if args.output.suffix != f".{args.format}":
         raise UserError(f"--output {args.output} must end in .{args.format}, as --format says")
-    if args.format == "safetensors" and args.config_file:
-        raise UserError(
-            "--config-file is for --format pth: a safetensors file is fitted to a detector's "
-            "pictures when the detector loads it"
-        )
+    for name, form in ONLY.items():
+        if getattr(args, name) and args.format != form:
+            raise UserError(f"--{name.replace('_', '-')} is for --format {form}")
+    if args.int8 != bool(args.calibration):
+        raise UserError("--int8 and --calibration need each other: ranges are measured on pictures")
+    lines = (_onnx if args.format == "onnx" else _weights)(args)
+    print(f"wrote {args.output}, {args.output.stat().st_size / 1e6:.1f} MB")
+    print("\n".join(f"  {line}" for line in lines))
+    return 0
 
+
+def _onnx(args: argparse.Namespace) -> list[str]:
+    from atto_det.portable.onnx_export import export
+    from atto_det.portable.samples import calibration_pictures, check_pictures
+
+    source, path = args.calibration, args.checkpoint
+    measured = calibration_pictures(source, path) if args.int8 else []
+    metadata, checks = export(path, args.output, check_pictures(args.images or []), measured)
+    return [*metadata.summary(), *(f"checked  {check}" for check in checks)]
+
+
+def _weights(args: argparse.Namespace) -> list[str]:
     from atto_det import weights
     from atto_det.config import load_yaml
     from atto_det.nets import ATTONETS
@@ -71,13 +85,13 @@ def main(arguments: list[str] | None = None) -> int:
         sha256 = weights.write_detectron2(args.output, backbone, description, fed)
         absorbed = difference(description.normalisation, fed) or "nothing"
         stem = f"for {config.name}: {fed}; absorbed: {absorbed}"
-    print(f"wrote {args.output}, {args.output.stat().st_size / 1e6:.1f} MB")
-    print(f"  weights  {description}")
-    print(f"  epoch    {description.epoch}")
-    print(f"  tensors  {len(backbone)}; left out: {', '.join(sorted(state.keys() - backbone))}")
-    print(f"  stem     {stem}")
-    print(f"  sha256   {sha256} of tensors and description, checked at loading")
-    return 0
+    return [
+        f"weights  {description}",
+        f"epoch    {description.epoch}",
+        f"tensors  {len(backbone)}; left out: {', '.join(sorted(state.keys() - backbone))}",
+        f"stem     {stem}",
+        f"sha256   {sha256} of tensors and description, checked at loading",
+    ]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Train and evaluate an Atto-MaskRCNN, or any Detectron2 model, from a config file.
 
+Without Detectron2 an Atto-MaskRCNN runs on torchvision and Lightning (--engine torchvision).
+
 python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml
 python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml --resume
 python tools/train_net.py --eval-only MODEL.WEIGHTS output/model_best.pth
@@ -17,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     result.add_argument("--config-file", help="YAML experiment; --eval-only can do without")
+    result.add_argument("--engine", choices=("auto", "detectron2", "torchvision"), default="auto")
     result.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     result.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     result.add_argument("--allow-pickle", action="store_true", help="read .pkl weights you trust")
@@ -29,14 +32,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """The work of one process."""
-    from atto_det.detection import run as engine
+    """The work of one process of Detectron2, or of torchvision's, which starts the others."""
+    from atto_det import engine
 
-    cfg = engine.read_config(args.config_file, args.options)
+    runner = engine.choose(args.engine, say=None).run
+    cfg = runner.read_config(args.config_file, args.options)
+    own = {"allow_pickle": args.allow_pickle} if args.engine == "detectron2" else {}
     if args.eval_only:
-        engine.evaluate(cfg, allow_pickle=args.allow_pickle)
+        runner.evaluate(cfg, **own)
     else:
-        engine.train(cfg, resume=args.resume, allow_pickle=args.allow_pickle)
+        own |= {"processes": args.num_gpus} if args.engine == "torchvision" else {}
+        runner.train(cfg, resume=args.resume, **own)
 
 
 def run_process(args: argparse.Namespace) -> None:
@@ -52,19 +58,27 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(
             "--num-gpus and --num-machines must be at least 1, and --machine-rank below the latter"
         )
-    if args.num_gpus * args.num_machines == 1:
-        return run(args)
     import torch
-    from detectron2.engine import launch
-    from torch.multiprocessing import ProcessExitedException
 
-    from atto_det.detection import run as engine
+    from atto_det import engine
 
-    engine.read_config(args.config_file, args.options)  # its errors once, not from each process
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
         raise UserError(
             f"--num-gpus is {args.num_gpus}; there are {torch.cuda.device_count()} GPUs"
         )
+    package = engine.choose(args.engine)
+    args.engine = package.ENGINE
+    alone = args.num_gpus * args.num_machines == 1
+    if args.engine == "torchvision" and (args.num_machines > 1 or args.allow_pickle):
+        raise UserError("--num-machines and --allow-pickle need --engine detectron2")
+    if args.engine == "torchvision" and args.eval_only and not alone:
+        raise UserError("--eval-only with --num-gpus needs --engine detectron2")
+    if args.engine == "torchvision" or alone:
+        return run(args)
+    from detectron2.engine import launch
+    from torch.multiprocessing import ProcessExitedException
+
+    package.run.read_config(args.config_file, args.options)  # its errors once
     if args.num_machines > 1 and args.dist_url == "auto":
         raise UserError("--num-machines needs --dist-url tcp://HOST:PORT of machine 0")
     try:

@@ -51,9 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.progress import track
 
-    from atto_det import gallery
-    from atto_det.detection import Predictor, load_config, load_dataset
-    from atto_det.detection.catalog import register_own_data
+    from atto_det import engine, gallery
+    from atto_det.catalog import load_dataset, register_own_data
 
     videos = [p for p in args.inputs if p.suffix.lower() in gallery.VIDEO_SUFFIXES]
     if args.dataset and len(videos) < len(args.inputs):
@@ -64,9 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
     targets = gallery.check_targets(args.output, [] if args.sheet else images, videos)
 
     threshold = args.threshold
-    predictor = Predictor(args.checkpoint, score_threshold=threshold) if args.checkpoint else None
+    package = engine.choose() if args.checkpoint or args.config_file else None
+    predictor = args.checkpoint and package.Predictor(args.checkpoint, score_threshold=threshold)
     if args.config_file:
-        load_config(args.config_file)
+        package.load_config(args.config_file)
     elif predictor and args.dataset:
         register_own_data(predictor.cfg)
     for video, target in zip(videos, targets, strict=True):

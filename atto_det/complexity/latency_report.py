@@ -54,11 +54,12 @@ class Latency:
 
 
 def ratio(latency: Latency, latencies: Sequence[Latency]) -> float | None:
-    """Its median over that of the first detector in the same mode; None if that was not timed."""
+    """Its median over the first detector's in the same mode, else in eager mode, else None."""
     first = latencies[0]
-    for other in latencies:
-        if (other.detector, other.size, other.mode) == (first.detector, first.size, latency.mode):
-            return latency.timing.median / other.timing.median
+    for mode in (latency.mode, EAGER):
+        for other in latencies:
+            if (other.detector, other.size, other.mode) == (first.detector, first.size, mode):
+                return latency.timing.median / other.timing.median
     return None
 
 

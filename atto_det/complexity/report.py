@@ -4,14 +4,15 @@ The first detector is the one under study; every ratio is the other's figure div
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from atto_det.complexity.count import Cost, merge
 
 ORDER = ("stem", "res2", "res3", "res4", "res5", "bottom_up", "backbone")
 LABELS = {"fpn": "FPN", "rpn": "RPN", "box_head": "box head", "mask_head": "mask head"}
-TOTALS = ("total", "highest")
+MEASURED = "measured, whole run"
+TOTALS = ("total", "highest", MEASURED)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Analysis:
         costs: input ("800x1088", say) to the cost of each part. Parameters are the same for all.
         memory: input to bytes at the peak of each part, where that was asked for.
         note: what a reader must know about this detector.
+        measured: input to bytes at the peak of a whole run, where that was measured.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Analysis:
     costs: dict[str, list[Cost]]
     memory: dict[str, dict[str, int]] = field(default_factory=dict)
     note: str = ""
+    measured: dict[str, int] = field(default_factory=dict)
 
     def total(self, size: str) -> Cost:
         """All parts together."""
@@ -39,7 +42,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Grid:
-    """One table: a title, column names, and rows of text of which the last may be a total.
+    """One table: a title, column names, and rows of text of which the last may be totals.
 
     A line break in a column name is where a narrow column may break.
     """
@@ -73,7 +76,12 @@ def tables(analyses: Sequence[Analysis]) -> list[Grid]:
         columns = [{k: v / 2**20 for k, v in a.memory[size].items()} for a in analyses]
         highest = [max(column.values()) for column in columns]
         title = f"By part: peak memory (MiB) at {size}"
-        grids.append(_grid(title, analyses, columns, 1, ("highest", highest)))
+        grid = _grid(title, analyses, columns, 1, ("highest", highest))
+        if any(size in a.measured for a in analyses):
+            peaks = (a.measured.get(size) for a in analyses)
+            cells = ("–" if peak is None else f"{peak / 2**20:,.1f}" for peak in peaks)
+            grid = replace(grid, rows=(*grid.rows, (MEASURED, *cells)))
+        grids.append(grid)
     return grids
 
 
@@ -185,6 +193,8 @@ def record(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
             }
             if size in analysis.memory:
                 inputs[size]["peak_memory_bytes"] = analysis.memory[size]
+            if size in analysis.measured:
+                inputs[size]["measured_peak_memory_bytes"] = analysis.measured[size]
         entry = {"name": analysis.name, "source": analysis.source, "note": analysis.note}
         result.append({**entry, "inputs": inputs})
     return result

@@ -5,7 +5,7 @@ cfg = atto_det.detection.get_cfg()            # or add_attonet_config(your_cfg)
 cfg.MODEL.BACKBONE.NAME = "build_attonet_fpn_backbone"
 """
 
-from . import _detectron2  # noqa: F401  (first: says in a sentence if Detectron2 is missing)
+from . import _detectron2, run  # noqa: F401  (first: says if Detectron2 is missing)
 from .backbone import AttoNetBackbone, register_backbones
 from .catalog import data_root, load_dataset, register_builtin
 from .checkpointer import AttoCheckpointer
@@ -16,7 +16,10 @@ from .mapper import AttoDatasetMapper
 from .predictor import Predictor
 from .trainer import Trainer, evaluate_model
 
+ENGINE = "detectron2"
+
 __all__ = [
+    "ENGINE",
     "AttoCheckpointer",
     "AttoDatasetMapper",
     "AttoNetBackbone",
@@ -31,6 +34,7 @@ __all__ = [
     "get_cfg",
     "load_config",
     "load_dataset",
+    "run",
 ]
 
 register_backbones()

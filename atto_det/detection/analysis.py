@@ -5,8 +5,9 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from detectron2.config import CfgNode
@@ -20,7 +21,8 @@ from atto_det.errors import UserError, atomic_path
 from .baselines import torchvision_parts
 from .catalog import class_names_of, register_own_data
 from .complexity import detector_cost, detector_parts
-from .config import read_file
+from .config import config_from_text, read_file
+from .model import build_model
 from .predictor import Predictor
 
 C4_NOTE = "res5 runs on every proposal and again on every detection"
@@ -130,6 +132,21 @@ def _mean(costs: list[list[Cost]]) -> list[Cost]:
         )
         for parts in zip(*costs, strict=True)
     ]
+
+
+def cost_of_config(text: str, where: str, way: Pass) -> list[dict[str, Any]]:
+    """The cost of each part, as `Cost` has it, of the model that a complete config describes.
+
+    Args:
+        text: YAML.
+        where: the config comes from, for messages.
+
+    Raises:
+        UserError: a faulty config, or another architecture than Faster or Mask R-CNN.
+    """
+    cfg = config_from_text(text, where)
+    cfg.MODEL.DEVICE = "cpu"
+    return [asdict(cost) for cost in _cost(build_model(cfg), way)]
 
 
 def passes_on(

@@ -19,23 +19,20 @@ import functools
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
-from detectron2.data import transforms as T
 from detectron2.modeling import FPN, GeneralizedRCNN
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
 from torch import Tensor, nn
 
-from atto_det import data
+from atto_det.benchmarking import SEED, Entry, Unavailable, picture
 from atto_det.complexity.latency import Contestant, Mark, measure, peak_memory_of
 from atto_det.complexity.latency_report import Latency
-from atto_det.data.mini_voc_paint import paint_grain, paint_scene
 from atto_det.errors import UserError
 
 from .analysis import parse_size, read_config
@@ -45,44 +42,7 @@ from .model import build_model
 from .regions import fix_regions
 
 MODES = ("eager", "fast", "compile")
-SEED = 1
-
-
-class Unavailable(RuntimeError):
-    """A mode that does not work here; the message says why."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One detector in one mode, and its work.
-
-    Attributes:
-        detector: a config file, or one of `baselines.ZOO`.
-        mode: "eager", the model as built; "fast", by `optimise_for_inference`; "compile", that and
-            torch.compile on the bottom-up network, the RPN head and the box head.
-        height, width: of the picture in pixels.
-        proposals, detections: in each picture; None for the model's own limits.
-        batch: pictures at once.
-        device: "cpu" or "cuda…".
-        classes: instead of the config's count; 20 for a baseline.
-        image: a picture, or None for a painted one.
-    """
-
-    detector: str
-    mode: str
-    height: int
-    width: int
-    proposals: int | None = None
-    detections: int | None = None
-    batch: int = 1
-    device: str = "cpu"
-    classes: int | None = None
-    image: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Detector, input and mode."""
-        return f"{Path(self.detector).stem} {self.height}x{self.width} {self.mode}"
+MEASURED = ("eager", "fast", "torchvision")  # whose peak memory is that of running
 
 
 def parse_detector(text: str, size: str) -> tuple[str, int, int]:
@@ -95,15 +55,20 @@ def parse_detector(text: str, size: str) -> tuple[str, int, int]:
     return (name, *parse_size(own)) if at else (text, *parse_size(size))
 
 
-def make(entry: Entry, threads: int | None = None) -> Contestant:
+def make(
+    entry: Entry, threads: int | None = None, build: Callable[..., Any] | None = None
+) -> Contestant:
     """The contestant of an entry, which has run once.
+
+    Args:
+        build: from entry and threads to what is timed; None for one of Detectron2's.
 
     Raises:
         UserError: a faulty config or picture, another architecture than Faster or Mask R-CNN, or
             so few proposals that they cannot give so many detections.
         Unavailable: the mode does not work here.
     """
-    return _contestant(_detector(entry, threads))
+    return _contestant((build or _detector)(entry, threads))
 
 
 def run(
@@ -113,13 +78,17 @@ def run(
     warmup: int = 1,
     threads: int | None = None,
     memory: bool = True,
+    others: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
     say: Callable[[str], None] = print,
     progress: Callable[[range], Any] = iter,
 ) -> list[Latency]:
     """Time entries in turn; those whose mode does not work here are left out with a line.
 
-    Peak memory is measured in eager and fast mode (compiling needs more than running). All entries
-    have one batch size and device.
+    Peak memory is measured where making a contestant takes less than running it: not where it is
+    compiled or exported. All entries have one batch size and device.
+
+    Args:
+        others: modes of other engines, and what makes their contestants from entry and threads.
 
     Raises:
         UserError: as `make`, or no entry works here.
@@ -128,7 +97,7 @@ def run(
     for entry in entries:
         say(f"building {entry.name}")
         try:
-            detectors.append(_detector(entry, threads))
+            detectors.append(others.get(entry.mode, _detector)(entry, threads))
         except Unavailable as reason:
             say(f"left out {entry.name}: {reason}")
     if not detectors:
@@ -141,10 +110,12 @@ def run(
     latencies = []
     for detector, timing in zip(detectors, timings, strict=True):
         entry, peak = detector.entry, None
-        if memory and entry.mode != "compile":
+        if memory and entry.mode in MEASURED:
             say(f"measuring peak memory of {entry.name}")
-            again = functools.partial(make, entry, threads)
-            peak = peak_memory_of(again, device=device, imports=[__name__])
+            build = others.get(entry.mode)
+            again = functools.partial(make, entry, threads, build)
+            imports = [__name__, *([build.__module__] if build else [])]
+            peak = peak_memory_of(again, device=device, imports=imports)
         name, size = Path(entry.detector).stem, f"{entry.height}x{entry.width}"
         latencies.append(Latency(name, entry.mode, size, *detector.limits, timing, peak))
     return latencies
@@ -200,10 +171,10 @@ def _detector(entry: Entry, threads: int | None) -> "_Detector":
         torch.set_num_threads(threads)
     detector = _Detector(entry, *_build(entry))
     proposals, detections = detector.limits
-    for picture in detector.run(lambda name: None):  # also fills caches, and compiles
-        if len(picture["instances"]) != detections:
+    for found in detector.run(lambda name: None):  # also fills caches, and compiles
+        if len(found["instances"]) != detections:
             raise UserError(
-                f"{proposals} proposals in {entry.name} leave {len(picture['instances'])} of "
+                f"{proposals} proposals in {entry.name} leave {len(found['instances'])} of "
                 f"{detections} detections: lower --detections or raise --proposals"
             )
     return detector
@@ -250,7 +221,7 @@ class _Detector:
     def __init__(self, entry: Entry, model: GeneralizedRCNN, limits: tuple[int, int]) -> None:
         self.entry, self.model, self.limits = entry, model, limits
         self._mark: Mark = lambda name: None
-        pixels = torch.as_tensor(_picture(entry), device=entry.device)
+        pixels = torch.as_tensor(picture(entry), device=entry.device)
         one = {"image": pixels, "height": entry.height, "width": entry.width}
         self._inputs = [one] * entry.batch
         fix_regions(model, limits[0], entry.height, entry.width)
@@ -305,15 +276,3 @@ class _Detector:
         second = self._pooled % 2 and self.model.roi_heads.mask_on
         self._mark("mask pooling" if second else "box pooling")
         self._pooled += 1 if self.model.roi_heads.mask_on else 2
-
-
-def _picture(entry: Entry) -> np.ndarray:
-    """uint8 (3, height, width)."""
-    if entry.image is None:
-        rng = np.random.default_rng(SEED)
-        pixels = paint_grain(rng, paint_scene(rng, entry.height, entry.width))
-    else:
-        pixels = data.read_image(entry.image)
-        size = (*pixels.shape[:2], entry.height, entry.width)
-        pixels = T.ResizeTransform(*size).apply_image(pixels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -4,17 +4,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from torch import nn
 
-from atto_det import checkpoint, weights
-from atto_det.errors import UserError, atomic_path
-
-from .pretrained import load_backbone
+from atto_det import checkpoint, runs
+from atto_det.errors import UserError
+from atto_det.pretrained import load_backbone, read_weights
 
 logger = logging.getLogger(__name__)
+ENGINE = "detectron2"
 
 
 class AttoCheckpointer(DetectionCheckpointer):
@@ -50,7 +49,7 @@ class AttoCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
-        self._write(name, states | kwargs)
+        self._write(name, {"engine": ENGINE} | states | kwargs)
         self.tag_last_checkpoint(f"{name}.pth")
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
@@ -66,8 +65,7 @@ class AttoCheckpointer(DetectionCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint to resume from."""
-        with atomic_path(Path(self.save_dir) / "last_checkpoint") as temporary:
-            temporary.write_text(last_filename_basename)
+        runs.tag_last(Path(self.save_dir), last_filename_basename)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         # Here, where the name is what it will be read by: a URL can hide it (x.pkl?a=b).
@@ -77,20 +75,11 @@ class AttoCheckpointer(DetectionCheckpointer):
                 "pass --allow-pickle if you trust it"
             )
         if filename.endswith(".safetensors"):
-            return {"backbone": weights.read_backbone(filename), "path": filename}
+            return self._torch_load(filename)
         return super()._load_file(filename)
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        content = checkpoint.load_checkpoint(f)
-        model = content.get("model", content)
-        if not isinstance(model, dict) or not all(
-            isinstance(value, torch.Tensor) for value in model.values()
-        ):
-            raise UserError(f"checkpoint {f} holds no weights of a model alone")
-        if weights.PART in content:  # exported for Detectron2, which would not check what it gets
-            backbone = weights.check_backbone(model, content[weights.PART], f)
-            content = {"backbone": backbone, "path": f}
-        return content | {"model": model}
+        return read_weights(f) | {"path": f}
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Take up all of the last checkpoint, if `resume` and there is one; else load `path`.
@@ -101,10 +90,7 @@ class AttoCheckpointer(DetectionCheckpointer):
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
-        last = self.get_checkpoint_file()
-        content = checkpoint.load_checkpoint(last)
-        if checkpoint.read_description(content, last)["class_names"] != self.class_names:
-            raise UserError(f"{last} was trained on other classes: resume with its own data sets")
+        last, content = runs.read_last(Path(self.save_dir), ENGINE, self.class_names)
         checkpoint.load_weights(self.model, content, last)
         try:
             for key, value in self.checkpointables.items():
@@ -131,7 +117,7 @@ class AttoCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         backbone = checkpoint.get("backbone")
-        if isinstance(backbone, weights.Weights):
+        if backbone is not None:
             self.lacking = load_backbone(self.model, self.cfg, backbone, checkpoint["path"])
             return None  # there is no more to say of it
         incompatible = super()._load_model(checkpoint)

@@ -7,8 +7,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 
-from atto_det import __version__, data
-from atto_det.evaluation import Detections, GroundTruth, evaluate
+from atto_det.evaluation import Detections
+from atto_det.scoring import score
 
 from .catalog import load_dataset
 
@@ -28,16 +28,6 @@ def to_detections(instances: Instances) -> Detections:
         rles=rles,
         classes=instances.pred_classes.numpy(),
         scores=instances.scores.numpy().astype(np.float64),
-    )
-
-
-def to_ground_truth(record: data.ImageRecord) -> GroundTruth:
-    """The objects of one record as plain arrays."""
-    return GroundTruth(
-        boxes=np.array([o.box for o in record.instances], dtype=np.float64).reshape(-1, 4),
-        rles=[o.rle for o in record.instances],
-        classes=np.array([o.category for o in record.instances], dtype=np.int64),
-        difficult=np.array([o.difficult for o in record.instances], dtype=bool),
     )
 
 
@@ -70,14 +60,10 @@ class VOCInstanceEvaluator(DatasetEvaluator):
         gathered = comm.gather(self._detections)
         if not comm.is_main_process():
             return None
-        dataset = load_dataset(self.dataset_name)
-        return evaluate(
-            {record.image_id: to_ground_truth(record) for record in dataset.records},
+        return score(
+            load_dataset(self.dataset_name),
             {image_id: found for part in gathered for image_id, found in part.items()},
-            dataset.class_names,
-            split=self.dataset_name,
+            name=self.dataset_name,
             score_floor=self.score_floor,
             detections_per_image=self.detections_per_image,
-            objects_left_out=dataset.left_out,
-            code_version=__version__,
         )

@@ -3,9 +3,10 @@
 `optimise_for_inference` changes a model so that it computes the same numbers, up to the rounding of
 single precision:
 
-- batch norms are folded into the convolutions before them;
+- batch norms are folded into the convolutions before them, and on a CPU ReLUs and the sums with
+  shortcuts become part of the same calls (`fusion.py`);
 - on a CPU weights, and with them feature maps, lie channels last, as its convolutions prefer;
-- sums and activations work in place, as writing to fresh memory costs more than adding;
+- sums work in place, as writing to fresh memory costs more than adding;
 - on a CPU regions are pooled by weighted sums of feature vectors (`pooling.py`);
 - the RPN decodes the boxes that it keeps, not all;
 - the mask head computes the mask of the chosen class, not of all;
@@ -15,24 +16,27 @@ None of Detectron2's classes is changed: single modules of the model get a subcl
 class. Modules of any other class stay as they are.
 """
 
-import copy
-import itertools
 import math
 import mmap
-from collections import Counter
 
 import torch
-from detectron2.layers import Conv2d
+from detectron2.modeling import FPN
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN
-from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead
+from detectron2.modeling.roi_heads import (
+    CascadeROIHeads,
+    FastRCNNConvFCHead,
+    MaskRCNNConvUpsampleHead,
+    StandardROIHeads,
+)
 from detectron2.structures import Boxes, Instances, ROIMasks
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn import functional
 
 from atto_det.nets.blocks import AttoModule
 
-from .heads import SeparableMaskHead, SeparableRPNHead
+from .fusion import FusedConv, fold_norms, fuse, linear
+from .heads import SeparableMaskHead
 from .pooling import GatherPooler
 
 
@@ -42,68 +46,72 @@ def optimise_for_inference(model: nn.Module) -> nn.Module:
     Give it its weights before: those of a training fit it no longer.
     """
     model.eval().requires_grad_(False)
-    _fold_norms(model)
-    for module in model.modules():
-        if isinstance(module, Conv2d) and isinstance(module.activation, nn.ReLU):
-            module.activation = nn.ReLU(inplace=True)
-        if type(module) in _FASTER:
-            module.__class__ = _FASTER[type(module)]
+    fold_norms(model)
+    fuse(model)
     if next(model.parameters()).device.type == "cpu":
         model.to(memory_format=torch.channels_last)
+        for module in model.modules():
+            if type(module) in (StandardROIHeads, CascadeROIHeads):
+                _flatten_channels_last(module)
+    for module in model.modules():
+        if type(module) in _FASTER and _fits(module):
+            module.__class__ = _FASTER[type(module)]
     return model
 
 
-def _fold_norms(model: nn.Module) -> None:
-    """Fold each batch norm that follows a convolution which is used in one place alone."""
-    places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
-    for module in list(model.modules()):
-        if isinstance(module, SeparableRPNHead):
-            _fold_levels(module)
-        if isinstance(module, Conv2d) and _is_norm(module.norm) and places[module] == 1:
-            _fold(module, module.norm)
-            module.norm = None
-        if isinstance(module, nn.Sequential):
-            children = list(module.named_children())
-            for (_, conv), (name, norm) in itertools.pairwise(children):
-                if _is_plain(conv) and _is_norm(norm) and places[conv] == 1:
-                    _fold(conv, norm)
-                    setattr(module, name, nn.Identity())
+def _fits(module: nn.Module) -> bool:
+    """Whether the faster class of `module` can do all that it does."""
+    if isinstance(module, AttoModule):
+        return isinstance(module.expand.norm, nn.Identity)  # folded
+    if isinstance(module, FPN):
+        is_sum = module._fuse_type == "sum"
+        return is_sum and all(isinstance(conv, FusedConv) for conv in module.lateral_convs)
+    return True
 
 
-def _fold_levels(head: SeparableRPNHead) -> None:
-    """The head's levels share a 1x1 convolution and have norms of their own: each gets a folded
-    copy of that convolution in its norm's place."""
-    for conv, norms in zip(head.convs, head.norms, strict=True):
-        if all(map(_is_norm, norms)):
-            for level, norm in enumerate(norms):
-                norms[level] = copy.deepcopy(conv.pointwise)
-                _fold(norms[level], norm)
-            conv.pointwise = nn.Identity()
+def _flatten_channels_last(heads: StandardROIHeads) -> None:
+    """Let dense box heads take features in the order in which they lie in memory."""
+    boxes = heads.box_head
+    for head in boxes if isinstance(boxes, nn.ModuleList) else [boxes]:
+        if type(head) is FastRCNNConvFCHead and head.fcs:
+            size, first = heads.box_pooler.output_size, head.fcs[0]
+            weight = first.weight.unflatten(1, (-1, *size))  # (out, C, P, P)
+            first.weight = nn.Parameter(weight.permute(0, 2, 3, 1).flatten(1), requires_grad=False)
+            head.flatten = _FlattenChannelsLast()
 
 
-def _is_norm(module: nn.Module | None) -> bool:
-    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
-    return isinstance(module, kinds) or type(module).__name__ == "FrozenBatchNorm2d"
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """Whether `module` is a convolution and nothing behind it."""
-    if isinstance(module, Conv2d):
-        return module.norm is None and module.activation is None
-    return type(module) is nn.Conv2d
-
-
-def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
-    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-    conv.requires_grad_(False)
+class _FlattenChannelsLast(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)  # (R, P * P * C)
 
 
 class _InPlaceModule(AttoModule):
+    """The sum goes into the shortcut's memory: without a convolution there, that of the module
+    before, whose result nobody else reads."""
+
     def forward(self, x: Tensor) -> Tensor:
-        y = self.expand(self.mix(self.depthwise(self.compress(x))))
-        y += self.shortcut(x)
-        return y.relu_()
+        y = self.mix(self.depthwise(self.compress(x)))
+        return self.expand.conv.add_to(self.shortcut(x), y, relu=True)
+
+
+class _InPlaceFPN(FPN):
+    """Each level's sum goes into the memory of the enlarged coarser level."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        bottom_up = self.bottom_up(x)
+        names = reversed(self.in_features)  # the coarsest level first
+        total, levels = None, []
+        for name, lateral, output in zip(names, self.lateral_convs, self.output_convs, strict=True):
+            if total is None:
+                total = lateral(bottom_up[name])
+            else:
+                total = functional.interpolate(total, scale_factor=2.0, mode="nearest")
+                total = lateral.add_to(total, bottom_up[name])
+            levels.insert(0, output(total))
+        if self.top_block is not None:
+            features = bottom_up | dict(zip(self._out_features, levels, strict=False))
+            levels += self.top_block(features[self.top_block.in_feature])
+        return dict(zip(self._out_features, levels, strict=True))
 
 
 class _Undecoded:
@@ -148,8 +156,8 @@ class _ChosenMasks(MaskRCNNConvUpsampleHead):
         """Probabilities (N, 2 * H, 2 * W) from features (N, C, H, W) and classes (N,)."""
         count, _, height, width = x.shape
         x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (N * H * W, C)
-        weight = self.deconv.weight.permute(0, 2, 3, 1).flatten(1)  # (C, 2 * 2 * C)
-        x = torch.addmm(self.deconv.bias.repeat(4), x, weight).relu_()
+        weight = self.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C, C)
+        x = linear(x, weight, self.deconv.bias.repeat(4), relu=True)
         x = x.view(count, height * width * 4, self.deconv.out_channels)
         weight = self.predictor.weight.flatten(1)[chosen, :, None]  # (N, C, 1)
         x = torch.baddbmm(self.predictor.bias[chosen, None, None], x, weight).sigmoid_()
@@ -207,11 +215,13 @@ def _interpolation(start: Tensor, end: Tensor, length: int, cells: int) -> Tenso
     """(N, length, cells): how much of each cell every pixel between `start` and `end` gets."""
     pixels = torch.arange(length, dtype=start.dtype) + 0.5
     places = (pixels - start[:, None]) / (end - start)[:, None] * cells - 0.5  # (N, length)
-    return (1 - (places[:, :, None] - torch.arange(cells)).abs()).clamp(min=0)
+    distance = (places[:, :, None] - torch.arange(cells)).abs_()
+    return distance.neg_().add_(1).clamp_(min=0)
 
 
 _FASTER = {
     AttoModule: _InPlaceModule,
+    FPN: _InPlaceFPN,
     ROIPooler: GatherPooler,
     RPN: _SparingRPN,
     MaskRCNNConvUpsampleHead: _ChosenMasks,

@@ -10,6 +10,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 
 from atto_det import data
+from atto_det.batches import draw_seeds
 from atto_det.errors import UserError
 
 
@@ -79,6 +80,6 @@ def _mirrors(augmentation: T.Augmentation) -> bool:
 
 def seed_augmentation(seed: int, iteration: int, slot: int) -> None:
     """Make what the mapper draws next follow from these three numbers alone."""
-    state = np.random.SeedSequence((seed, iteration, slot)).generate_state(2)
-    np.random.seed(int(state[0]))  # noqa: NPY002  (the generator that Detectron2 draws from)
-    random.seed(int(state[1]))
+    first, second = draw_seeds(seed, iteration, slot)
+    np.random.seed(first)  # noqa: NPY002  (the generator that Detectron2 draws from)
+    random.seed(second)

@@ -1,6 +1,5 @@
 """What `tools/train_net.py` does in each process: a config in, a folder of results out."""
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -12,14 +11,15 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from detectron2.utils.logger import setup_logger
 
-from atto_det import checkpoint
-from atto_det.errors import UserError, atomic_path
+from atto_det import checkpoint, runs
+from atto_det.errors import UserError
+from atto_det.scoring import report
 
 from .catalog import class_names_of
 from .checkpointer import AttoCheckpointer
 from .config import complete, config_from_text, load_config
 from .model import build_model
-from .trainer import Deadline, Trainer, check_evaluable, evaluate_model, report
+from .trainer import Deadline, Trainer, check_evaluable, evaluate_model
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +32,8 @@ def read_config(config_file: str | None, options: Sequence[str]) -> CfgNode:
     """
     if config_file:
         return load_config(config_file, options)
-    weights = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.WEIGHTS")
-    if not weights:
-        raise UserError("give --config-file, or --eval-only with MODEL.WEIGHTS and a checkpoint")
-    if weights.endswith(".safetensors"):
-        raise UserError(f"{weights} holds a backbone and no config: give --config-file")
-    part = checkpoint.read_description(checkpoint.load_checkpoint(weights), weights)
-    cfg = config_from_text(part["config"], f"the config in checkpoint {weights}", options)
+    weights, text = runs.carried_config(options)
+    cfg = config_from_text(text, f"the config in checkpoint {weights}", options)
     complete(cfg)
     cfg.freeze()
     return cfg
@@ -57,10 +52,8 @@ def train(
         UserError: the folder holds another run and `resume` is not asked for; all of `Trainer`.
     """
     output = Path(cfg.OUTPUT_DIR)
-    if not resume and (output / "last_checkpoint").exists():
-        raise UserError(
-            f"{output} holds a run already: go on with it by --resume, or set OUTPUT_DIR elsewhere"
-        )
+    if not resume:
+        runs.refuse_used(output)
     start(cfg, output)
     trainer = Trainer(cfg, allow_pickle=allow_pickle)
     trainer.resume_or_load(resume)
@@ -88,12 +81,7 @@ def evaluate(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, dict]:
     content = checkpoint.load_checkpoint(path) if str(path).endswith(".pth") else {}
     if "atto_det" in content:
         class_names = checkpoint.read_description(content, path)["class_names"]
-    for name in cfg.DATASETS.TEST:
-        if class_names_of(name) != class_names:
-            raise UserError(
-                f"the model of {path} knows the classes {', '.join(class_names)}; "
-                f"{name} has {', '.join(class_names_of(name))}"
-            )
+    runs.check_classes(path, class_names, {n: class_names_of(n) for n in cfg.DATASETS.TEST})
     start(cfg, Path(cfg.OUTPUT_DIR) / "evaluation")  # that of the training stays as it is
     model = build_model(cfg).eval()
     if content:
@@ -122,13 +110,8 @@ def start(cfg: CfgNode, output: Path) -> None:
     logging.raiseExceptions = False  # a log that cannot be written (full disk) is no traceback
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     if comm.is_main_process():
-        with atomic_path(output / "config.yaml") as temporary:
-            temporary.write_text(cfg.dump())
-        record = checkpoint.run_record(
-            seed=cfg.SEED, processes=comm.get_world_size(), device=cfg.MODEL.DEVICE
-        )
-        with atomic_path(output / "run.json") as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        own = {"seed": cfg.SEED, "processes": comm.get_world_size(), "device": cfg.MODEL.DEVICE}
+        runs.record(output, cfg.dump(), **own)
     for name in ("fvcore", "detectron2", "atto_det"):
         setup_logger(str(output), distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
 

@@ -1,14 +1,12 @@
 """Training of any Detectron2 model from a config: exact resume, whole checkpoints, best by AP_m."""
 
 import errno
-import json
 import logging
 import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import (
@@ -25,11 +23,12 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
-from rich.console import Console
 from torch import nn
 
-from atto_det.errors import UserError, atomic_path, write_error
-from atto_det.evaluation import format_table, write_json
+from atto_det import runs
+from atto_det.batches import seed_step
+from atto_det.errors import UserError, write_error
+from atto_det.scoring import report
 
 from .catalog import check_split, class_names_of
 from .checkpointer import AttoCheckpointer
@@ -104,16 +103,12 @@ class Trainer(DefaultTrainer):
         and the metrics of that step instead of losing them.
         """
         output = Path(self.cfg.OUTPUT_DIR)
-        _forget_after(output / "metrics.json", self.start_iter)
-        for half_written in output.glob(".model_*.pth"):
-            half_written.unlink()  # by a run that was killed
+        runs.forget_after(output / "metrics.json", self.start_iter)
         writers = default_writers(str(output), self.max_iter)
         self.metrics = next(writer for writer in writers if isinstance(writer, JSONWriter))
         period = self.cfg.SOLVER.CHECKPOINT_PERIOD
         checkpoints = hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=2)
-        for path in sorted(output.glob("model_[0-9]*.pth")):
-            if int(path.stem.removeprefix("model_")) < self.start_iter:
-                checkpoints.recent_checkpoints.append(str(path))
+        checkpoints.recent_checkpoints += map(str, runs.old_checkpoints(output, self.start_iter))
         return [hooks.PeriodicWriter(writers, period=20), checkpoints]
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -160,17 +155,11 @@ class Trainer(DefaultTrainer):
 
     def run_step(self) -> None:
         """One step, all its random draws seeded by (seed, iteration, process)."""
-        seed = np.random.SeedSequence((self.cfg.SEED, self.iter, comm.get_rank()))
-        torch.manual_seed(int(seed.generate_state(1)[0]))
+        seed_step(self.cfg.SEED, self.iter, comm.get_rank())
         try:
             super().run_step()
         except FloatingPointError:
-            raise UserError(
-                f"the loss became NaN or infinite at iteration {self.iter}: lower SOLVER.BASE_LR "
-                f"(now {self.cfg.SOLVER.BASE_LR}) or lengthen SOLVER.WARMUP_ITERS (now "
-                f"{self.cfg.SOLVER.WARMUP_ITERS}); checkpoints before it are in "
-                f"{self.cfg.OUTPUT_DIR}"
-            ) from None
+            raise runs.divergence(self.cfg, self.iter) from None
 
 
 def check_evaluable(cfg: CfgNode) -> None:
@@ -196,12 +185,6 @@ def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
     )
     result = inference_on_dataset(model, TestLoader(cfg, name), evaluator)
     return result if comm.is_main_process() else None
-
-
-def report(result: dict, path: Path) -> None:
-    """Print a result as a table and write it to `path` as JSON."""
-    Console().print(format_table(result))
-    write_json(result, path)
 
 
 class EvaluationHook(HookBase):
@@ -275,18 +258,3 @@ class Deadline(HookBase):
                 self.trainer.max_iter - 1 - self.trainer.iter,
             )
             self.trainer.max_iter = self.trainer.iter + 1
-
-
-def _forget_after(metrics: Path, iteration: int) -> None:
-    """Remove what a run wrote to metrics.json after the checkpoint that it is resumed from."""
-    if not metrics.exists():
-        return
-    kept = []
-    for line in metrics.read_text().splitlines():
-        try:
-            if json.loads(line)["iteration"] < iteration:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut short by the end of the run
-    with atomic_path(metrics) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in kept))

@@ -36,7 +36,7 @@ def __getattr__(name: str) -> object:
     try:
         return importlib.import_module(f"{__name__}.run")
     except ModuleNotFoundError as error:
-        if error.name != "lightning":
+        if (error.name or "").partition(".")[0] != "lightning":
             raise
         raise UserError(
             "training without Detectron2 needs Lightning: pip install lightning"

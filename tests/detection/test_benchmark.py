@@ -9,9 +9,9 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from PIL import Image
 
+from atto_det.complexity.regions import spread_boxes
 from atto_det.detection import benchmark
 from atto_det.detection.benchmark import Entry
-from atto_det.detection.regions import spread_boxes
 from atto_det.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

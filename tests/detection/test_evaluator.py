@@ -11,8 +11,9 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 from detectron2.structures import Boxes, Instances
 
 from atto_det.detection import VOCInstanceEvaluator, evaluate_model, load_dataset
-from atto_det.detection.evaluator import to_detections, to_ground_truth
+from atto_det.detection.evaluator import to_detections
 from atto_det.errors import UserError
+from atto_det.scoring import to_ground_truth
 
 
 def instances(boxes, masks, classes, scores) -> Instances:

@@ -2,7 +2,6 @@
 
 import itertools
 import random
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,67 +9,9 @@ import torch
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from atto_det.detection import loader as module
-from atto_det.detection.loader import BatchOrder, TrainLoader, training_dicts
+from atto_det.detection.loader import TrainLoader, training_dicts
 from atto_det.errors import UserError
-
-portraits = st.lists(st.booleans(), min_size=1, max_size=40).map(np.array)
-sizes = st.integers(1, 12)
-seeds = st.integers(0, 2**31)
-
-
-def epoch_of(order: BatchOrder, epoch: int) -> list[list[int]]:
-    return [order(epoch * order.per_epoch + place) for place in range(order.per_epoch)]
-
-
-@given(portraits, sizes, seeds, st.integers(0, 50))
-def test_an_epoch_has_every_picture_once_but_for_less_than_a_batch(portrait, size, seed, epoch):
-    count = len(portrait)
-    batches = epoch_of(BatchOrder(portrait, size, seed), epoch)
-    seen = Counter(itertools.chain.from_iterable(batches))
-    assert all(len(batch) == size for batch in batches)
-    assert set(seen) <= set(range(count))
-    if count >= size:
-        assert set(seen.values()) == {1}
-        assert 0 <= count - len(seen) < size
-    else:  # one batch, which repeats each picture as evenly as can be
-        assert len(batches) == 1
-        assert set(seen) == set(range(count))
-        assert max(seen.values()) - min(seen.values()) <= 1
-
-
-@given(portraits, sizes, seeds, st.integers(0, 50))
-def test_wide_and_high_pictures_share_at_most_one_batch_of_an_epoch(portrait, size, seed, epoch):
-    batches = epoch_of(BatchOrder(portrait, size, seed), epoch)
-    mixed = [batch for batch in batches if len({bool(portrait[k]) for k in batch}) == 2]
-    assert len(mixed) <= 1
-
-
-@given(portraits, sizes, seeds, st.lists(st.integers(0, 300), max_size=8))
-def test_a_batch_is_a_pure_function_of_seed_and_iteration(portrait, size, seed, iterations):
-    asked_before = BatchOrder(portrait, size, seed)
-    for iteration in iterations:
-        assert asked_before(iteration) == BatchOrder(portrait, size, seed)(iteration)
-
-
-def test_seed_and_epoch_change_the_order_and_no_picture_is_left_over_for_good():
-    portrait = np.arange(29) % 3 == 0
-    orders = {
-        (seed, epoch): tuple(map(tuple, epoch_of(BatchOrder(portrait, 4, seed), epoch)))
-        for seed in (0, 1)
-        for epoch in range(6)
-    }
-    assert len(set(orders.values())) == len(orders)
-    # One of 29 is left over in each epoch: after 150 all have been seen equally often, nearly.
-    order = BatchOrder(portrait, 4, 5)
-    seen = Counter(itertools.chain.from_iterable(order(k) for k in range(7 * 150)))
-    assert min(seen.values()) > 125
-    # High pictures do not all come first.
-    first = [bool(portrait[BatchOrder(portrait, 4, seed)(0)[0]]) for seed in range(40)]
-    assert 0 < sum(first) < 40
 
 
 def signature(batch: list[dict]) -> list[tuple]:

@@ -181,7 +181,7 @@ def test_our_trainer_checks_a_file_for_detectron2(config, classifier, picture, t
 @pytest.fixture
 def said(caplog, monkeypatch):
     """A function that returns what was logged of the loading since it was last called."""
-    logger = logging.getLogger("atto_det.detection.pretrained")
+    logger = logging.getLogger("atto_det.pretrained")
     caplog.set_level(logging.INFO, logger.name)
     monkeypatch.setattr(logger, "propagate", False)  # its parent may pass nothing on to caplog
     logger.addHandler(caplog.handler)

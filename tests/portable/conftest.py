@@ -50,6 +50,20 @@ def pair(repository: Path) -> Callable[..., Pair]:
     return make
 
 
+@pytest.fixture
+def config(data_root: Path, repository: Path, tmp_path: Path) -> Callable[..., object]:
+    """A function from further options to the frozen tiny config, with its own OUTPUT_DIR."""
+    from atto_det.portable import load_config
+
+    def make(*options: object) -> object:
+        output = ["OUTPUT_DIR", str(tmp_path / "out")]
+        return load_config(
+            repository / "tests/tiny_mini_voc.yaml", output + list(map(str, options))
+        )
+
+    return make
+
+
 def stir(model: nn.Module) -> None:
     """Norms that all do something, and scores and offsets of every size."""
     for name, module in model.named_modules():

@@ -22,6 +22,7 @@ def assert_runs_agree(whole, parts) -> None:
         one, other = (checkpoint.load_checkpoint(f / name) for f in (whole, parts))
         for content in (one, other):
             del content["atto_det"]  # its command and OUTPUT_DIR differ
+        assert one.pop("engine", None) == other.pop("engine", None)
         torch.testing.assert_close(one, other, rtol=0, atol=0)  # bit by bit
     iterations = [row["iteration"] for row in rows(parts)]
     assert iterations == [row["iteration"] for row in rows(whole)]
@@ -34,6 +35,10 @@ def assert_runs_agree(whole, parts) -> None:
         assert result.read_bytes() == (parts / "evaluation" / result.name).read_bytes()
 
 
+ENGINES = [
+    pytest.param(["--engine", "detectron2"], id="detectron2"),
+    pytest.param(["--engine", "torchvision"], id="torchvision", marks=pytest.mark.slow),
+]
 SHORT = ["SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 3, "TEST.EVAL_PERIOD", 3]
 
 # The process ends by SIGKILL at its n-th file operation: with the file half written, whole but not
@@ -55,12 +60,13 @@ pathlib.Path.replace = replace
 """
 
 
-def test_killed_at_every_file_operation_it_ends_like_an_uninterrupted_run(train, tmp_path):
-    assert train("OUTPUT_DIR", "whole", *SHORT).returncode == 0
+@pytest.mark.parametrize("engine", ENGINES)
+def test_killed_at_every_file_operation_it_ends_like_an_uninterrupted_run(train, tmp_path, engine):
+    assert train("OUTPUT_DIR", "whole", *engine, *SHORT).returncode == 0
     lives = 0
     while True:
         before = DEADLY.format(number=lives, mode=lives % 3)
-        done = train("--resume", "OUTPUT_DIR", "parts", *SHORT, before=before)
+        done = train("--resume", *engine, "OUTPUT_DIR", "parts", *SHORT, before=before)
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
@@ -74,8 +80,11 @@ def test_killed_at_every_file_operation_it_ends_like_an_uninterrupted_run(train,
     assert left == []
 
 
-def test_killed_at_any_time_it_ends_like_an_uninterrupted_run(launch, train, tiny, tmp_path):
-    options = ["SOLVER.MAX_ITER", 30, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD", 7]
+@pytest.mark.parametrize("engine", ENGINES)
+def test_killed_at_any_time_it_ends_like_an_uninterrupted_run(
+    launch, train, tiny, tmp_path, engine
+):
+    options = [*engine, "SOLVER.MAX_ITER", 30, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD", 7]
     train("--help")  # so that the server of the commands is up when time is taken
     begin = time.monotonic()
     assert train("OUTPUT_DIR", "whole", *options).returncode == 0

@@ -86,6 +86,11 @@ def test_a_used_folder_is_refused_without_resume(train, sentence):
         (["--num-gpus", "0"], "--num-gpus and --num-machines must be at least 1"),
         (["--num-machines", "2", "--machine-rank", "2"], "--machine-rank below"),
         (["--num-machines", "2"], "--num-machines needs --dist-url"),
+        (["--engine", "torchvision", "--num-machines", "2"], "need --engine detectron2"),
+        (["--engine", "torchvision", "--allow-pickle"], "need --engine detectron2"),
+        (["--engine", "torchvision", "--eval-only", "--num-gpus", "2"], "--engine detectron2"),
+        (["--engine", "torchvision", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads"],
+         "MODEL.ROI_HEADS.NAME is 'Res5ROIHeads', which the torchvision engine cannot honour"),
     ],
 )  # fmt: skip
 def test_what_it_cannot_use_is_one_sentence(train, sentence, arguments, text):

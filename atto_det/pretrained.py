@@ -1,10 +1,17 @@
-"""A detector's AttoNet from the backbone file of a trained classifier: all of it, or an error."""
+"""Weights into a detector of either engine: all of them, or an error.
+
+They come from a checkpoint, or from the backbone file of a trained classifier.
+"""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from detectron2.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
 
+from atto_det import weights
+from atto_det.checkpoint import load_checkpoint
 from atto_det.errors import UserError
 from atto_det.nets import FEATURES, AttoNet
 from atto_det.nets.normalisation import Normalisation, absorb, difference
@@ -13,8 +20,33 @@ from atto_det.weights import STEM, Weights, misfits
 logger = logging.getLogger(__name__)
 
 
-def load_backbone(model: nn.Module, cfg: CfgNode, weights: Weights, where: str) -> set[str]:
-    """Set every tensor of the AttoNet in `model`, a detector built from `cfg`, by `weights`.
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """The content of a `.pth` or `.safetensors` file of weights.
+
+    Returns:
+        "model", tensors by name, beside what else a checkpoint holds; for the backbone of a
+        classifier also "backbone", its checked `Weights`.
+
+    Raises:
+        UserError: a missing, damaged or unsafe file, or one that holds no weights.
+    """
+    if str(path).endswith(".safetensors"):
+        backbone = weights.read_backbone(path)
+        return {"model": backbone.state, "backbone": backbone}
+    content = load_checkpoint(path)
+    model = content.get("model", content)
+    if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
+        raise UserError(f"checkpoint {path} holds no weights of a model alone")
+    if weights.PART in content:  # exported for Detectron2, which would not check what it gets
+        backbone = weights.check_backbone(model, content[weights.PART], path)
+        return {"model": model, "backbone": backbone}
+    return content | {"model": model}
+
+
+def load_backbone(
+    model: nn.Module, cfg: Mapping[str, Any], backbone: Weights, where: str | Path
+) -> set[str]:
+    """Set every tensor of the AttoNet in `model`, a detector built from `cfg`, by `backbone`.
 
     The stem becomes the one for the detector's normalisation. Stages that the detector does not use
     stay out, and so do the batch counters of frozen norms, which have none. Log lines say what was
@@ -30,14 +62,14 @@ def load_backbone(model: nn.Module, cfg: CfgNode, weights: Weights, where: str) 
         UserError: another network, a tensor that is missing, left over or of another shape, or a
             mean that cannot be absorbed. Nothing is loaded then.
     """
-    state, description = weights
-    name = cfg.MODEL.ATTONET.NAME
+    state, description = backbone
+    name = cfg["MODEL"]["ATTONET"]["NAME"]
     nets = [item for item in model.named_modules() if isinstance(item[1], AttoNet)]
     if len(nets) != 1:
         raise UserError(
             f"{where} holds the backbone {description.network}, but MODEL.BACKBONE.NAME "
-            f"{cfg.MODEL.BACKBONE.NAME} builds no AttoNet: name build_attonet_fpn_backbone or "
-            "another one of atto_det"
+            f"{cfg['MODEL']['BACKBONE']['NAME']} builds no AttoNet: name "
+            "build_attonet_fpn_backbone or another one of atto_det"
         )
     if description.network != name:
         raise UserError(

@@ -1,0 +1,156 @@
+"""Training batches that follow from (seed, iteration) alone, so that a resumed run goes on exactly.
+
+Samplers in use start their stream again on resume. Here batch `i` is computed from `i`: its epoch,
+that epoch's permutation, and its place in it; and what is drawn for a picture follows from
+(seed, iteration, slot in the batch).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from atto_det.errors import UserError
+
+Place = tuple[int, int, int]  # iteration, slot in the batch, index of the picture
+
+
+class BatchOrder:
+    """Which pictures batch `iteration` has.
+
+    Args:
+        portrait: bool (N,), which pictures are higher than wide. Within an epoch wide pictures
+            share batches, and high ones do, since a batch is padded to its largest height and
+            width; pass all False for plain shuffling.
+        batch_size: pictures per batch, all processes together.
+        seed: of the permutations.
+
+    An epoch has every picture once, save fewer than `batch_size` that are left over; a set smaller
+    than a batch is repeated within it.
+    """
+
+    def __init__(self, portrait: np.ndarray, batch_size: int, seed: int) -> None:
+        self.portrait = portrait
+        self.batch_size = batch_size
+        self.seed = seed
+        self.per_epoch = max(len(portrait) // batch_size, 1)
+        self._epoch = lru_cache(maxsize=2)(self._shuffled_epoch)
+
+    def _shuffled_epoch(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng((self.seed, epoch))
+        count = self.per_epoch * self.batch_size
+        rounds = -(-count // len(self.portrait))
+        order = [generator.permutation(len(self.portrait)) for _ in range(rounds)]
+        order = np.concatenate(order)[:count]
+        order = order[np.argsort(self.portrait[order], kind="stable")]
+        batches = order.reshape(self.per_epoch, self.batch_size)
+        return batches[generator.permutation(self.per_epoch)]
+
+    def __call__(self, iteration: int) -> list[int]:
+        """Indices of the pictures of batch `iteration` (from 0)."""
+        epoch, place = divmod(iteration, self.per_epoch)
+        return self._epoch(epoch)[place].tolist()
+
+
+class Places(Sampler[list[Place]]):
+    """Endless batches of `Place` from iteration `start` on: the share of one of the processes.
+
+    Raises:
+        UserError: a batch size that the processes cannot share.
+    """
+
+    def __init__(
+        self, order: BatchOrder, start: int = 0, rank: int = 0, processes: int = 1
+    ) -> None:
+        check_batch_size(order.batch_size, processes)
+        self.order, self.start = order, start
+        share = order.batch_size // processes
+        self.slots = range(rank * share, (rank + 1) * share)
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        iteration = self.start
+        while True:
+            batch = self.order(iteration)
+            yield [(iteration, slot, batch[slot]) for slot in self.slots]
+            iteration += 1
+
+
+def check_batch_size(batch_size: int, processes: int) -> None:
+    """Refuse a SOLVER.IMS_PER_BATCH that the processes cannot share.
+
+    Raises:
+        UserError: it is one.
+    """
+    if batch_size < 1 or batch_size % processes:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {batch_size}: {processes} processes need a multiple of "
+            f"{processes}"
+        )
+
+
+def ranks() -> tuple[int, int]:
+    """The number of this process, and how many there are, where torch.distributed is at work."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def draw_seeds(seed: int, iteration: int, slot: int) -> tuple[int, int]:
+    """Seeds of what is drawn for the picture in a slot of a batch."""
+    first, second = np.random.SeedSequence((seed, iteration, slot)).generate_state(2).tolist()
+    return first, second
+
+
+def seed_step(seed: int, iteration: int, rank: int) -> None:
+    """Make what a model draws in a step (sampled anchors …) follow from these three numbers."""
+    sequence = np.random.SeedSequence((seed, iteration, rank))
+    torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+
+class ErrorsAsItems:
+    """A mapper that returns a `UserError` instead of raising it.
+
+    Raised in a worker process the sentence would reach the user inside a traceback; `raise_errors`
+    raises it in the main process, as it is.
+    """
+
+    def __init__(self, mapper: Callable[..., Any]) -> None:
+        self.mapper = mapper
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            return self.mapper(*arguments)
+        except UserError as error:
+            return error
+
+
+def raise_errors(batches: Iterable[list]) -> Iterator[list]:
+    """Pass batches on; raise the first `UserError` among their items."""
+    for batch in batches:
+        for item in batch:
+            if isinstance(item, UserError):
+                raise item
+        yield batch
+
+
+def load_batches(pictures: Dataset, places: Iterable[list], workers: int) -> Iterator[list]:
+    """The items of `pictures` at `places`, batch by batch, loaded by so many processes.
+
+    Raises:
+        UserError: the first among the items.
+    """
+    loader = DataLoader(
+        pictures,
+        batch_sampler=places,
+        num_workers=workers,
+        collate_fn=list,
+        persistent_workers=workers > 0,
+        # Its own, since an iterator draws a seed for its workers from it when it starts: from
+        # the global generator, the first step after a resume would differ.
+        generator=torch.Generator(),
+    )
+    return raise_errors(loader)

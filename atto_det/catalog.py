@@ -1,0 +1,233 @@
+"""Data sets by name, for both engines: VOC 2012, SBD, the mini VOC, own folders, COCO files.
+
+A name is known before its files are looked for; they are read when it is first asked for, under
+`DETECTRON2_DATASETS` (default: `datasets/` in the working folder).
+"""
+
+import os
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from atto_det import data
+from atto_det.data import data_root
+from atto_det.errors import UserError
+
+Loader = Callable[[Path], data.Dataset]  # from the data root
+
+
+class Entry(NamedTuple):
+    """A named data set.
+
+    loader: reads it, given the data root.
+    class_names: by index.
+    source: its name in DATASETS.FOLDERS or DATASETS.COCO; None for a built-in one.
+    """
+
+    loader: Loader
+    class_names: tuple[str, ...]
+    source: str | None = None
+
+
+def _load_voc(split: str, root: Path) -> data.Dataset:
+    return data.load_voc(data.find_voc_root(root), split)
+
+
+def _load_sbd(split: str, root: Path) -> data.Dataset:
+    return data.load_sbd(data.find_sbd_root(root), split)
+
+
+def _load_mini_voc(split: str, root: Path) -> data.Dataset:
+    folder = root / "mini_voc"
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no mini VOC at {folder}: make it with python tools/make_mini_voc.py, or set "
+            "DETECTRON2_DATASETS to the folder that holds it"
+        )
+    return data.load_voc(folder, split)
+
+
+BUILTIN = {
+    name: Entry(loader, data.VOC_CLASSES)
+    for name, loader in {
+        **{f"voc_2012_seg_{s}": partial(_load_voc, s) for s in ("train", "val", "trainval")},
+        "voc_2012_seg_train_aug": data.load_voc_train_aug,
+        **{f"sbd_{s}": partial(_load_sbd, s) for s in ("train", "val")},
+        **{f"mini_voc_{s}": partial(_load_mini_voc, s) for s in ("train", "val", "trainval")},
+    }.items()
+}
+_own: dict[str, Entry] = {}  # what the configs of this process named
+
+
+def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dict[str, Entry]:
+    """Make known, and return, what `DATASETS.FOLDERS` and `DATASETS.COCO` of a config name.
+
+    Each split of a folder becomes `<name>_<split>`. Data sets of an earlier config are replaced.
+
+    Args:
+        taken: names of data sets of Detectron2.
+
+    Raises:
+        UserError: an entry of another form, a name that is taken, or a folder or file that is
+            missing or broken.
+    """
+    found: dict[str, Entry] = {}
+
+    def add(name: str, entry: Entry) -> None:
+        if name in BUILTIN or name in taken:
+            owner = "this project" if name in BUILTIN else "Detectron2"
+            raise UserError(f"the name {name} belongs to a data set of {owner}; choose another")
+        if name in found:
+            raise UserError(
+                f"{name} comes twice from DATASETS.FOLDERS and DATASETS.COCO: rename one"
+            )
+        found[name] = entry
+
+    for item in cfg["DATASETS"]["FOLDERS"]:
+        name, path = _parts(item, 2, "DATASETS.FOLDERS", "[name, path]")
+        folder = data_root() / Path(path).expanduser()
+        if not folder.is_dir():
+            raise UserError(
+                f"DATASETS.FOLDERS: {name} has no folder {folder}; relative paths start at "
+                "DETECTRON2_DATASETS"
+            )
+        class_names = data.read_class_names(folder)
+        for split in data.list_splits(folder):
+            loader = partial(_load_folder, folder, split)
+            add(f"{name}_{split}", Entry(loader, class_names, name))
+    for item in cfg["DATASETS"]["COCO"]:
+        form = "[name, json file, image folder]"
+        name, json_file, images = _parts(item, 3, "DATASETS.COCO", form)
+        loaded = data.load_coco(data_root() / json_file, data_root() / images)
+        add(name, Entry(lambda root, loaded=loaded: loaded, loaded.class_names, name))
+    if not _own.keys().isdisjoint(found):
+        _read.cache_clear()
+    _own.update(found)
+    return found
+
+
+def _load_folder(folder: Path, split: str, root: Path) -> data.Dataset:
+    return data.load_voc(folder, split)
+
+
+def _parts(item: object, length: int, key: str, form: str) -> list[str]:
+    fits = isinstance(item, list | tuple) and len(item) == length
+    if not fits or not all(isinstance(part, str) for part in item):
+        raise UserError(f"each entry of {key} must be {form}, not {item!r}")
+    return list(item)
+
+
+def names() -> list[str]:
+    """The names of all data sets known here."""
+    return sorted({**BUILTIN, **_own})
+
+
+def names_of(name: str) -> set[str]:
+    """The names that a config may call a data set by: its own, and that of its folder."""
+    source = _own[name].source if name in _own else None
+    return {name, source or name}
+
+
+def _entry(name: str) -> Entry:
+    entry = BUILTIN.get(name) or _own.get(name)
+    if entry is None:
+        raise UserError(
+            f"there is no data set {name}: known are {', '.join(names())}; add your own with "
+            "DATASETS.FOLDERS"
+        )
+    return entry
+
+
+def class_names_of(name: str) -> list[str]:
+    """Class names of a data set.
+
+    Raises:
+        UserError: no such data set; it names those known and how to add one.
+    """
+    return list(_entry(name).class_names)
+
+
+def load_dataset(name: str) -> data.Dataset:
+    """The records of a data set, read once per process and data root.
+
+    Raises:
+        UserError: no such data set, or files of it that are missing or broken.
+    """
+    _entry(name)
+    return _read(name, data_root())
+
+
+@cache
+def _read(name: str, root: Path) -> data.Dataset:
+    return _entry(name).loader(root)
+
+
+def pictures_of(name: str) -> list[tuple[str, str]]:
+    """Id and file of each picture of a data set."""
+    return [(record.image_id, record.file_name) for record in load_dataset(name).records]
+
+
+def training_sets(cfg: Mapping[str, Any], known: Container[str] = ()) -> list[tuple[str, bool]]:
+    """The names in `DATASETS.TRAIN`, and whether each must not be mirrored.
+
+    Args:
+        known: names of data sets beside those known here.
+
+    Raises:
+        UserError: there is none, or a name in DATASETS.NO_HORIZONTAL_FLIP fits no set.
+    """
+    datasets = cfg["DATASETS"]
+    if not datasets["TRAIN"]:
+        raise UserError("DATASETS.TRAIN names no data set: add one")
+    owners = {item[0] for item in [*datasets["FOLDERS"], *datasets["COCO"]]}
+    forbidden = datasets["NO_HORIZONTAL_FLIP"]
+    for name in forbidden:
+        if name not in owners and name not in names() and name not in known:
+            raise UserError(
+                f"DATASETS.NO_HORIZONTAL_FLIP names {name}, which is no data set and no entry of "
+                "DATASETS.FOLDERS or DATASETS.COCO"
+            )
+    return [(name, not names_of(name).isdisjoint(forbidden)) for name in datasets["TRAIN"]]
+
+
+def check_split(
+    train: Sequence[str],
+    test: Sequence[str],
+    class_names_of: Callable[[str], list[str]] = class_names_of,
+    pictures_of: Callable[[str], Iterable[tuple[str, str]]] = pictures_of,
+) -> None:
+    """Refuse a picture that is both trained and tested on, and classes that differ.
+
+    Pictures are known by their file, those of VOC and SBD by their id too: SBD has copies of VOC's.
+
+    Args:
+        class_names_of, pictures_of: from a data set's name to its classes, and to id and file of
+            each picture.
+
+    Raises:
+        UserError: it names the data sets and some of the pictures.
+    """
+    first = class_names_of(train[0])
+    for name in [*train, *test]:
+        if class_names_of(name) != first:
+            raise UserError(
+                f"{train[0]} and {name} have different classes; train and test on the same ones"
+            )
+
+    def keys(name: str) -> list[tuple[str, ...]]:
+        """What each picture of a data set is known by."""
+        files = ((image_id, os.path.realpath(file)) for image_id, file in pictures_of(name))
+        official = name.startswith(("voc_2012_seg_", "sbd_"))
+        return [(image_id, file) if official else (file,) for image_id, file in files]
+
+    seen = {key: name for name in train for picture in keys(name) for key in picture}
+    for name in test:
+        shared = [picture for picture in keys(name) if not seen.keys().isdisjoint(picture)]
+        if shared:
+            owner = next(seen[key] for key in shared[0] if key in seen)
+            some = ", ".join(picture[0] for picture in shared[:3])
+            raise UserError(
+                f"{len(shared)} pictures of the test set {name} are in the training set {owner} "
+                f"too ({some}, …): choose splits that share none"
+            )

@@ -1,0 +1,210 @@
+"""Trained detectors beside one another: what each costs, and how well it does.
+
+A comparison is one JSON file, from which the tables and the plot follow (`comparison_report.py`,
+`comparison_plot.py`):
+
+runs        of each training: its name (the config's), seed, run record, config, last evaluation,
+            and the cost of each part at `work`
+ablation    names: the base, then its variants; the others are compared with the first run
+work        input size, proposals and detections that costs and latencies stand for
+latency     the JSON of `tools/benchmark.py`, or None
+
+Runs of one name differ in their seeds alone.
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atto_det.errors import UserError, atomic_path
+
+SCHEDULE = ("DATASETS", "INPUT", "SOLVER", "TEST")
+"""Sections of the configs in which all runs of a comparison agree."""
+
+CostOf = Callable[[str, str], list[dict[str, Any]]]
+"""The cost of each part from a config's text and a name for it in messages."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The runs of one config.
+
+    Attributes:
+        name: of the config.
+        seeds: of its runs.
+        ap_d, ap_m: of each run, in percent.
+        parameters, macs: of one forward pass of the comparison's work.
+        seconds: median latency by mode ("eager", "fast", "compile"); empty where not timed.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    ap_d: tuple[float, ...]
+    ap_m: tuple[float, ...]
+    parameters: int
+    macs: int
+    seconds: dict[str, float]
+
+    def mean(self, measure: str) -> float:
+        """The mean of "ap_d" or "ap_m" over the seeds."""
+        return statistics.fmean(getattr(self, measure))
+
+    def spread(self, measure: str) -> float | None:
+        """Highest less lowest of "ap_d" or "ap_m" over the seeds; None of a single one."""
+        values = getattr(self, measure)
+        return max(values) - min(values) if len(values) > 1 else None
+
+
+def read_run(folder: Path, cost_of: CostOf) -> dict[str, Any]:
+    """What `tools/train_net.py` left in `folder`, with what its model costs.
+
+    Raises:
+        UserError: no such run, one without evaluation at its end, or what `cost_of` raises.
+    """
+    record = _read_json(folder / "run.json")
+    text = _read(folder / "config.yaml")
+    try:
+        config = yaml.safe_load(text)
+        name = Path(record["command"][record["command"].index("--config-file") + 1]).stem
+        steps, data = config["SOLVER"]["MAX_ITER"], config["DATASETS"]["TEST"][0]
+        run = {"name": name, "seed": record["seed"]}
+    except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
+        raise UserError(
+            f"{folder} is no run of a --config-file with a seed, SOLVER.MAX_ITER and "
+            "DATASETS.TEST: give output folders of tools/train_net.py"
+        ) from None
+    path = folder / "evaluation" / f"{data}_{steps:07d}.json"
+    if not path.exists():
+        raise UserError(
+            f"{folder} has no evaluation at its end, step {steps}, on {data}: let it finish, or "
+            "leave it out"
+        )
+    run |= {"evaluation": _read_json(path), "run": record, "config": text}
+    return run | {"costs": cost_of(text, f"the config in {folder}")}
+
+
+def build(runs: list[dict], ablation: Sequence[str], work: dict[str, Any]) -> dict[str, Any]:
+    """The content of a comparison, without latencies.
+
+    Raises:
+        UserError: one seed of a config twice, or runs of unlike schedules, start or protocol.
+    """
+    first = runs[0]
+    for index, run in enumerate(runs):
+        if any(
+            (run["name"], run["seed"]) == (other["name"], other["seed"]) for other in runs[:index]
+        ):
+            raise UserError(f"{run['name']} with seed {run['seed']} was given twice: leave one out")
+        for key, own, other in _unlike(_terms(first), _terms(run)):
+            raise UserError(
+                f"{first['name']} has {key} {own}, {run['name']} has {other}: only runs that "
+                "agree in it can be compared"
+            )
+        if run["name"] == first["name"] and run["costs"] != first["costs"]:
+            raise UserError(f"two models have the name {run['name']}: rename the config of one")
+    return {"work": work, "ablation": list(ablation), "runs": runs, "latency": None}
+
+
+def _terms(run: dict[str, Any]) -> dict[str, Any]:
+    """What runs must share to be compared."""
+    config = yaml.safe_load(run["config"])
+    terms = {section: config.get(section) for section in SCHEDULE}
+    terms["MODEL.WEIGHTS"] = config["MODEL"].get("WEIGHTS")
+    protocol = run["evaluation"]["protocol"]
+    terms["protocol"] = {k: v for k, v in protocol.items() if k != "images_without_detections"}
+    return terms
+
+
+def _unlike(one: Any, other: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Keys, dotted, in which two nested dicts differ, with both values."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in {**one, **other}:
+            yield from _unlike(one.get(name), other.get(name), f"{key}.{name}" if key else name)
+    elif one != other:
+        yield key, one, other
+
+
+def add_latency(content: dict[str, Any], path: Path) -> None:
+    """Let the figures in a JSON of `tools/benchmark.py` be those of the comparison.
+
+    Raises:
+        UserError: the file is missing or another, or it times none of the models at their work.
+    """
+    latency = _read_json(path)
+    content["latency"] = latency
+    try:
+        timed = latency["machine"] and latency["date"] and any(m.seconds for m in models(content))
+    except (KeyError, TypeError):
+        raise UserError(f"{path} is no JSON of tools/benchmark.py: give its latency.json") from None
+    if not timed:
+        work = content["work"]
+        names = ", ".join(dict.fromkeys(run["name"] for run in content["runs"]))
+        raise UserError(
+            f"{path} times none of {names} at {work['input']} with {work['proposals']} proposals "
+            f"and {work['detections']} detections: run tools/benchmark.py with their configs and "
+            "these numbers"
+        )
+
+
+def models(content: dict[str, Any]) -> list[Model]:
+    """The models of a comparison, in order of first appearance."""
+    work = content["work"]
+    seconds: dict[str, dict[str, float]] = {}
+    for one in content["latency"]["latencies"] if content["latency"] else ():
+        if all(one[key] == value for key, value in work.items()) and one["batch"] == 1:
+            seconds.setdefault(one["detector"], {})[one["mode"]] = one["median_s"]
+    result = []
+    for name in dict.fromkeys(run["name"] for run in content["runs"]):
+        runs = [run for run in content["runs"] if run["name"] == name]
+        seeds = tuple(run["seed"] for run in runs)
+        aps = (tuple(run["evaluation"][key] for run in runs) for key in ("AP_d", "AP_m"))
+        costs = runs[0]["costs"]
+        sums = (sum(cost[key] for cost in costs) for key in ("parameters", "macs"))
+        result.append(Model(name, seeds, *aps, *sums, seconds.get(name, {})))
+    return result
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of a comparison's JSON.
+
+    Raises:
+        UserError: it is missing, damaged, or another JSON.
+    """
+    content = _read_json(path)
+    try:
+        models(content)
+    except (KeyError, TypeError, IndexError):
+        raise UserError(
+            f"{path} is no comparison: write one with --runs and --json, or name another file"
+        ) from None
+    return content
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a comparison's JSON.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is no JSON ({error}): write it again, or name another") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read: {reason}") from error

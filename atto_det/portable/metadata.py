@@ -1,0 +1,105 @@
+"""What an exported ONNX file says of itself, so that it can be used with nothing beside it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from atto_det.errors import UserError
+
+FORMAT = 1
+KEY = "atto_det_format"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """The `metadata_props` of a file: JSON under each of these names, beside `atto_det_format`.
+
+    Attributes:
+        kind: "detector", or "backbone".
+        network: "attonet_a" ….
+        class_names: by index; of a backbone those of its training.
+        channel_order: of the input, "RGB" or "BGR".
+        mean, std: of the network's input in 0 to 255, in that order. A detector's file applies
+            them; a backbone's file takes pictures that are normalised so.
+        min_size, max_size: a detector's file resizes the shorter side to `min_size` pixels, or to
+            less where the longer one would exceed `max_size`. A backbone: what it was trained on.
+        score_threshold: a detector gives no detection below it.
+        detections_per_image: a detector gives at most so many.
+        precision: "float32", or "int8" for 8-bit weights and activations of the convolutions.
+        opset: of ONNX's operators.
+        versions: of what the file was made with.
+        checkpoint_sha256: of the checkpoint file.
+    """
+
+    kind: str
+    network: str
+    class_names: list[str]
+    channel_order: str
+    mean: list[float]
+    std: list[float]
+    min_size: int
+    max_size: int
+    score_threshold: float
+    detections_per_image: int
+    precision: str
+    opset: int
+    versions: dict[str, str]
+    checkpoint_sha256: str
+
+    def as_properties(self) -> dict[str, str]:
+        """Texts by name, as an ONNX file keeps them."""
+        values = {KEY: FORMAT} | dataclasses.asdict(self)
+        return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+
+    def summary(self) -> list[str]:
+        """What a user should know of the file, in a few lines."""
+        size = f"resized in the file to {self.min_size} pixels, at most {self.max_size}"
+        if self.kind == "backbone":
+            size = f"normalised by mean {self.mean}, std {self.std}"
+        return [
+            f"model    {self.kind}, {self.network}, {len(self.class_names)} classes",
+            f"numbers  {self.precision}, opset {self.opset}",
+            f"picture  {self.channel_order}, {size}",
+            f"sha256   {self.checkpoint_sha256} of the checkpoint",
+        ]
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """The metadata of an ONNX file of this project.
+
+    Raises:
+        UserError: a missing, damaged, foreign or newer file.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (DecodeError, OSError) as error:
+        raise UserError(f"{path} is no ONNX file, or a damaged one ({error})") from error
+    values = _parsed({item.key: item.value for item in model.metadata_props})
+    number = values.pop(KEY, None)
+    if type(number) is not int:
+        raise UserError(f"{path} was not written by atto_det: make one with tools/export.py")
+    if number > FORMAT:
+        raise UserError(
+            f"{path} has format {number}, newer than this version of atto_det reads ({FORMAT}); "
+            "update atto_det"
+        )
+    names = {field.name for field in dataclasses.fields(Metadata)}
+    if missing := sorted(names - values.keys()):
+        raise UserError(f"{path} lacks {', '.join(missing)} in its metadata: export it again")
+    return Metadata(**{name: values[name] for name in names})
+
+
+def _parsed(texts: dict[str, str]) -> dict[str, Any]:
+    values = {}
+    for name, text in texts.items():
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            continue  # another program's
+    return values

@@ -1,0 +1,131 @@
+"""Exact rewritings of a network before it is exported: the same function in faster layers."""
+
+import copy
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.ops import FrozenBatchNorm2d
+
+from atto_det.nets import AttoModule
+
+from .modules import SeparableRPNHead
+
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
+
+
+def fold_norms(network: nn.Module) -> nn.Module:
+    """A copy of `network` for inference, each batch norm folded into the convolution before it."""
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in list(network.modules()):
+        if isinstance(module, SeparableRPNHead):
+            _fold_levels(module)
+        if isinstance(module, nn.Sequential):
+            for (_, conv), (name, norm) in itertools.pairwise(list(module.named_children())):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, NORMS):
+                    _fold(conv, norm)
+                    setattr(module, name, nn.Identity())
+    return network
+
+
+def _fold_levels(head: SeparableRPNHead) -> None:
+    """The head's levels share a 1x1 convolution and have norms of their own: each gets a folded
+    copy of that convolution in its norm's place."""
+    for level, norm in enumerate(head.norms):
+        if isinstance(norm, NORMS):
+            head.norms[level] = copy.deepcopy(head.conv.pointwise)
+            _fold(head.norms[level], norm)
+    if isinstance(head.norms[0], nn.Conv2d):
+        head.conv.pointwise = nn.Identity()
+
+
+def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
+    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+    conv.requires_grad_(False)
+
+
+class RepeatedDepthwise(nn.Module):
+    """A depthwise convolution with multiplier M as a plain one on M copies of the channels.
+
+    ONNX Runtime has a fast 8-bit kernel for plain depthwise convolutions alone. Output channel
+    c * M + m of `conv` becomes m * C + c, so what comes next needs its inputs in `order`.
+
+    Args:
+        conv: with `groups` = C input channels and C * M output channels.
+
+    Attributes:
+        order: (C * M,) which channel of `conv` each channel of this one is.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        channels, wide = conv.in_channels, conv.out_channels
+        self.copies = wide // channels
+        self.order = torch.arange(wide).view(channels, self.copies).T.flatten()
+        self.conv = nn.Conv2d(
+            wide,
+            wide,
+            conv.kernel_size,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            groups=wide,
+            bias=conv.bias is not None,
+        )
+        self.conv.weight = nn.Parameter(conv.weight[self.order], requires_grad=False)
+        if conv.bias is not None:
+            self.conv.bias = nn.Parameter(conv.bias[self.order], requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C * M, H / stride, W / stride)."""
+        return self.conv(torch.cat([x] * self.copies, dim=1))
+
+
+def split_multipliers(network: nn.Module) -> nn.Module:
+    """A copy of `network`, without norms, whose depthwise convolutions all have multiplier 1.
+
+    Applies to `AttoModule`: the weights of its `mix` take the new order of channels.
+
+    Raises:
+        ValueError: the network still has batch norms, whose channels would keep the old order.
+    """
+    if any(isinstance(module, NORMS) for module in network.modules()):
+        raise ValueError("fold the batch norms first")
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, AttoModule):
+            conv = module.depthwise.conv
+            if conv.out_channels > conv.in_channels:
+                module.depthwise.conv = RepeatedDepthwise(conv)
+                mix = module.mix.conv
+                order = module.depthwise.conv.order
+                mix.weight = nn.Parameter(mix.weight[:, order], requires_grad=False)
+    return network
+
+
+def shuffle_upsampling(network: nn.Module) -> nn.Module:
+    """A copy of `network` whose 2x2 transposed convolutions of stride 2 are 1x1 convolutions.
+
+    Each output pixel of such a layer sees one input pixel: four times the channels, put in their
+    places. Runtimes have faster kernels for that, in 8 bits, too.
+    """
+    network = copy.deepcopy(network)
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.ConvTranspose2d):
+                setattr(parent, name, _shuffled(layer))
+    return network
+
+
+def _shuffled(layer: nn.ConvTranspose2d) -> nn.Module:
+    plain = layer.kernel_size == layer.stride == (2, 2) and layer.groups == 1
+    if not plain or layer.padding != (0, 0) or layer.output_padding != (0, 0):
+        return layer
+    conv = nn.Conv2d(layer.in_channels, 4 * layer.out_channels, 1, bias=layer.bias is not None)
+    weight = layer.weight.permute(1, 2, 3, 0).flatten(0, 2)  # (4 * out, in), corners innermost
+    conv.weight = nn.Parameter(weight[:, :, None, None], requires_grad=False)
+    if layer.bias is not None:
+        conv.bias = nn.Parameter(layer.bias.repeat_interleave(4), requires_grad=False)
+    return nn.Sequential(conv, nn.PixelShuffle(2))

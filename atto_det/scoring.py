@@ -1,0 +1,57 @@
+"""Detections of a data set's pictures into `atto_det.evaluation`, whichever engine found them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from atto_det import __version__, data
+from atto_det.evaluation import Detections, GroundTruth, evaluate, format_table, write_json
+
+
+def to_ground_truth(record: data.ImageRecord) -> GroundTruth:
+    """The objects of one record as plain arrays."""
+    return GroundTruth(
+        boxes=np.array([o.box for o in record.instances], dtype=np.float64).reshape(-1, 4),
+        rles=[o.rle for o in record.instances],
+        classes=np.array([o.category for o in record.instances], dtype=np.int64),
+        difficult=np.array([o.difficult for o in record.instances], dtype=bool),
+    )
+
+
+def score(
+    dataset: data.Dataset,
+    detections: Mapping[str, Detections],
+    *,
+    name: str,
+    score_floor: float,
+    detections_per_image: int,
+) -> dict:
+    """AP_d and AP_m; `atto_det.evaluation.evaluate` documents every key of the result.
+
+    Args:
+        detections: of each picture, by its id.
+        name: of the data set, for the protocol.
+        score_floor: MODEL.ROI_HEADS.SCORE_THRESH_TEST of the model, for the protocol.
+        detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, likewise.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    return evaluate(
+        {record.image_id: to_ground_truth(record) for record in dataset.records},
+        detections,
+        dataset.class_names,
+        split=name,
+        score_floor=score_floor,
+        detections_per_image=detections_per_image,
+        objects_left_out=dataset.left_out,
+        code_version=__version__,
+    )
+
+
+def report(result: dict, path: Path) -> None:
+    """Print a result as a table and write it to `path` as JSON."""
+    Console().print(format_table(result))
+    write_json(result, path)
