@@ -35,10 +35,16 @@ setup(
         "rich>=13",
         "matplotlib>=3.8",
         "timm>=1.0",
+        "lightning>=2.6",
     ],
     extras_require={
+        "onnx": [
+            "onnx>=1.23",
+            "onnxruntime>=1.31",
+            "onnxscript>=0.7",
+            "openvino>=2026.4",
+        ],
         "pretraining": [
-            "lightning>=2.6",
             "jsonargparse[signatures]>=4.40",
             "tensorboard>=2.15",
         ],

@@ -23,23 +23,23 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    sized = {"nargs": "+", "metavar": "X[@HxW]"}
-    result.add_argument("--config-file", required=True, **sized, help="YAML files; a size of own")
-    result.add_argument("--against", default=[], **sized, help="r50-fpn, r50-c4")
-    result.add_argument("--input", default="800x1088", metavar="HxW", help="of all without @HxW")
-    result.add_argument("--batch", type=int, default=1, help="pictures at once; 1")
-    result.add_argument("--threads", type=int, help="of the CPU; torch's own choice")
-    result.add_argument("--repeats", type=int, default=10, help="rounds that count; 10")
-    result.add_argument("--warmup", type=int, default=1, help="rounds before them; 1")
-    result.add_argument("--proposals", type=int, help="of each picture; each config's own")
-    result.add_argument("--detections", type=int, help="of each picture; each config's own")
-    result.add_argument("--classes", type=int, help="instead of the configs' class counts")
-    result.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    add, sized = result.add_argument, {"nargs": "+", "metavar": "X[@HxW]"}
+    add("--config-file", required=True, **sized, help="YAML files; a size of own")
+    add("--against", default=[], **sized, help="r50-fpn, r50-c4")
+    add("--input", default="800x1088", metavar="HxW", help="of all without @HxW")
+    add("--batch", type=int, default=1, help="pictures at once; 1")
+    add("--threads", type=int, help="of the CPU; torch's own choice")
+    add("--repeats", type=int, default=10, help="rounds that count; 10")
+    add("--warmup", type=int, default=1, help="rounds before them; 1")
+    add("--proposals", type=int, help="of each picture; each config's own")
+    add("--detections", type=int, help="of each picture; each config's own")
+    add("--classes", type=int, help="instead of the configs' class counts")
+    add("--device", default="cpu", choices=("cpu", "cuda"))
     modes = ("eager", "fast", "compile", *ENGINES)
-    result.add_argument("--modes", nargs="+", choices=modes, default=["eager", "fast"])
-    result.add_argument("--image", type=Path, help="a picture; one is painted otherwise")
-    result.add_argument("--no-memory", action="store_true", help="leave peak memory out")
-    result.add_argument("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
+    add("--modes", nargs="+", choices=modes, default=["eager", "fast"], help="eager and fast")
+    add("--image", type=Path, help="a picture; one is painted otherwise")
+    add("--no-memory", action="store_true", help="leave peak memory out")
+    add("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
     return result
 
 
@@ -77,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
             benchmark.parse_detector(text, args.input) for text in args.config_file + args.against
         )
         for mode in dict.fromkeys(args.modes)
+        if mode not in ENGINES or Path(name).suffix  # the baselines are Detectron2's
     ]
     on = benchmark.machine(args.device, args.threads)
     date = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -9,6 +9,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from PIL import Image
 
+from atto_det.benchmarking import picture
 from atto_det.complexity.regions import spread_boxes
 from atto_det.detection import benchmark
 from atto_det.detection.benchmark import Entry
@@ -80,10 +81,10 @@ def test_boxes_lie_within_the_picture():
 
 def test_a_picture_is_resized_to_exactly_the_size(tmp_path):
     Image.new("RGB", (50, 40), (200, 30, 90)).save(tmp_path / "a.png")
-    pixels = benchmark._picture(entry(image=str(tmp_path / "a.png")))
+    pixels = picture(entry(image=str(tmp_path / "a.png")))
     assert pixels.shape == (3, 64, 96)
     assert pixels[:, 10, 20].tolist() == [200, 30, 90]
-    assert benchmark._picture(entry()).std() > 10  # a painted one
+    assert picture(entry()).std() > 10  # a painted one
 
 
 def test_run_times_all():

@@ -15,8 +15,8 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 import atto_det
 from atto_det import checkpoint, data
-from atto_det.detection import AttoDatasetMapper, Predictor
 from atto_det.checkpoint import load_weights
+from atto_det.detection import AttoDatasetMapper, Predictor
 from atto_det.detection.evaluator import to_detections
 from atto_det.detection.model import build_model
 from atto_det.errors import UserError

@@ -54,6 +54,22 @@ def test_the_class_count_can_be_given(run_tool, repository, sentence, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_measured_memory_stands_beside_the_counted(run_tool, repository, tmp_path):
+    done = run_tool(
+        "analyze_model.py",
+        *("--config-file", repository / "configs/atto_maskrcnn_tiny_voc.yaml"),
+        *("--input", "64x96", "--proposals", 20, "--detections", 5),
+        *("--measure-memory", "--output", tmp_path / "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "measured, whole run" in done.stdout
+    assert "Peak memory, measured: how much the resident memory" in done.stdout
+    [detector] = json.loads((tmp_path / "out/complexity.json").read_text())["detectors"]
+    figures = detector["inputs"]["64x96"]
+    assert figures["measured_peak_memory_bytes"] > max(figures["peak_memory_bytes"].values())
+    assert "| measured, whole run |" in (tmp_path / "out/complexity.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
