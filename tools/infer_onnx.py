@@ -1,6 +1,6 @@
 """Detect in a picture with an exported model: one file for the device.
 
-python infer_onnx.py street.jpg --model model.onnx --output street_found.png
+python infer_onnx.py street.jpg --model model.onnx --output found.png
 
 Needs onnxruntime, numpy and OpenCV. What the model is and takes stands in its own metadata.
 """
@@ -34,11 +34,9 @@ def load_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise Mistake(f"{path} is no ONNX model, or a damaged one ({reason})") from error
+        raise Mistake(f"{path} is no ONNX model, or damaged ({str(error).strip()})") from error
     texts = session.get_modelmeta().custom_metadata_map
-    number = texts.get("atto_det_format", "")
-    if not number.isdecimal():
+    if not (number := texts.get("atto_det_format", "")).isdecimal():
         raise Mistake(f"{path} was not written by atto_det: make one with its tools/export.py")
     if int(number) > FORMAT:
         raise Mistake(f"{path} has format {number}, this program reads {FORMAT}: get a newer one")

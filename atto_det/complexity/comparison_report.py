@@ -103,9 +103,7 @@ def remarks(content: dict[str, Any]) -> list[str]:
     if content["ablation"]:
         result += _verdicts(every, content["ablation"])
     if latency:
-        on = latency["machine"]
-        place = on.get("gpu") or f"{on['cpu']}, {on['threads']} threads of {on['cores']} cores"
-        result.append(f"Latency: {place}, {latency['date'][:10]}, medians.")
+        result.append(f"Latency, medians, {latency['date'][:10]}: {latency['remarks'][0]}")
     untimed = [model.name for model in every if not model.seconds]
     return result + ([f"Not timed: {', '.join(untimed)}."] if untimed else [])
 

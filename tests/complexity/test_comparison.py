@@ -47,8 +47,8 @@ def latency(**seconds: dict[str, float]) -> dict:
         for name, modes in seconds.items()
         for mode, value in modes.items()
     ]
-    machine = {"cpu": "A CPU", "threads": 2, "cores": 4}
-    return {"machine": machine, "date": "2026-01-02T03:04:05", "latencies": ones}
+    remarks = ["On A CPU, 2 threads of 4 cores.", "More."]
+    return {"remarks": remarks, "date": "2026-01-02T03:04:05", "latencies": ones}
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_remarks(content):
     assert "3.0 points of AP_m" in text
     assert "less accurate (AP_m): plain; within noise (AP_m): wide, same." in text
     assert "more accurate" not in text
-    assert "A CPU, 2 threads of 4 cores, 2026-01-02" in text
+    assert "Latency, medians, 2026-01-02: On A CPU, 2 threads of 4 cores.\n" in text
     assert "Not timed: plain, same." in text
 
 

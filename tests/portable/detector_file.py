@@ -1,6 +1,7 @@
 """Checkpoints of a tiny detector whose random weights find something everywhere."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,9 +16,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES = ["cat", "dög", "owl"]
 
 
-def write(path: Path, *options: object) -> Path:
-    """A checkpoint of `tests/tiny_mini_voc.yaml`, separable and of three classes, with options."""
-    fixed = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", "3", "DATASETS.TRAIN", "()"]
+def write(path: Path, *options: object, class_names: Sequence[str] = CLASSES) -> Path:
+    """A checkpoint of `tests/tiny_mini_voc.yaml`, made separable, with options."""
+    fixed = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", str(len(class_names))]
+    fixed += ["DATASETS.TRAIN", "()"]
     separable = [
         *("MODEL.BACKBONE.NAME", "build_separable_fpn_backbone", "MODEL.FPN.NORM", "BN"),
         *("MODEL.RPN.HEAD_NAME", "SeparableRPNHead", "MODEL.SEPARABLE.RPN_NORM", "BN"),
@@ -32,7 +34,7 @@ def write(path: Path, *options: object) -> Path:
     text = yaml.safe_dump(json.loads(json.dumps(cfg)))
     content = {
         "model": mapping.to_detectron2(model.state_dict(), cfg),
-        "atto_det": checkpoint.description(text, CLASSES),
+        "atto_det": checkpoint.description(text, list(class_names)),
     }
     checkpoint.save_checkpoint(path, content)
     return path

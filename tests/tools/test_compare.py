@@ -52,7 +52,7 @@ def test_from_runs_to_the_plot(run_tool, outputs, tmp_path):
 
     for folder in outputs:  # the JSON is enough from here on
         (folder / "run.json").unlink()
-    record = {"machine": {"cpu": "A CPU", "threads": 1, "cores": 2}, "date": "2026-01-02"}
+    record = {"remarks": ["On a CPU."], "date": "2026-01-02"}
     for seconds in (0.025, 0.1):
         latencies = [timed("lite", 0.05), timed("d", seconds)]
         (tmp_path / "latency.json").write_text(json.dumps(record | {"latencies": latencies}))

@@ -1,0 +1,169 @@
+"""tools/infer_onnx.py as a user copies it onto a device: nothing but three packages is there."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+from atto_det.pasting import paste_masks
+from atto_det.portable.onnx_export import export
+from atto_det.portable.runtimes import OnnxDetector
+from atto_det.portable.samples import check_pictures
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools/infer_onnx.py"
+file = SimpleNamespace(
+    **runpy.run_path(str(Path(__file__).parents[1] / "portable/detector_file.py"))
+)
+tool = SimpleNamespace(**runpy.run_path(str(TOOL)))
+
+# What is neither of the standard library nor of the three packages cannot be imported.
+START = """
+import importlib.abc, runpy, sys
+class OnlyThree(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names | {"cv2", "numpy", "onnxruntime"}:
+            raise ModuleNotFoundError(f"{name} is not on the device", name=name)
+sys.meta_path.insert(0, OnlyThree())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    """A folder with the tool, a model of its own and a picture."""
+    folder = tmp_path_factory.mktemp("device")
+    (folder / "infer_onnx.py").write_text(TOOL.read_text())
+    [picture] = check_pictures([])
+    cv2.imwrite(str(folder / "photo.png"), picture[:300, :400, ::-1])
+    cv2.imwrite(str(folder / "photo.jpg"), picture[:300, :400, ::-1])
+    path = file.write(folder / "model.pth", "INPUT.FORMAT", "BGR")
+    export(path, folder / "model.onnx", [picture[:300, :400]])
+    return folder
+
+
+@pytest.fixture
+def infer(device):
+    """A function that runs the tool there."""
+    return lambda *arguments: subprocess.run(
+        [sys.executable, "-c", START, "infer_onnx.py", *map(str, arguments)],
+        cwd=device,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_picture(infer, device):
+    done = infer("photo.png", "--model", "model.onnx", "--threshold", "0.3")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found = OnnxDetector(device / "model.onnx")(device / "photo.png")
+    count = int((found.scores >= 0.3).sum())
+    assert count > 0
+    head, *rows, last = done.stdout.splitlines()
+    assert head.split()[:2] == ["class", "score"]
+    assert last == "wrote found.png"
+    assert len(rows) == count
+    for index, row in enumerate(rows):
+        name, score, *corners, area = row.split()
+        assert name == file.CLASSES[found.classes[index]]
+        assert float(score.rstrip("%")) == pytest.approx(100 * found.scores[index], abs=0.06)
+        np.testing.assert_allclose(list(map(float, corners)), found.boxes[index], atol=0.06)
+        rle = found.rles[index]
+        assert int(area.replace(",", "")) == pytest.approx(int(mask_area(rle)), abs=5)
+    before, after = (cv2.imread(str(device / name)) for name in ("photo.png", "found.png"))
+    assert after.shape == before.shape
+    assert (before != after).any()
+
+
+def mask_area(rle: dict) -> float:
+    from pycocotools import mask
+
+    return mask.area(rle)
+
+
+def test_nothing_above_the_threshold(infer, device):
+    done = infer("photo.jpg", "--model", "model.onnx", "--threshold", "1.1", "--output", "same.png")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    same = cv2.imread(str(device / "same.png"))
+    assert (same == cv2.imread(str(device / "photo.jpg"))).all()
+
+
+def test_mistakes_are_one_sentence(infer, device, tmp_path):
+    model = ("--model", "model.onnx")
+    (device / "text.png").write_text("no picture")
+    (device / "empty.png").touch()
+    whole = (device / "photo.jpg").read_bytes()
+    (device / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (device / "text.onnx").write_text("no model")
+    import onnx
+
+    content = onnx.load(device / "model.onnx")
+    for name, changes in (("foreign", None), ("new", {"atto_det_format": "7"}), ("back", {})):
+        other = onnx.ModelProto()
+        other.CopyFrom(content)
+        texts = {item.key: item.value for item in content.metadata_props} | (changes or {})
+        if name == "back":
+            texts["kind"] = '"backbone"'
+        del other.metadata_props[:]
+        onnx.helper.set_model_props(other, texts if changes is not None else {})
+        onnx.save(other, device / f"{name}.onnx")
+    for arguments, text in (
+        (("none.png", *model), "none.png cannot be read: No such file"),
+        (("text.png", *model), "text.png is no picture, or a damaged one"),
+        (("empty.png", *model), "empty.png is no picture, or a damaged one"),
+        (("cut.jpg", *model), "cut.jpg is no picture, or a damaged one"),
+        (("photo.png", "--model", "none.onnx"), "none.onnx does not exist"),
+        (("photo.png", "--model", "text.onnx"), "text.onnx is no ONNX model, or damaged"),
+        (("photo.png", "--model", "foreign.onnx"), "foreign.onnx was not written by atto_det"),
+        (("photo.png", "--model", "new.onnx"), "new.onnx has format 7, this program reads 1"),
+        (("photo.png", "--model", "back.onnx"), "back.onnx holds a backbone, which detects no"),
+        (("photo.png", *model, "--output", "no/a.png"), "no/a.png was not written: No such file"),
+        (("photo.png", *model, "--output", "a.xyz"), "a.xyz was not written: use .png or .jpg"),
+    ):
+        done = infer(*arguments)
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [done.stderr.strip()]
+        assert done.stderr.startswith(f"error: {text}")
+    assert not list(device.glob(".*"))
+    assert not list(device.glob("a.*"))
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(*[st.floats(0, 30, width=32) for _ in range(2)]),
+    st.tuples(*[st.floats(0.5, 30, width=32) for _ in range(2)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_masks_are_pasted_as_everywhere(seed, corner, size):
+    mask = np.random.default_rng(seed).random((28, 28)).astype(np.float32)
+    box = np.float32([*corner, min(corner[0] + size[0], 48), min(corner[1] + size[1], 40)])
+    place, inside = tool.paste(mask, box, 40, 48)
+    found = np.zeros((40, 48), bool)
+    found[place] = inside
+    wanted = paste_masks(torch.tensor(mask)[None], torch.tensor(box)[None], 40, 48, 0.5)[0].numpy()
+    assert (found != wanted).sum() <= 2  # where the value is within rounding of a half
+
+
+def test_it_is_one_short_file_of_its_own():
+    text = TOOL.read_text()
+    assert len(text.splitlines()) < 150
+    assert "import atto_det" not in text
+    assert "from atto_det" not in text
