@@ -63,14 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     from atto_det.portable.benchmark import Detector
 
     check_device(args.device)
-    work = {
-        "proposals": args.proposals,
-        "detections": args.detections,
-        "batch": args.batch,
-        "device": args.device,
-        "classes": args.classes,
-        "image": args.image and str(args.image),
-    }
+    keys = ("proposals", "detections", "batch", "device", "classes")
+    work = {key: getattr(args, key) for key in keys} | {"image": args.image and str(args.image)}
     entries = [
         benchmark.Entry(name, mode, height, width, **work)
         for name, height, width in (
