@@ -14,7 +14,7 @@ BUILDERS = [
 ]
 
 
-@pytest.mark.parametrize(("build", "losses"), BUILDERS, ids=lambda item: str(item)[:20])
+@pytest.mark.parametrize(("build", "losses"), BUILDERS, ids=[b.__name__ for b, _ in BUILDERS])
 def test_it_trains_and_detects_by_torchvision_s_conventions(build, losses):
     torch.manual_seed(0)
     few = {"rpn_post_nms_top_n_train": 30, "rpn_post_nms_top_n_test": 20}
