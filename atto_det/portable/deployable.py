@@ -1,8 +1,8 @@
 """A detector as one graph: picture in, detections at the picture's own size out.
 
-Written in operations that every runtime of ONNX has. ONNX's own `Resize` is not among them:
-OpenVINO 2026.4 ignores its `antialias` and is up to 112 grey levels off Pillow, ONNX Runtime 1.31
-up to 11. `Resize` below stays within 2.
+Written in operations that every runtime of ONNX has. ONNX's own `Resize` is not among them: of its
+`antialias` OpenVINO 2026.4 takes no notice (up to 112 grey levels off Pillow on photos), and ONNX
+Runtime 1.31 was up to 11 levels off. `Resize` below gives Pillow's pixels in both.
 """
 
 import torch
@@ -50,7 +50,8 @@ class Resize(nn.Module):
     """`portable.images.resize` of a picture to the size that the network sees.
 
     Bilinear with antialiasing, first along the rows, then along the columns, rounded to grey levels
-    after each, as Pillow does it. Sums of single precision may round one level otherwise.
+    after each, as Pillow does it. Pillow 13 begins with the columns where the height loses more
+    than twice as many pixels as the width: one grey level may differ there.
 
     Args:
         short: of the shorter side, in pixels.

@@ -98,11 +98,8 @@ def _detector(
         model = split_multipliers(model)
     example = torch.as_tensor(_in_order(pictures[0], order))
     axes = {INPUTS[0]: {0: "height", 1: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
-    with (
-        torch.no_grad(),
-        _traceable_nms(),
-        warnings.catch_warnings(action="ignore"),
-    ):  # of the tracer
+    # The tracer's warnings are ignored: what it gets wrong is found below.
+    with torch.no_grad(), _traceable_nms(), warnings.catch_warnings(action="ignore"):
         torch.onnx.export(
             Deployable(model, cfg).eval(),
             (example,),

@@ -1,7 +1,8 @@
 """Detectors in ONNX files, run by ONNX Runtime or OpenVINO behind one call."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,12 +70,25 @@ def open_runtime(path: str | Path, runtime: str, threads: int = 0) -> Run:
     """The graph of an ONNX file as a function of its one input, on the CPU.
 
     Raises:
-        UserError: a runtime that is unknown or not installed, or a graph that it cannot run.
+        UserError: a runtime that is unknown or not installed, or a graph that it cannot run, then
+            or later.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"the runtime is {runtime!r}: choose one of {', '.join(RUNTIMES)}")
+    with _one_sentence(path, runtime):
+        run = (_onnxruntime if runtime == "onnxruntime" else _openvino)(os.fspath(path), threads)
+
+    def run_checked(value: np.ndarray) -> dict[str, np.ndarray]:
+        with _one_sentence(path, runtime):
+            return run(value)
+
+    return run_checked
+
+
+@contextmanager
+def _one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
     try:
-        return (_onnxruntime if runtime == "onnxruntime" else _openvino)(os.fspath(path), threads)
+        yield
     except ImportError as error:
         raise UserError(
             f"{runtime} is not installed: pip install 'atto_det[onnx]' ({error})"
@@ -132,7 +146,10 @@ def agreement(
     box_iou: float = 0.99,
     mask_iou: float = 0.98,
 ) -> Agreement:
-    """Pair the detections of one class in each picture whose boxes and masks overlap more."""
+    """Pair the detections of one class in each picture whose boxes and masks overlap more.
+
+    Two masks without a pixel are the same.
+    """
     same = total = 0
     for one, other in zip(first, second, strict=True):
         total += max(len(one.scores), len(other.scores))
@@ -140,7 +157,8 @@ def agreement(
             crowd = [0] * len(other.scores)
             boxes = mask_util.iou(_corner_and_size(one), _corner_and_size(other), crowd)
             masks = mask_util.iou(list(one.rles), list(other.rles), crowd)
-            fits = (boxes > box_iou) & (masks > mask_iou)
+            empty = (mask_util.area(list(found.rles)) == 0 for found in (one, other))
+            fits = (boxes > box_iou) & ((masks > mask_iou) | np.logical_and.outer(*empty))
             fits &= np.equal.outer(one.classes, other.classes)
             for row in fits:
                 if row.any():

@@ -28,6 +28,10 @@ from atto_det.portable.samples import check_pictures
 file = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("detector_file.py"))))
 
 
+# As many detections as there are: another number in each picture.
+COUNTS = ("TEST.DETECTIONS_PER_IMAGE", 40, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.2)
+
+
 def pictures() -> list[np.ndarray]:
     """Parts of the painted one, of other sizes."""
     [whole] = check_pictures([])
@@ -38,7 +42,7 @@ def pictures() -> list[np.ndarray]:
 def exported(tmp_path_factory):
     """A checkpoint and its file."""
     folder = tmp_path_factory.mktemp("exported")
-    path = file.write(folder / "model.pth", "INPUT.FORMAT", "BGR")
+    path = file.write(folder / "model.pth", "INPUT.FORMAT", "BGR", *COUNTS)
     done = export(path, folder / "model.onnx", pictures()[:1])
     return SimpleNamespace(checkpoint=path, path=folder / "model.onnx", done=done)
 
@@ -50,7 +54,7 @@ def test_the_file_describes_itself(exported):
     assert metadata.class_names == file.CLASSES
     assert (metadata.channel_order, metadata.precision, metadata.opset) == ("BGR", "float32", 18)
     assert (metadata.min_size, metadata.max_size) == (96, 128)
-    assert (metadata.score_threshold, metadata.detections_per_image) == (0.0, 5)
+    assert (metadata.score_threshold, metadata.detections_per_image) == (0.2, 40)
     assert metadata.mean == [123.675, 116.28, 103.53]
     sha256 = hashlib.sha256(exported.checkpoint.read_bytes()).hexdigest()
     assert metadata.checkpoint_sha256 == sha256
@@ -68,12 +72,14 @@ def test_pictures_of_other_sizes(exported, runtime):
     predictor = Predictor(exported.checkpoint)
     detector = OnnxDetector(exported.path, runtime=runtime, threads=1)
     assert detector.class_names == predictor.class_names
+    counts = set()
     for picture in pictures():
         wanted, found = predictor(picture), detector(picture)
-        assert len(wanted.scores) > 0
+        counts.add(len(wanted.scores))
         assert agreement([wanted], [found]).share == 1
         np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
         np.testing.assert_allclose(found.boxes, wanted.boxes, atol=0.02)
+    assert len(counts) > 2
 
 
 def test_what_is_no_picture(exported, tmp_path):
@@ -94,6 +100,7 @@ def test_where_nothing_is_found(tmp_path):
     assert list(found.rles) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_finds_something_else_is_not_written(tmp_path, monkeypatch):
     path = file.write(tmp_path / "m.pth")
     fold = onnx_export.fold_norms
@@ -109,6 +116,7 @@ def test_a_file_that_finds_something_else_is_not_written(tmp_path, monkeypatch):
     assert [item.name for item in tmp_path.iterdir()] == ["m.pth"]
 
 
+@pytest.mark.slow
 def test_a_backbone(classifier, tmp_path):
     path, net = classifier("attonet_c")
     done = export(path, tmp_path / "c.onnx", pictures()[:1])

@@ -31,6 +31,7 @@ def pictures() -> list[np.ndarray]:
     return [whole[:200, :300], whole[200:, 100:420], whole[90:330, 330:]]
 
 
+@pytest.mark.slow
 def test_a_detector(tmp_path):
     path = file.write(tmp_path / "m.pth")
     done = export(path, tmp_path / "m8.onnx", pictures()[:1], pictures())

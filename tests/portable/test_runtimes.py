@@ -1,6 +1,7 @@
 """Which detections count as the same, and what is no file of this project."""
 
 import json
+import sys
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -62,6 +63,13 @@ def test_masks_must_agree_too():
     mixed = Detections(one.boxes, other.rles, one.classes, one.scores)  # mask IoU 0.98 exactly
     assert agreement([one], [mixed]) == (0, 1)
     assert agreement([one], [mixed], mask_iou=0.97) == (1, 1)
+
+
+def test_masks_without_a_pixel():
+    one, nothing = found((0, 0, 0, 50, 50)), found((0, 9, 9, 9, 9))
+    empty = Detections(one.boxes, nothing.rles, one.classes, one.scores)
+    assert agreement([empty], [empty]) == (1, 1)
+    assert agreement([one], [empty]) == (0, 1)
 
 
 def test_the_share():
@@ -140,6 +148,9 @@ def test_runtimes_that_cannot(file, tmp_path, monkeypatch):
     (tmp_path / "text.onnx").write_text("not a model")
     with pytest.raises(UserError, match=r"onnxruntime cannot run .*text.onnx: "):
         open_runtime(tmp_path / "text.onnx", "onnxruntime")
-    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    run = open_runtime(file({}), "onnxruntime", 1)
+    with pytest.raises(UserError, match=r"onnxruntime cannot run .*model.onnx: "):
+        run(np.zeros((2, 2), np.float32))
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match=r"openvino is not installed: pip install 'atto_det\[onnx"):
         open_runtime(file({}), "openvino")

@@ -60,6 +60,7 @@ def test_a_detector_from_checkpoint_to_ap(export, run_tool, sentence, mini_voc, 
     assert "there is no data set nothing" in text
 
 
+@pytest.mark.slow
 def test_in_8_bits(export, tmp_path):
     path = file.write(tmp_path / "model.pth", class_names=VOC_CLASSES)
     done = export(path, "model.onnx", "--int8", "--calibration", "mini_voc_val")
@@ -70,6 +71,7 @@ def test_in_8_bits(export, tmp_path):
     assert read_metadata(tmp_path / "model.onnx").precision == "int8"
 
 
+@pytest.mark.slow
 def test_a_backbone(export, classifier, run_tool, sentence):
     path, _ = classifier()
     done = export(path, "d.onnx")
@@ -106,6 +108,7 @@ def test_mistakes_are_one_sentence(export, run_tool, sentence, tmp_path):
     assert not list(tmp_path.glob(".*.onnx"))
 
 
+@pytest.mark.slow
 def test_evaluation_of_other_classes(export, run_tool, sentence, tmp_path):
     path = file.write(tmp_path / "model.pth")
     (tmp_path / "foreign.onnx").write_bytes(b"")
