@@ -266,7 +266,7 @@ class Heads(RoIHeads):
         masks = self.mask_predictor(self.mask_head(pooled)).sigmoid()  # (N, K + 1, 28, 28)
         labels = torch.cat(found[2])
         chosen = masks[torch.arange(labels.shape[0], device=labels.device), labels][:, None]
-        for item, own in zip(result, chosen.split([len(b) for b in found[0]]), strict=True):
+        for item, own in zip(result, chosen.split([b.shape[0] for b in found[0]]), strict=True):
             item["masks"] = own
         return result, {}
 
