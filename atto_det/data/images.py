@@ -37,6 +37,23 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
+def rgb_picture(image: str | Path | np.ndarray) -> np.ndarray:
+    """What a predictor is given, as RGB uint8 (H, W, 3).
+
+    Args:
+        image: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
+
+    Raises:
+        UserError: an unreadable picture, or an array of another form.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    fits = isinstance(image, np.ndarray) and image.dtype == np.uint8
+    if not fits or image.shape[2:] != (3,) or not image.size:
+        raise UserError("a picture must be a path or a uint8 array of shape (H, W, 3), BGR")
+    return image[:, :, ::-1]
+
+
 def read_palette_png(path: str | os.PathLike) -> np.ndarray:
     """A label PNG as its palette *indices*, uint8 (H, W), never its colours.
 

@@ -15,7 +15,8 @@ import torch
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from atto_det.nets import fold_norm
 
 from .heads import SeparableRPNHead
 
@@ -32,13 +33,13 @@ def fold_norms(model: nn.Module) -> None:
         if isinstance(module, SeparableRPNHead):
             _fold_levels(module)
         if isinstance(module, Conv2d) and _is_norm(module.norm) and places[module] == 1:
-            _fold(module, module.norm)
+            fold_norm(module, module.norm)
             module.norm = None
         if isinstance(module, nn.Sequential):
             children = list(module.named_children())
             for (_, conv), (name, norm) in itertools.pairwise(children):
                 if _is_plain(conv) and _is_norm(norm) and places[conv] == 1:
-                    _fold(conv, norm)
+                    fold_norm(conv, norm)
                     setattr(module, name, nn.Identity())
 
 
@@ -87,7 +88,7 @@ def _fold_levels(head: SeparableRPNHead) -> None:
         if all(map(_is_norm, norms)):
             for level, norm in enumerate(norms):
                 own = copy.deepcopy(conv.pointwise)
-                _fold(own, norm)
+                fold_norm(own, norm)
                 norms[level] = nn.Sequential(own, nn.ReLU(inplace=True))
             conv.pointwise = nn.Identity()
     if all(isinstance(norm, nn.Sequential) for norms in head.norms for norm in norms):
@@ -104,12 +105,6 @@ def _is_plain(module: nn.Module) -> bool:
     if isinstance(module, Conv2d):
         return module.norm is None and module.activation is None
     return type(module) is nn.Conv2d
-
-
-def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
-    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-    conv.requires_grad_(False)
 
 
 def _fits(x: Tensor) -> bool:

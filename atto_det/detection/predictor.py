@@ -79,13 +79,9 @@ class Predictor:
         Raises:
             UserError: an unreadable picture, or an array of another form.
         """
-        if isinstance(image, str | Path):
-            image = data.read_image(image)[:, :, ::-1]
-        fits = isinstance(image, np.ndarray) and image.dtype == np.uint8
-        if not fits or image.shape[2:] != (3,) or not image.size:
-            raise UserError("a picture must be a path or a uint8 array of shape (H, W, 3), BGR")
+        image = data.rgb_picture(image)
         height, width = image.shape[:2]
-        if self.cfg.INPUT.FORMAT == "RGB":
+        if self.cfg.INPUT.FORMAT == "BGR":
             image = image[:, :, ::-1]
         image = self._resize.get_transform(image).apply_image(image)
         pixels = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -5,6 +5,7 @@ from atto_det.nets.blocks import (
     NORMS,
     AttoModule,
     AttoModuleSpec,
+    fold_norm,
     make_norm,
     separable_conv,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "AttoNetSpec",
     "create_backbone",
     "create_classifier",
+    "fold_norm",
     "make_norm",
     "separable_conv",
 ]

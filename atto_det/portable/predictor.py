@@ -70,12 +70,7 @@ class Predictor:
         Raises:
             UserError: an unreadable picture, or an array of another form.
         """
-        if isinstance(image, str | Path):
-            image = data.read_image(image)[:, :, ::-1]
-        fits = isinstance(image, np.ndarray) and image.dtype == np.uint8
-        if not fits or image.shape[2:] != (3,) or not image.size:
-            raise UserError("a picture must be a path or a uint8 array of shape (H, W, 3), BGR")
-        return detect(self.model, self.cfg, image[:, :, ::-1])
+        return detect(self.model, self.cfg, data.rgb_picture(image))
 
 
 def load_weights(model: nn.Module, cfg: CfgNode, content: dict, path: str | Path) -> None:

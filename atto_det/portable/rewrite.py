@@ -5,10 +5,9 @@ import itertools
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
-from atto_det.nets import AttoModule
+from atto_det.nets import AttoModule, fold_norm
 
 from .modules import SeparableRPNHead
 
@@ -24,7 +23,7 @@ def fold_norms(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.Sequential):
             for (_, conv), (name, norm) in itertools.pairwise(list(module.named_children())):
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, NORMS):
-                    _fold(conv, norm)
+                    fold_norm(conv, norm)
                     setattr(module, name, nn.Identity())
     return network
 
@@ -35,15 +34,9 @@ def _fold_levels(head: SeparableRPNHead) -> None:
     for level, norm in enumerate(head.norms):
         if isinstance(norm, NORMS):
             head.norms[level] = copy.deepcopy(head.conv.pointwise)
-            _fold(head.norms[level], norm)
+            fold_norm(head.norms[level], norm)
     if isinstance(head.norms[0], nn.Conv2d):
         head.conv.pointwise = nn.Identity()
-
-
-def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
-    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-    conv.requires_grad_(False)
 
 
 class RepeatedDepthwise(nn.Module):

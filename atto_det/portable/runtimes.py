@@ -54,12 +54,8 @@ class OnnxDetector:
         Raises:
             UserError: an unreadable picture, or an array of another form.
         """
-        if isinstance(image, str | Path):
-            image = data.read_image(image)[:, :, ::-1]
-        fits = isinstance(image, np.ndarray) and image.dtype == np.uint8
-        if not fits or image.shape[2:] != (3,) or not image.size:
-            raise UserError("a picture must be a path or a uint8 array of shape (H, W, 3), BGR")
-        if self.metadata.channel_order == "RGB":
+        image = data.rgb_picture(image)
+        if self.metadata.channel_order == "BGR":
             image = image[:, :, ::-1]
         found = {k: torch.as_tensor(v) for k, v in self._run(np.ascontiguousarray(image)).items()}
         found |= {"labels": found["classes"] + 1, "masks": found["masks"][:, None]}
