@@ -26,18 +26,24 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     pasted = torch.frombuffer(memory, dtype=torch.bool)[: math.prod(shape)].view(shape)
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
     high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor([width, height])).long()
-    rows = (
-        _interpolation(boxes[:, 1], boxes[:, 3], height, masks.shape[1]) @ masks
-    )  # (N, height, M)
-    columns = _interpolation(boxes[:, 0], boxes[:, 2], width, masks.shape[2]).mT  # (N, M, width)
+    across, down = (high - low).clamp(min=0).amax(dim=0).tolist() if len(boxes) else (0, 0)
+    rows = _interpolation(boxes[:, 1::2], low[:, 1], down, masks.shape[1]) @ masks  # (N, down, M)
+    columns = _interpolation(boxes[:, ::2], low[:, 0], across, masks.shape[2]).mT  # (N, M, across)
+    room = masks.new_empty(down * across)  # one for all, since fresh memory costs more than sums
     for index, (x1, y1, x2, y2) in enumerate(torch.cat([low, high], dim=1).tolist()):
-        values = rows[index, y1:y2] @ columns[index, :, x1:x2]
-        torch.ge(values, threshold, out=pasted[index, y1:y2, x1:x2])
+        if x1 < x2 and y1 < y2:
+            values = room[: (y2 - y1) * (x2 - x1)].view(y2 - y1, x2 - x1)
+            torch.mm(rows[index, : y2 - y1], columns[index, :, : x2 - x1], out=values)
+            torch.ge(values, threshold, out=pasted[index, y1:y2, x1:x2])
     return pasted
 
 
-def _interpolation(start: Tensor, end: Tensor, length: int, cells: int) -> Tensor:
-    """(N, length, cells): how much of each cell every pixel between `start` and `end` gets."""
-    pixels = torch.arange(length, dtype=start.dtype) + 0.5
-    places = (pixels - start[:, None]) / (end - start)[:, None] * cells - 0.5  # (N, length)
+def _interpolation(ends: Tensor, first: Tensor, length: int, cells: int) -> Tensor:
+    """(N, length, cells): how much of each cell the pixels from `first` on get.
+
+    `ends` (N, 2) are where the cells begin and end, in pixels.
+    """
+    start, end = ends[:, :1], ends[:, 1:]
+    pixels = first[:, None] + torch.arange(length, dtype=ends.dtype) + 0.5
+    places = (pixels - start) / (end - start) * cells - 0.5  # (N, length)
     return (1 - (places[:, :, None] - torch.arange(cells)).abs()).clamp(min=0)

@@ -17,7 +17,8 @@ from atto_det.errors import UserError
 from atto_det.nets import ATTONETS, NORMS, STAGES, AttoNet, create_backbone, make_norm
 from atto_det.nets import separable_conv as separable
 
-from .modules import AlignedPooler, Anchors, Heads, Normalise, Proposals, SeparableRPNHead
+from .modules import Anchors, Heads, Normalise, Proposals, SeparableRPNHead
+from .pooling import AlignedPooler
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 

@@ -1,8 +1,8 @@
 """The parts in which Detectron2's Mask R-CNN differs from torchvision's, as torchvision modules.
 
-Unrounded anchors at fixed strides, aligned ROIAlign, proposals picked by their logits, losses
-normalised and targets made as Detectron2 does it, separable heads. What is not here is the same in
-both: matching, sampling, box coding, the other heads.
+Unrounded anchors at fixed strides, proposals picked by their logits, losses normalised and targets
+made as Detectron2 does it, separable heads; aligned ROIAlign is in pooling.py. What is not here is
+the same in both: matching, sampling, box coding, the other heads.
 
 Shapes in comments: B pictures, C channels, H and W height and width, A anchors per place, K
 classes (without the background, which is class 0 here), R regions.
@@ -22,7 +22,7 @@ from torchvision.models.detection.rpn import (
     concat_box_prediction_layers,
 )
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image, roi_align
+from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
 from atto_det.nets import make_norm, separable_conv
 
@@ -70,44 +70,6 @@ class Anchors(AnchorGenerator):
         grids = [feature.shape[-2:] for feature in feature_maps]
         anchors = torch.cat(self.grid_anchors(grids, [(stride, stride) for stride in self.strides]))
         return [anchors for _ in image_list.image_sizes]
-
-
-class AlignedPooler(MultiScaleRoIAlign):
-    """ROIAlign with the half-pixel correction, each region on the level that fits its size.
-
-    A region of 224 x 224 pixels goes to p4, one of half the side to p3 (arXiv 1612.03144, eq. 1).
-
-    Args:
-        levels: names of the feature maps by rising stride.
-        strides: of them.
-        output_size: bins along an axis.
-        sampling_ratio: samples along an axis of a bin; 0 for one per cell that it spans.
-    """
-
-    def __init__(
-        self, levels: Sequence[str], strides: Sequence[int], output_size: int, sampling_ratio: int
-    ) -> None:
-        super().__init__(list(levels), output_size, sampling_ratio)
-        self.strides = tuple(strides)
-
-    def forward(
-        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> Tensor:
-        """Feature maps (B, C, H, W) and boxes of each picture to (R, C, bins, bins)."""
-        pictures = [torch.full_like(own[:, :1], index) for index, own in enumerate(boxes)]
-        regions = torch.cat([torch.cat(pictures), torch.cat(boxes)], dim=1)  # (R, 5)
-        sides = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).sqrt()
-        levels = torch.floor(4 + torch.log2(sides / 224 + 1e-8))
-        first, last = (stride.bit_length() - 1 for stride in (self.strides[0], self.strides[-1]))
-        levels = levels.clamp(first, last) - first
-        pooled, places = [], []
-        for index, (name, stride) in enumerate(zip(self.featmap_names, self.strides, strict=True)):
-            place = torch.where(levels == index)[0]
-            size, samples = self.output_size, self.sampling_ratio
-            own = roi_align(x[name], regions[place], size, 1 / stride, samples, aligned=True)
-            pooled.append(own)
-            places.append(place)
-        return torch.cat(pooled)[torch.cat(places).argsort()]
 
 
 class Proposals(RegionProposalNetwork):
@@ -263,12 +225,29 @@ class Heads(RoIHeads):
             for item in zip(*found, strict=True)
         ]
         pooled = self.mask_roi_pool(features, found[0], image_shapes)  # (N, C, 14, 14)
-        masks = self.mask_predictor(self.mask_head(pooled)).sigmoid()  # (N, K + 1, 28, 28)
-        labels = torch.cat(found[2])
-        chosen = masks[torch.arange(labels.shape[0], device=labels.device), labels][:, None]
-        for item, own in zip(result, chosen.split([b.shape[0] for b in found[0]]), strict=True):
+        masks = self._masks_of(self.mask_head(pooled), torch.cat(found[2]))
+        for item, own in zip(result, masks.split([b.shape[0] for b in found[0]]), strict=True):
             item["masks"] = own
         return result, {}
+
+    def _masks_of(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Features (N, C, H, W) and classes (N,) to probabilities (N, 1, 2 * H, 2 * W).
+
+        As `mask_predictor` gives them, but of each region's own class alone, and put in their
+        places last: an output pixel of its transposed convolution sees one input pixel, so that a
+        1x1 convolution gives the four corners that each input pixel becomes.
+        """
+        upsample, _, last = self.mask_predictor
+        weight = upsample.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+        corners = functional.conv2d(x, weight, upsample.bias.repeat(4)).relu()  # (N, 4 * C, H, W)
+        count, _, height, width = corners.shape
+        corners = corners.permute(0, 2, 3, 1).reshape(
+            count, height * width * 4, upsample.out_channels
+        )
+        own, bias = last.weight[labels, :, 0], last.bias[labels, None, None]
+        logits = torch.matmul(corners, own) + bias  # (N, H * W * 4, 1)
+        logits = logits.view(count, height, width, 2, 2).permute(0, 1, 3, 2, 4)
+        return logits.reshape(count, 1, 2 * height, 2 * width).sigmoid()
 
     def postprocess_detections(
         self,

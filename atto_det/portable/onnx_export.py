@@ -29,7 +29,7 @@ from .deployable import INPUTS, OUTPUTS, Deployable
 from .images import resize
 from .metadata import Metadata
 from .predictor import Predictor
-from .rewrite import fold_norms, shuffle_upsampling, split_multipliers
+from .rewrite import fold_norms, split_multipliers
 
 OPSET = 18
 SAME = 0.99  # of the detections, at least
@@ -93,7 +93,7 @@ def _detector(
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         **_origin(path, calibration),
     )
-    model = shuffle_upsampling(fold_norms(predictor.model))
+    model = fold_norms(predictor.model)
     if calibration:
         model = split_multipliers(model)
     example = torch.as_tensor(_in_order(pictures[0], order))

@@ -96,29 +96,3 @@ def split_multipliers(network: nn.Module) -> nn.Module:
                 order = module.depthwise.conv.order
                 mix.weight = nn.Parameter(mix.weight[:, order], requires_grad=False)
     return network
-
-
-def shuffle_upsampling(network: nn.Module) -> nn.Module:
-    """A copy of `network` whose 2x2 transposed convolutions of stride 2 are 1x1 convolutions.
-
-    Each output pixel of such a layer sees one input pixel: four times the channels, put in their
-    places. Runtimes have faster kernels for that, in 8 bits, too.
-    """
-    network = copy.deepcopy(network)
-    for parent in list(network.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.ConvTranspose2d):
-                setattr(parent, name, _shuffled(layer))
-    return network
-
-
-def _shuffled(layer: nn.ConvTranspose2d) -> nn.Module:
-    plain = layer.kernel_size == layer.stride == (2, 2) and layer.groups == 1
-    if not plain or layer.padding != (0, 0) or layer.output_padding != (0, 0):
-        return layer
-    conv = nn.Conv2d(layer.in_channels, 4 * layer.out_channels, 1, bias=layer.bias is not None)
-    weight = layer.weight.permute(1, 2, 3, 0).flatten(0, 2)  # (4 * out, in), corners innermost
-    conv.weight = nn.Parameter(weight[:, :, None, None], requires_grad=False)
-    if layer.bias is not None:
-        conv.bias = nn.Parameter(layer.bias.repeat_interleave(4), requires_grad=False)
-    return nn.Sequential(conv, nn.PixelShuffle(2))

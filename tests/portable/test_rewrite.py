@@ -12,7 +12,6 @@ from atto_det.portable.rewrite import (
     NORMS,
     RepeatedDepthwise,
     fold_norms,
-    shuffle_upsampling,
     split_multipliers,
 )
 
@@ -96,27 +95,3 @@ def test_a_convolution_with_a_bias_and_one_without_a_norm():
     net, x = stirred(net), picture(2, 3, 9, 8)
     with torch.no_grad():
         torch.testing.assert_close(fold_norms(net)(x), net(x), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_upsampling_by_shuffling(bias):
-    net = nn.Sequential(nn.ConvTranspose2d(5, 3, 2, stride=2, bias=bias), nn.ReLU()).double()
-    shuffled, x = shuffle_upsampling(net), picture(2, 5, 4, 7)
-    assert not any(isinstance(m, nn.ConvTranspose2d) for m in shuffled.modules())
-    with torch.no_grad():
-        torch.testing.assert_close(shuffled(x), net(x), rtol=0, atol=1e-12)
-    assert isinstance(net[0], nn.ConvTranspose2d)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.ConvTranspose2d(4, 4, 3, stride=2),
-        nn.ConvTranspose2d(4, 4, 2, stride=1),
-        nn.ConvTranspose2d(4, 4, 2, stride=2, padding=1),
-        nn.ConvTranspose2d(4, 4, 2, stride=2, output_padding=1),
-        nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2),
-    ],
-)
-def test_other_upsampling_stays(layer):
-    assert isinstance(shuffle_upsampling(nn.Sequential(layer))[0], nn.ConvTranspose2d)
