@@ -22,9 +22,11 @@ from torchvision.models.detection.rpn import (
     concat_box_prediction_layers,
 )
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
+from torchvision.ops import clip_boxes_to_image, roi_align
 
 from atto_det.nets import make_norm, separable_conv
+
+from .nms import grouped_nms
 
 Targets = list[dict[str, Tensor]] | None
 
@@ -156,8 +158,8 @@ class Proposals(RegionProposalNetwork):
         sides = boxes[:, 2:] - boxes[:, :2]
         keep = torch.where((sides > self.min_size).all(dim=1))[0]
         boxes, logits, levels = boxes[keep], logits[keep], levels[keep]
-        keep = batched_nms(boxes, logits, levels, self.nms_thresh)
-        return boxes[keep[: self.post_nms_top_n()]]
+        count, limit = len(self.anchor_generator.sizes), self.post_nms_top_n()
+        return boxes[grouped_nms(boxes, logits, levels, count, self.nms_thresh, limit)]
 
     def compute_loss(
         self,
@@ -266,8 +268,8 @@ class Heads(RoIHeads):
             region, label = torch.where(own_scores > self.score_thresh)
             kept_boxes = clip_boxes_to_image(own_boxes[region, label], size)
             kept_scores = own_scores[region, label]
-            keep = batched_nms(kept_boxes, kept_scores, label, self.nms_thresh)
-            keep = keep[: self.detections_per_img]
+            count, limit = own_scores.shape[1], self.detections_per_img
+            keep = grouped_nms(kept_boxes, kept_scores, label, count, self.nms_thresh, limit)
             results = (kept_boxes[keep], kept_scores[keep], label[keep] + 1)
             for column, values in zip(found, results, strict=True):
                 column.append(values)

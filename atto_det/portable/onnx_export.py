@@ -8,8 +8,7 @@ gets its name when it has run in ONNX Runtime and found what PyTorch finds.
 import hashlib
 import importlib.util
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -17,14 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from atto_det import checkpoint, weights
 from atto_det.errors import UserError, atomic_path
 from atto_det.evaluation import Detections
 from atto_det.nets import ATTONETS, STAGES, create_backbone
 
-from . import modules
 from .deployable import INPUTS, OUTPUTS, Deployable
 from .images import resize
 from .metadata import Metadata
@@ -99,7 +96,7 @@ def _detector(
     example = torch.as_tensor(_in_order(pictures[0], order))
     axes = {INPUTS[0]: {0: "height", 1: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
     # The tracer's warnings are ignored: what it gets wrong is found below.
-    with torch.no_grad(), _traceable_nms(), warnings.catch_warnings(action="ignore"):
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         torch.onnx.export(
             Deployable(model, cfg).eval(),
             (example,),
@@ -122,32 +119,6 @@ def _detector(
         checks = [f"in 8 bits, measured on {count} pictures"]
         checks += _check_detector(target, pictures, wanted, strict=False)
     return Exported(metadata, checks)
-
-
-@contextmanager
-def _traceable_nms() -> Iterator[None]:
-    """Within, `batched_nms` is one that exports without `If`.
-
-    torchvision's has one for the case of no boxes, from which OpenVINO 2026.4 takes one box.
-    """
-    original = modules.batched_nms
-    modules.batched_nms = _batched_nms
-    try:
-        yield
-    finally:
-        modules.batched_nms = original
-
-
-def _batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """As `torchvision.ops.batched_nms` of boxes within a picture."""
-    count = boxes.shape[0]
-    # One box more, without area: there is always one, and it suppresses none of the others.
-    boxes = torch.cat([boxes, boxes.new_zeros(1, 4)])
-    scores = torch.cat([scores, scores.new_zeros(1)])
-    groups = torch.cat([groups, groups.new_zeros(1)])
-    apart = groups.to(boxes) * (boxes.max() + 1)  # so that boxes of two groups never overlap
-    keep = nms(boxes + apart[:, None], scores, threshold)
-    return keep[keep < count]
 
 
 def _check_detector(
