@@ -154,7 +154,17 @@ def load_weights(model: nn.Module, content: dict[str, Any], path: str | Path) ->
     Raises:
         UserError: a tensor is missing, left over, or of another shape; it names the first.
     """
-    own, given = model.state_dict(), content["model"]
+    given = content["model"]
+    check_fit(model.state_dict(), given, path)
+    model.load_state_dict(given)
+
+
+def check_fit(own: dict[str, torch.Tensor], given: Any, path: str | Path) -> None:
+    """Whether the tensors of checkpoint `path` are those of a model by name and shape.
+
+    Raises:
+        UserError: a tensor is missing, left over, or of another shape; it names the first.
+    """
     if not isinstance(given, dict):
         raise UserError(f"checkpoint {path} holds a {type(given).__name__} for the model's tensors")
     wrong = [
@@ -170,4 +180,3 @@ def load_weights(model: nn.Module, content: dict[str, Any], path: str | Path) ->
             f"{len(wrong)} tensors of checkpoint {path} do not fit the config, the first being "
             f"{wrong[0]}: it belongs to another model, or the file was changed"
         )
-    model.load_state_dict(given)

@@ -11,6 +11,7 @@ last_checkpoint             the name of the one to resume from
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def refuse_used(output: Path) -> None:
 
 
 def record(output: Path, config: str, *, seed: int, processes: int, device: str) -> None:
-    """Write config.yaml and run.json.
+    """Write config.yaml and run.json; records that a resumed run had stay under "earlier".
 
     Args:
         config: YAML text.
@@ -56,7 +57,12 @@ def record(output: Path, config: str, *, seed: int, processes: int, device: str)
     with atomic_path(output / "config.yaml") as temporary:
         temporary.write_text(config)
     content = checkpoint.run_record(seed=seed, processes=processes, device=device)
-    with atomic_path(output / "run.json") as temporary:
+    path = output / "run.json"
+    if path.exists() and (output / "last_checkpoint").exists():
+        with suppress(ValueError):  # a damaged record is worth less than going on
+            last = json.loads(path.read_text())
+            content["earlier"] = [*last.pop("earlier", []), last]
+    with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -69,16 +69,20 @@ def separable_conv(
     """Depthwise 3x3 and 1x1 convolution, norm, and (unless `relu` is False) ReLU.
 
     (B, in_channels, H, W) to (B, out_channels, H, W). With `norm` "" there is no norm, and the 1x1
-    convolution has a bias. Initialised so that the variance stays; the depthwise convolution's fan
-    is 9, as each output sees one channel.
+    convolution has a bias.
+
+    Initialised so that the variance stays, with a depthwise convolution that makes its outputs
+    three times larger and a 1x1 convolution that makes up for it. A step of gradient descent moves
+    a layer's output by the square of its inputs' norm: with nine times fewer inputs than a full 3x3
+    convolution, the 1x1 convolution so learns as fast as that one.
 
     Raises:
         UserError: `norm` is neither "" nor one of `NORMS`.
     """
     depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
     pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=not norm)
-    nn.init.normal_(depthwise.weight, std=1 / 3)
-    nn.init.normal_(pointwise.weight, std=((2.0 if relu else 1.0) / in_channels) ** 0.5)
+    nn.init.normal_(depthwise.weight, std=1.0)
+    nn.init.normal_(pointwise.weight, std=((2.0 if relu else 1.0) / in_channels) ** 0.5 / 3)
     layers = OrderedDict(depthwise=depthwise, pointwise=pointwise)
     if norm:
         layers["norm"] = make_norm(norm, out_channels)

@@ -16,7 +16,7 @@ from atto_det.pasting import paste_masks
 
 from .config import config_from_text
 from .images import resize, resized_shape
-from .mapping import to_torchvision
+from .mapping import to_detectron2, to_torchvision
 from .model import build_model
 
 
@@ -79,7 +79,8 @@ def load_weights(model: nn.Module, cfg: CfgNode, content: dict, path: str | Path
     Raises:
         UserError: a tensor is missing, left over, or of another shape; it names the first.
     """
-    checkpoint.load_weights(model, {"model": to_torchvision(content["model"], cfg)}, path)
+    checkpoint.check_fit(to_detectron2(model.state_dict(), cfg), content["model"], path)
+    model.load_state_dict(to_torchvision(content["model"], cfg))
 
 
 def prepare(cfg: CfgNode, image: np.ndarray) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from yacs.config import CfgNode
 
@@ -92,7 +93,7 @@ def fit(
     for passing in (".*LeafSpec", ".*forward_sync_buffers"):  # what libraries say of each other
         warnings.filterwarnings("ignore", passing)
     device = torch.device(cfg.MODEL.DEVICE)
-    many = processes > 1
+    many, bar = processes > 1, sys.stderr.isatty()
     trainer = Trainer(
         accelerator=device.type,
         devices=processes if many or device.index is None else [device.index],
@@ -102,10 +103,10 @@ def fit(
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=bar,
         use_distributed_sampler=False,  # the loader shares its pictures out by itself
         benchmark=cfg.CUDNN_BENCHMARK,
-        callbacks=callbacks,
+        callbacks=[*callbacks, _Steps()] if bar else callbacks,
     )
     loader.start = module.start
     try:
@@ -158,6 +159,15 @@ def start(cfg: CfgNode, output: Path, processes: int = 1) -> None:
         own.addHandler(logging.FileHandler(output / "log.txt"))
     for handler in own.handlers:
         handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%m-%d %H:%M:%S"))
+
+
+class _Steps(TQDMProgressBar):
+    """Lightning's bar, named after its steps: the schedule knows no epochs."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: object) -> None:
+        """Name the bar."""
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description("training")
 
 
 class _Printing(logging.Handler):

@@ -45,6 +45,21 @@ def test_the_variance_stays(relu):
     assert 0.8 < inner.square().mean() ** 0.5 < 1.2
 
 
+def test_a_step_of_sgd_moves_a_pixel_as_far_as_that_of_a_full_convolution():
+    torch.manual_seed(0)
+    x = torch.randn(64, 96, 3, 3)
+    full = nn.Conv2d(96, 96, 3, padding=1, bias=False)
+    separable = separable_conv(96, 96, norm="", relu=False)
+    moved = []
+    for block, layer in ((full, full), (separable, separable.pointwise)):
+        middle = block(x)[:, 0, 1, 1]
+        for index in range(len(x)):  # each picture's own step, as they would add up
+            [step] = torch.autograd.grad(middle[index], layer.weight, retain_graph=True)
+            moved.append(step.square().sum().item())
+    ours, theirs = sum(moved[len(x) :]), sum(moved[: len(x)])
+    assert 0.8 < ours / theirs < 1.25
+
+
 def test_an_unknown_norm_is_a_sentence():
     with pytest.raises(UserError, match="unknown norm 'GN': choose one of"):
         separable_conv(4, 4, norm="GN")
