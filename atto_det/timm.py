@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atto_det.errors import UserError
 from atto_det.nets import ATTONETS, AttoNet, AttoNetSpec
 from atto_det.nets.attonet import STRIDES
-from atto_det.nets.blocks import conv_norm, init_weights
+from atto_det.nets.blocks import conv_norm
 
 __all__ = ["TimmAttoNet", "attonet_a", "attonet_b", "attonet_c", "attonet_d"]
 
@@ -59,7 +59,6 @@ class TimmAttoNet(AttoNet):
         super().__init__(spec, out_features=("res2", "res3", "res4", "res5"))
         if in_chans != 3:
             self.stem.conv = conv_norm(in_chans, spec.stem, 7, stride=2)
-            init_weights(self.stem)
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.num_features = self.channels["res5"]

@@ -15,7 +15,6 @@ from atto_det.nets.blocks import (
     AttoModule,
     conv_norm,
     freeze,
-    init_weights,
     is_untrained_frozen_norm,
 )
 from atto_det.nets.blocks import AttoModuleSpec as Module
@@ -214,7 +213,6 @@ class AttoNet(nn.Module):
             channels[stage] = width
         self.channels = {name: channels[name] for name in self.out_features}
         self.strides = {name: STRIDES[name] for name in self.out_features}
-        init_weights(self)
         self._frozen_check = self.register_forward_pre_hook(_refuse_untrained_frozen_norms)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -68,12 +68,15 @@ def quantise(source: Path, target: Path, inputs: Iterable[np.ndarray], *, detect
 
 def _chosen(model: onnx.ModelProto, backbone: str) -> list[str]:
     """Names of the nodes that shall work in 8 bits."""
-    return [
-        node.name
+    chosen = {
+        node.name: node.output[0]
         for node in model.graph.node
         if (node.op_type in LAYERS and not any(part in node.name for part in LAST))
         or (node.op_type in CARRIERS and node.name.startswith(backbone))
-    ]
+    }
+    inner = set(chosen.values())
+    relus = (node for node in model.graph.node if node.op_type == "Relu")
+    return [*chosen, *(node.name for node in relus if node.input[0] in inner)]
 
 
 class _Reader:

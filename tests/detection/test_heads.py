@@ -32,7 +32,9 @@ RESNET = (
     *("MODEL.RESNETS.OUT_FEATURES", "['res2', 'res3', 'res4', 'res5']"),
     *("MODEL.RESNETS.NORM", "BN"),
 )
-NO_NORM = (*("MODEL.FPN.NORM", "", "MODEL.SEPARABLE.RPN_NORM", "", "MODEL.ROI_MASK_HEAD.NORM", ""),)
+NORMS = (
+    *("MODEL.FPN.NORM", "BN", "MODEL.SEPARABLE.RPN_NORM", "BN", "MODEL.ROI_MASK_HEAD.NORM", "BN"),
+)
 
 
 def build(name: str = NAMES[0], *options: str) -> nn.Module:
@@ -51,7 +53,7 @@ def picture(objects: int = 1) -> dict:
     return {"image": image, "instances": found, "height": 256, "width": 320}
 
 
-@pytest.mark.parametrize("norms", [(), NO_NORM], ids=["BN", "no norm"])
+@pytest.mark.parametrize("norms", [NORMS, ()], ids=["BN", "no norm"])
 @pytest.mark.parametrize("backbone", [(), RESNET], ids=["attonet", "resnet"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_step_and_an_inference(name, backbone, norms):
@@ -80,7 +82,7 @@ def test_a_training_step_and_an_inference(name, backbone, norms):
 
 def test_a_step_without_objects_leaves_the_norms_as_they_are():
     torch.manual_seed(0)
-    model = build()
+    model = build(NAMES[0], *NORMS)
     before = model.roi_heads.mask_head.mask_fcn1.norm.running_mean.clone()
     with EventStorage():
         losses = model([picture(objects=0)])
@@ -90,7 +92,7 @@ def test_a_step_without_objects_leaves_the_norms_as_they_are():
 
 
 def test_the_fpn_s_output_convolutions_are_all_replaced():
-    model = build()
+    model = build(NAMES[0], *NORMS)
     fpn = model.backbone
     assert [fpn.fpn_output5, fpn.fpn_output4, fpn.fpn_output3, fpn.fpn_output2] == fpn.output_convs
     for conv in fpn.output_convs:

@@ -27,6 +27,7 @@ from atto_det.pasting import paste_masks
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*maskrcnn*_voc.yaml"))
+NAMES.append("carparts/ablation/norms")  # of separable heads
 SIZE = (96, 128)
 
 
@@ -36,7 +37,7 @@ def build(name: str) -> nn.Module:
     if name.startswith("r50-"):
         model, _ = build_baseline(name, 20)
     else:
-        model = build_model(read_config(CONFIGS / f"{name}.yaml"))
+        model = build_model(read_config(CONFIGS / f"{name}.yaml", 20))
     for module in model.modules():
         if hasattr(module, "running_mean"):
             nn.init.normal_(module.running_mean, std=0.1)

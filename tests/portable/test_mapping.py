@@ -10,9 +10,15 @@ from atto_det.portable.model import build_model
 from .conftest import NARROW, PLAIN, SEPARABLE
 
 NORMS = ["MODEL.FPN.NORM", "BN", "MODEL.ROI_MASK_HEAD.NORM", "BN"]
+VARIANTS = [
+    (PLAIN, []),
+    (PLAIN, NORMS),
+    (SEPARABLE, []),
+    (SEPARABLE, [*NORMS, "MODEL.SEPARABLE.RPN_NORM", "BN"]),
+]
 
 
-@pytest.mark.parametrize(("name", "options"), [(PLAIN, []), (PLAIN, NORMS), (SEPARABLE, [])])
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_there_and_back_changes_nothing(repository, name, options):
     cfg = config.read_file(repository / name, [*NARROW, *options])
     model = build_model(cfg)
@@ -23,7 +29,7 @@ def test_there_and_back_changes_nothing(repository, name, options):
     model.load_state_dict(mapping.to_torchvision(theirs, cfg))  # strict
 
 
-@pytest.mark.parametrize(("name", "options"), [(PLAIN, []), (PLAIN, NORMS), (SEPARABLE, [])])
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_the_names_are_detectron2_s(pair, name, options):
     both = pair(name, options)
     names = mapping.to_detectron2(both.torchvision.state_dict(), both.cfg)
