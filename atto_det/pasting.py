@@ -46,4 +46,5 @@ def _interpolation(ends: Tensor, first: Tensor, length: int, cells: int) -> Tens
     start, end = ends[:, :1], ends[:, 1:]
     pixels = first[:, None] + torch.arange(length, dtype=ends.dtype) + 0.5
     places = (pixels - start) / (end - start) * cells - 0.5  # (N, length)
-    return (1 - (places[:, :, None] - torch.arange(cells)).abs()).clamp(min=0)
+    away = places[:, :, None] - torch.arange(cells)  # in cells; large, and so changed in place
+    return away.abs_().neg_().add_(1).clamp_(min=0)

@@ -23,7 +23,7 @@ from .runtimes import open_runtime
 
 LAYERS = ("Conv", "Gemm")
 CARRIERS = ("Add", "Concat", "MaxPool", "Relu", "Resize")  # of 8 bits between a backbone's layers
-LAST = ("cls_logits", "bbox_pred", "box_predictor", "mask_fcn_logits")
+LAST = ("cls_logits", "bbox_pred", "box_predictor")
 BACKBONE = "/model/backbone/"  # where a detector's backbone is, by the names of its nodes
 
 
