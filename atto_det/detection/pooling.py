@@ -1,12 +1,4 @@
-"""ROIAlign on a CPU as weighted sums of feature vectors.
-
-A bin of ROIAlign is the mean of its samples, and a sample the bilinear mean of four feature
-vectors. With features channels last these are rows of a table, and `embedding_bag` sums weighted
-rows on all threads and vector units, where torchvision's own kernel works on one thread, number by
-number. (ROIAlign: arXiv 1703.06870, section 3.)
-
-Shapes in comments: R regions, C channels, P bins along an axis, G samples in a bin along an axis.
-"""
+"""Detectron2's pooler with the ROIAlign of `atto_det.pooling`."""
 
 import torch
 from detectron2.layers import ROIAlign
@@ -17,11 +9,12 @@ from detectron2.modeling.poolers import (
 )
 from detectron2.structures import Boxes
 from torch import Tensor
-from torch.nn import functional
+
+from atto_det.pooling import roi_align
 
 
 class GatherPooler(ROIPooler):
-    """Detectron2's pooler whose ROIAlignV2 of plain boxes on a CPU is `roi_align` below."""
+    """Detectron2's pooler whose ROIAlignV2 of plain boxes on a CPU is `roi_align`."""
 
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
         """Feature maps and boxes by picture to (R, C, P, P), as `ROIPooler`."""
@@ -37,76 +30,3 @@ class GatherPooler(ROIPooler):
             levels = assign_boxes_to_levels(box_lists, *bounds, *canonical)
         scales = [pooler.spatial_scale for pooler in poolers]
         return roi_align(x, regions, levels, self.output_size, scales, poolers[0].sampling_ratio)
-
-
-def roi_align(
-    features: list[Tensor],
-    regions: Tensor,
-    levels: Tensor,
-    size: tuple[int, int],
-    scales: list[float],
-    samples: int,
-) -> Tensor:
-    """`torchvision.ops.roi_align` with `aligned=True`, up to rounding, of several feature maps.
-
-    Args:
-        features: of each level (B, C, H, W), quickest channels last.
-        regions: (R, 5): picture, x1, y1, x2, y2.
-        levels: (R,), index into `features`.
-        size: bins down and across.
-        scales: of each level, its cells per pixel.
-        samples: in each bin along each axis; 0 for one per cell that it spans, rounded up.
-
-    Returns:
-        (R, C, P, P), channels last; without gradients.
-    """
-    channels = features[0].shape[1]
-    scale = regions.new_tensor(scales)[levels, None]  # (R, 1)
-    cells = torch.tensor([f.shape[2:] for f in features])[levels]  # (R, 2): H, W
-    begin, end = (regions[:, axes] * scale - 0.5 for axes in ([2, 1], [4, 3]))  # (R, 2): y, x
-    bins = (end - begin) / regions.new_tensor(size)  # in this order, as its rounding decides counts
-    counts = torch.full_like(cells, samples) if samples > 0 else bins.ceil().clamp(min=0).long()
-    (y, y_weights), (x, x_weights) = (
-        _samples(begin[:, axis], bins[:, axis], size[axis], counts[:, axis], cells[:, axis])
-        for axis in (0, 1)
-    )
-    y = (y + regions[:, :1, None].int() * cells[:, :1, None]) * cells[:, 1:, None]
-    tables = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]
-    output = features[0].new_zeros(len(regions), size[0] * size[1], channels)
-    kinds, kind_of = torch.cat([levels[:, None], counts], dim=1).unique(dim=0, return_inverse=True)
-    for kind, (level, down, across) in enumerate(kinds.tolist()):
-        if not down * across:
-            continue  # no area: zeros
-        own = (kind_of == kind).nonzero()[:, 0]
-        down, across = slice(2 * down), slice(2 * across)
-        index = y[own, :, None, down, None] + x[own, None, :, None, across]  # (R, P, P, 2G, 2G)
-        weights = y_weights[own, :, None, down, None] * x_weights[own, None, :, None, across]
-        found = functional.embedding_bag(
-            index.flatten(0, 2).flatten(1),
-            tables[level],
-            mode="sum",
-            per_sample_weights=weights.flatten(0, 2).flatten(1),
-        )
-        output[own] = found.view(len(own), -1, channels)
-    return output.view(-1, *size, channels).permute(0, 3, 1, 2)
-
-
-def _samples(
-    begin: Tensor, bin_size: Tensor, bins: int, counts: Tensor, cells: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Cells that the samples of each bin lie between along one axis, and their weights.
-
-    Both (R, bins, 2 * most samples); those of a region begin with its own 2 * count. A sample
-    further out than one cell weighs nothing; others are moved onto the map.
-    """
-    begin, bin_size, counts, cells = (t[:, None, None] for t in (begin, bin_size, counts, cells))
-    most = int(counts.max()) if len(counts) else 0
-    offsets = (torch.arange(most) + 0.5) / counts  # (R, 1, most), in bins
-    places = begin + (torch.arange(bins)[:, None] + offsets) * bin_size  # (R, bins, most)
-    inside = (places >= -1) & (places <= cells)
-    places = torch.minimum(places.clamp(min=0), cells - 1)
-    low = torch.minimum(places.long(), (cells - 2).clamp(min=0))
-    part = places - low
-    weights = torch.stack([1 - part, part], dim=-1) * inside[..., None] / counts[..., None]
-    index = torch.stack([low, torch.minimum(low + 1, cells - 1)], dim=-1)
-    return index.flatten(2), weights.flatten(2)

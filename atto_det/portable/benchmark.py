@@ -63,7 +63,7 @@ class Detector:
         cfg.TEST.DETECTIONS_PER_IMAGE = entry.detections or cfg.TEST.DETECTIONS_PER_IMAGE
         self.limits = (proposals, cfg.TEST.DETECTIONS_PER_IMAGE)
         torch.manual_seed(SEED)
-        model = build_model(cfg).eval()
+        model = fold_norms(build_model(cfg))
         pixels = torch.as_tensor(picture(entry), dtype=torch.float32)
         if entry.mode == "torchvision":
             model.to(memory_format=torch.channels_last)
@@ -127,7 +127,6 @@ def _open(
         from .runtimes import open_runtime
     except ImportError as error:
         raise Unavailable(f"{error.name} is not installed") from error
-    model = fold_norms(model)
     fixed = _Fixed(split_multipliers(model) if int8 else model, proposals, *pixels.shape[1:])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -90,7 +90,7 @@ def _detector(
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         **_origin(path, calibration),
     )
-    model = fold_norms(predictor.model)
+    model = predictor.model
     if calibration:
         model = split_multipliers(model)
     example = torch.as_tensor(_in_order(pictures[0], order))

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
+from atto_det import pooling
+
 BAND = 64.0  # height in pixels
 BANDS = 2**10  # more than a picture has
 
@@ -38,13 +40,17 @@ class AlignedPooler(MultiScaleRoIAlign):
         levels = torch.floor(4 + torch.log2(sides / 224 + 1e-8))
         first, last = (stride.bit_length() - 1 for stride in (self.strides[0], self.strides[-1]))
         levels = levels.clamp(first, last) - first
+        size, samples = self.output_size, self.sampling_ratio
+        kernel = torch.is_grad_enabled() or torch.jit.is_tracing()
+        if regions.device.type == "cpu" and not kernel:
+            maps, scales = [x[name] for name in self.featmap_names], [1 / s for s in self.strides]
+            return pooling.roi_align(maps, regions, levels.long(), size, scales, samples)
         # Neighbours one after another, which kernels find in the cache: half the time.
         band = torch.floor(regions[:, 2] / BAND) + BANDS * regions[:, 0]
         order = (band + regions[:, 1] / 2**16).argsort()
         pooled, places = [], []
         for index, (name, stride) in enumerate(zip(self.featmap_names, self.strides, strict=True)):
             place = order[levels[order] == index]
-            size, samples = self.output_size, self.sampling_ratio
             own = roi_align(x[name], regions[place], size, 1 / stride, samples, aligned=True)
             pooled.append(own)
             places.append(place)

@@ -18,6 +18,7 @@ from .config import config_from_text
 from .images import resize, resized_shape
 from .mapping import to_detectron2, to_torchvision
 from .model import build_model
+from .rewrite import fold_norms
 
 
 class Predictor:
@@ -31,7 +32,7 @@ class Predictor:
     Attributes:
         class_names: name of each class index.
         cfg: the config of the model.
-        model: the torchvision model, in evaluation mode.
+        model: the torchvision model, in evaluation mode, its batch norms folded into convolutions.
 
     Raises:
         UserError: a missing, damaged, unsafe or foreign checkpoint, one of a model that this engine
@@ -58,8 +59,9 @@ class Predictor:
         cfg.freeze()
         self.cfg = cfg
         self.class_names: list[str] = part["class_names"]
-        self.model = build_model(cfg).eval()
-        load_weights(self.model, cfg, content, path)
+        model = build_model(cfg).to(memory_format=torch.channels_last)
+        load_weights(model, cfg, content, path)
+        self.model = fold_norms(model)
 
     def __call__(self, image: str | Path | np.ndarray) -> Detections:
         """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.

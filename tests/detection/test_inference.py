@@ -21,9 +21,10 @@ from atto_det.detection.analysis import read_config
 from atto_det.detection.baselines import build_baseline
 from atto_det.detection.inference import optimise_for_inference
 from atto_det.detection.model import build_model
-from atto_det.detection.pooling import GatherPooler, roi_align
+from atto_det.detection.pooling import GatherPooler
 from atto_det.detection.regions import fix_regions
 from atto_det.pasting import paste_masks
+from atto_det.pooling import roi_align
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*maskrcnn*_voc.yaml"))
