@@ -83,7 +83,8 @@ def _fuse_one(layer: nn.Module, *, relu: bool) -> bool:
 
 def _fold_levels(head: SeparableRPNHead) -> None:
     """The head's levels share a 1x1 convolution and have norms of their own: each gets a folded
-    copy of that convolution, and the ReLU, in its norm's place."""
+    copy of that convolution, and the ReLU, in its norm's place. Without norms the shared one gets
+    the ReLU."""
     for conv, norms in zip(head.convs, head.norms, strict=True):
         if all(map(_is_norm, norms)):
             for level, norm in enumerate(norms):
@@ -91,8 +92,9 @@ def _fold_levels(head: SeparableRPNHead) -> None:
                 fold_norm(own, norm)
                 norms[level] = nn.Sequential(own, nn.ReLU(inplace=True))
             conv.pointwise = nn.Identity()
-    if all(isinstance(norm, nn.Sequential) for norms in head.norms for norm in norms):
-        head.relu = nn.Identity()
+        else:
+            conv.append(nn.ReLU(inplace=True))
+    head.relu = nn.Identity()
 
 
 def _is_norm(module: nn.Module | None) -> bool:
