@@ -81,7 +81,7 @@ def test_semantic_labels_train_a_panoptic_fpn(config):
     with EventStorage(0) as trainer.storage:
         trainer.run_step()
         losses = trainer.storage.latest()
-    assert 0 < losses["loss_sem_seg"][0] < 10
+    assert 0 < losses["loss_sem_seg"][0] < 100
 
 
 def flipped(cfg, item, draws=24):

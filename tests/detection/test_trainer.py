@@ -197,7 +197,7 @@ def test_training_starts_from_given_weights(config, trained, tmp_path):
     other = final(tmp_path / "out")["model"]
     for key in one:
         if "running_" not in key and "num_batches" not in key:
-            assert torch.equal(one[key], other[key]), key
+            torch.testing.assert_close(other[key], one[key], rtol=0, atol=1e-25)  # a bias of zero
 
 
 def test_a_loss_of_nan_is_a_sentence_and_leaves_what_was_saved(config, tmp_path, monkeypatch):
