@@ -1,7 +1,6 @@
 """What `tools/train_net.py` does with this engine: a config in, a folder of results out."""
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from yacs.config import CfgNode
 
@@ -93,7 +91,7 @@ def fit(
     for passing in (".*LeafSpec", ".*forward_sync_buffers"):  # what libraries say of each other
         warnings.filterwarnings("ignore", passing)
     device = torch.device(cfg.MODEL.DEVICE)
-    many, bar = processes > 1, sys.stderr.isatty()
+    many = processes > 1
     trainer = Trainer(
         accelerator=device.type,
         devices=processes if many or device.index is None else [device.index],
@@ -103,10 +101,10 @@ def fit(
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=bar,
+        enable_progress_bar=False,  # lines tell progress and time left, and stay in the log
         use_distributed_sampler=False,  # the loader shares its pictures out by itself
         benchmark=cfg.CUDNN_BENCHMARK,
-        callbacks=[*callbacks, _Steps()] if bar else callbacks,
+        callbacks=callbacks,
     )
     loader.start = module.start
     try:
@@ -159,15 +157,6 @@ def start(cfg: CfgNode, output: Path, processes: int = 1) -> None:
         own.addHandler(logging.FileHandler(output / "log.txt"))
     for handler in own.handlers:
         handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%m-%d %H:%M:%S"))
-
-
-class _Steps(TQDMProgressBar):
-    """Lightning's bar, named after its steps: the schedule knows no epochs."""
-
-    def on_train_epoch_start(self, trainer: Trainer, *args: object) -> None:
-        """Name the bar."""
-        super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description("training")
 
 
 class _Printing(logging.Handler):
