@@ -71,16 +71,8 @@ def test_bgr_is_rgb_turned_around(parts):
 def test_semantic_labels_train_a_panoptic_fpn(config):
     cfg = config(
         *("MODEL.META_ARCHITECTURE", "PanopticFPN", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 21),
-        *(
-            "MODEL.SEM_SEG_HEAD.CONVS_DIM",
-            32,
-            "DATASETS.TEST",
-            "()",
-            "SOLVER.MAX_ITER",
-            1,
-            "SEED",
-            3,
-        ),
+        *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 32, "DATASETS.TEST", "()"),
+        *("SOLVER.MAX_ITER", 1, "SEED", 3),
     )
     from detectron2.utils.events import EventStorage
 

@@ -56,7 +56,7 @@ def test_an_attonet_stays_the_same_function(name, norm):
         scale = value.abs().max()
         assert (once[key] - value).abs().max() < 1e-12 * scale
         assert (twice[key] - value).abs().max() < 1e-12 * scale
-        assert (single[key] - value).abs().max() < 1e-5 * scale  # rounding of 69 layers
+        assert (single[key] - value).abs().max() < 3e-6 * scale
     assert all(value.equal(net.state_dict()[key]) for key, value in before.items())
 
 
