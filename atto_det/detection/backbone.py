@@ -3,7 +3,13 @@
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from detectron2.modeling.backbone.fpn import (
+    LastLevelMaxPool,
+    LastLevelP6P7,
+    build_resnet_fpn_backbone,
+)
+from detectron2.modeling.backbone.resnet import BottleneckBlock
+from torch import nn
 
 from atto_det.errors import UserError
 from atto_det.nets import ATTONETS, FEATURES, AttoNet
@@ -85,12 +91,30 @@ def build_retinanet_attonet_fpn_backbone(
     return _fpn(cfg, input_shape, retinanet=True)
 
 
+def build_resnet_fpn_started_as_attonet_backbone(
+    cfg: CfgNode, input_shape: ShapeSpec | None = None
+) -> Backbone:
+    """Detectron2's ResNet with FPN from the random weights an AttoNet has: a baseline on equal terms.
+
+    Convolutions have PyTorch's default filters instead of He's, the last norm of each bottleneck
+    with an identity shortcut starts at zero.
+    """
+    backbone = build_resnet_fpn_backbone(cfg, input_shape)
+    for module in backbone.bottom_up.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+        if isinstance(module, BottleneckBlock) and module.shortcut is None:
+            nn.init.zeros_(module.conv3.norm.weight)
+    return backbone
+
+
 def register_backbones() -> None:
-    """Put the three builders above into Detectron2's registry, once."""
+    """Put the four builders above into Detectron2's registry, once."""
     for builder in (
         build_attonet_backbone,
         build_attonet_fpn_backbone,
         build_retinanet_attonet_fpn_backbone,
+        build_resnet_fpn_started_as_attonet_backbone,
     ):
         if builder.__name__ not in BACKBONE_REGISTRY:
             BACKBONE_REGISTRY.register(builder)
