@@ -2,6 +2,7 @@
 
 import math
 import mmap
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -22,8 +23,25 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     """
     shape = (len(masks), height, width)
     # Zeros that the system hands out page by page; numpy's ask for huge pages, which may take long.
-    memory = mmap.mmap(-1, max(math.prod(shape), 1))
+    memory = mmap.mmap(-1, max(math.prod(shape), 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     pasted = torch.frombuffer(memory, dtype=torch.bool)[: math.prod(shape)].view(shape)
+    inference = torch.is_inference_mode_enabled()
+
+    def paste(part: tuple[Tensor, ...]) -> None:
+        with torch.inference_mode(inference):  # which a thread does not inherit
+            _paste(*part, threshold)
+
+    # Half the time goes into the system's handing out pages, which it does for each thread.
+    threads = torch.get_num_threads()
+    parts = zip(*(whole.chunk(threads) for whole in (masks, boxes, pasted)), strict=True)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(paste, parts))
+    return pasted
+
+
+def _paste(masks: Tensor, boxes: Tensor, pasted: Tensor, threshold: float) -> None:
+    """Onto `pasted` (N, height, width), which is False everywhere."""
+    height, width = pasted.shape[1:]
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
     high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor([width, height])).long()
     across, down = (high - low).clamp(min=0).amax(dim=0).tolist() if len(boxes) else (0, 0)
@@ -35,7 +53,6 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
             values = room[: (y2 - y1) * (x2 - x1)].view(y2 - y1, x2 - x1)
             torch.mm(rows[index, : y2 - y1], columns[index, :, : x2 - x1], out=values)
             torch.ge(values, threshold, out=pasted[index, y1:y2, x1:x2])
-    return pasted
 
 
 def _interpolation(ends: Tensor, first: Tensor, length: int, cells: int) -> Tensor:
