@@ -10,10 +10,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Detection tests skip without Detectron2; where they must run, that is an error."""
-    required = os.environ.get("ATTO_DET_REQUIRE_DETECTRON2")
-    if required and importlib.util.find_spec("detectron2") is None:
-        raise pytest.UsageError("ATTO_DET_REQUIRE_DETECTRON2 is set, but Detectron2 is missing")
+    """Tests skip without the packages they need; where they must run, that is an error."""
+    required = os.environ.get("ATTO_DET_REQUIRE", "").split()
+    missing = [name for name in required if importlib.util.find_spec(name) is None]
+    if missing:
+        raise pytest.UsageError(f"missing, though in ATTO_DET_REQUIRE: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,7 @@ def test_detection_can_be_imported_and_reloaded():
     assert printed[0].split() == [
         "build_attonet_backbone",
         "build_attonet_fpn_backbone",
+        "build_resnet_fpn_started_as_attonet_backbone",
         "build_retinanet_attonet_fpn_backbone",
     ]
     assert printed[1].split() == [

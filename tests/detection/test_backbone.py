@@ -243,3 +243,27 @@ def test_stock_default_trainer(tmp_path, tiny_dataset):
     assert (written / "model_final.pth").is_file()
     last = json.loads((written / "metrics.json").read_text().splitlines()[-1])
     assert np.isfinite(last["total_loss"])
+
+
+def test_a_resnet_can_start_as_attonets_do():
+    cfg = model_zoo.get_config(FASTER_RCNN)
+    cfg.MODEL.RESNETS.NORM = "BN"
+    usual = build_backbone(cfg)
+    add_attonet_config(cfg)
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_started_as_attonet_backbone"
+    backbone = build_backbone(cfg)
+    shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (usual, backbone)]
+    assert shapes[0] == shapes[1]
+    stem, last = backbone.bottom_up.stem.conv1, backbone.bottom_up.res5[2]
+    for conv in (stem, last.conv2):  # PyTorch's: uniform up to 1 / sqrt(inputs)
+        bound = conv.weight[0].numel() ** -0.5
+        assert 0.99 * bound < conv.weight.abs().max() <= bound
+    zero = {
+        name: not block.conv3.norm.weight.any()
+        for name, block in backbone.bottom_up.named_modules()
+        if hasattr(block, "conv3")
+    }
+    assert len(zero) == 16  # bottlenecks; the first of each stage changes the channels
+    assert {name for name, is_zero in zero.items() if not is_zero} == {
+        f"res{stage}.0" for stage in (2, 3, 4, 5)
+    }
