@@ -94,7 +94,7 @@ def build_retinanet_attonet_fpn_backbone(
 def build_resnet_fpn_started_as_attonet_backbone(
     cfg: CfgNode, input_shape: ShapeSpec | None = None
 ) -> Backbone:
-    """Detectron2's ResNet with FPN from the random weights an AttoNet has: a baseline on equal terms.
+    """Detectron2's ResNet with FPN from the random weights of an AttoNet: an equal baseline.
 
     Convolutions have PyTorch's default filters instead of He's, the last norm of each bottleneck
     with an identity shortcut starts at zero.
