@@ -242,7 +242,8 @@ class Heads(RoIHeads):
         upsample, _, last = self.mask_predictor
         weight = upsample.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
         corners = functional.conv2d(x, weight, upsample.bias.repeat(4)).relu()  # (N, 4 * C, H, W)
-        count, _, height, width = corners.shape
+        # Not by the shape of `corners`: ONNX Runtime would turn them to single precision for that.
+        count, (height, width) = labels.shape[0], self.mask_roi_pool.output_size
         corners = corners.permute(0, 2, 3, 1).reshape(
             count, height * width * 4, upsample.out_channels
         )

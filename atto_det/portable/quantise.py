@@ -23,7 +23,7 @@ from .runtimes import open_runtime
 
 LAYERS = ("Conv", "Gemm")
 CARRIERS = ("Add", "Concat", "MaxPool", "Relu", "Resize")  # of 8 bits between a backbone's layers
-LAST = ("cls_logits", "bbox_pred", "box_predictor")
+LAST = ("/rpn/head/last/", "/box_predictor/")
 BACKBONE = "/model/backbone/"  # where a detector's backbone is, by the names of its nodes
 
 

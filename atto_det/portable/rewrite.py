@@ -5,6 +5,8 @@ import itertools
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from atto_det.nets import AttoModule, fold_norm
@@ -37,6 +39,34 @@ def _fold_levels(head: SeparableRPNHead) -> None:
             fold_norm(head.norms[level], norm)
     if isinstance(head.norms[0], nn.Conv2d):
         head.conv.pointwise = nn.Identity()
+
+
+class JointRPNHead(nn.Module):
+    """`head` with its last two layers as one, so that what they see is read once."""
+
+    def __init__(self, head: RPNHead) -> None:
+        super().__init__()
+        logits, offsets = head.cls_logits, head.bbox_pred
+        self.widths = [logits.out_channels, offsets.out_channels]
+        self.hidden = copy.deepcopy(head)
+        self.hidden.cls_logits = self.hidden.bbox_pred = nn.Identity()
+        self.last = nn.Conv2d(logits.in_channels, sum(self.widths), 1)
+        for name in ("weight", "bias"):
+            both = torch.cat([getattr(layer, name) for layer in (logits, offsets)])
+            setattr(self.last, name, nn.Parameter(both, requires_grad=False))
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Feature maps (B, C, H, W) to logits (B, A, H, W) and offsets (B, 4 * A, H, W) each."""
+        hidden, _ = self.hidden(x)
+        outputs = [self.last(level).split(self.widths, dim=1) for level in hidden]
+        return tuple(map(list, zip(*outputs, strict=True)))
+
+
+def join_rpn_outputs(detector: GeneralizedRCNN) -> GeneralizedRCNN:
+    """A copy of `detector` with a `JointRPNHead`."""
+    detector = copy.deepcopy(detector)
+    detector.rpn.head = JointRPNHead(detector.rpn.head)
+    return detector
 
 
 class RepeatedDepthwise(nn.Module):

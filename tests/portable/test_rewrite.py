@@ -5,11 +5,13 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchvision.models.detection.rpn import RPNHead
 
 from atto_det.nets import ATTONETS, create_backbone, make_norm, separable_conv
 from atto_det.portable.modules import SeparableRPNHead
 from atto_det.portable.rewrite import (
     NORMS,
+    JointRPNHead,
     RepeatedDepthwise,
     fold_norms,
     split_multipliers,
@@ -95,3 +97,17 @@ def test_a_convolution_with_a_bias_and_one_without_a_norm():
     net, x = stirred(net), picture(2, 3, 9, 8)
     with torch.no_grad():
         torch.testing.assert_close(fold_norms(net)(x), net(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("head", [RPNHead(8, 3), SeparableRPNHead(8, 3, 2, "")])
+def test_an_rpn_head_with_one_last_layer_stays_the_same_function(head):
+    head = stirred(head)
+    for layer in (head.cls_logits, head.bbox_pred):
+        nn.init.normal_(layer.bias)
+    maps = [picture(2, 8, 5, 6), picture(2, 8, 3, 3)]
+    with torch.no_grad():
+        wanted, found = head(maps), JointRPNHead(head)(maps)
+    for one, other in zip(wanted, found, strict=True):
+        assert [level.shape for level in one] == [level.shape for level in other]
+        for level, same in zip(one, other, strict=True):
+            assert torch.allclose(level, same, rtol=0, atol=1e-12)
