@@ -24,7 +24,7 @@ from atto_det.pasting import paste_masks
 
 from .config import read_file
 from .model import build_model
-from .rewrite import fold_norms, join_rpn_outputs, split_multipliers
+from .rewrite import fold_norms, for_onnx
 
 RUNTIMES = {  # mode: runtime, whether in 8 bits
     "onnx": ("onnxruntime", False),
@@ -127,8 +127,7 @@ def _open(
         from .runtimes import open_runtime
     except ImportError as error:
         raise Unavailable(f"{error.name} is not installed") from error
-    model = join_rpn_outputs(model)
-    fixed = _Fixed(split_multipliers(model) if int8 else model, proposals, *pixels.shape[1:])
+    fixed = _Fixed(for_onnx(model, int8=int8), proposals, *pixels.shape[1:])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of the tracer

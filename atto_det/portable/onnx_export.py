@@ -26,7 +26,7 @@ from .deployable import INPUTS, OUTPUTS, Deployable
 from .images import resize
 from .metadata import Metadata
 from .predictor import Predictor
-from .rewrite import fold_norms, join_rpn_outputs, split_multipliers
+from .rewrite import fold_norms, for_onnx, split_multipliers
 
 OPSET = 18
 SAME = 0.99  # of the detections, at least
@@ -90,9 +90,7 @@ def _detector(
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         **_origin(path, calibration),
     )
-    model = join_rpn_outputs(predictor.model)
-    if calibration:
-        model = split_multipliers(model)
+    model = for_onnx(predictor.model, int8=bool(calibration))
     example = torch.as_tensor(_in_order(pictures[0], order))
     axes = {INPUTS[0]: {0: "height", 1: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
     # The tracer's warnings are ignored: what it gets wrong is found below.

@@ -22,8 +22,8 @@ from atto_det.errors import UserError
 from .runtimes import open_runtime
 
 LAYERS = ("Conv", "Gemm")
-CARRIERS = ("Add", "Concat", "MaxPool", "Relu", "Resize")  # of 8 bits between a backbone's layers
-LAST = ("/rpn/head/last/", "/box_predictor/")
+CARRIERS = ("Add", "Concat", "Gather", "MaxPool", "Relu", "Transpose")  # of a backbone's 8 bits
+LAST = ("/rpn/head/last", "/box_predictor/")
 BACKBONE = "/model/backbone/"  # where a detector's backbone is, by the names of its nodes
 
 

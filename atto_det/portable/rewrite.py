@@ -2,12 +2,13 @@
 
 import copy
 import itertools
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 
 from atto_det.nets import AttoModule, fold_norm
 
@@ -62,11 +63,33 @@ class JointRPNHead(nn.Module):
         return tuple(map(list, zip(*outputs, strict=True)))
 
 
-def join_rpn_outputs(detector: GeneralizedRCNN) -> GeneralizedRCNN:
-    """A copy of `detector` with a `JointRPNHead`."""
-    detector = copy.deepcopy(detector)
-    detector.rpn.head = JointRPNHead(detector.rpn.head)
-    return detector
+class CopyingPyramid(nn.Module):
+    """`fpn` with maps doubled by copying rows and columns, channels last.
+
+    Of 8-bit maps ONNX Runtime does that 30 times faster than ONNX's Resize.
+    """
+
+    def __init__(self, fpn: FeaturePyramidNetwork) -> None:
+        super().__init__()
+        self.fpn = fpn
+
+    def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Stages (B, C, H, W), each of half the size of the one before, to maps of one width."""
+        fpn, maps = self.fpn, list(x.values())
+        total = fpn.get_result_from_inner_blocks(maps[-1], -1)
+        results = [fpn.get_result_from_layer_blocks(total, -1)]
+        for index in reversed(range(len(maps) - 1)):
+            total = fpn.get_result_from_inner_blocks(maps[index], index) + _doubled(total)
+            results.insert(0, fpn.get_result_from_layer_blocks(total, index))
+        results, names = fpn.extra_blocks(results, maps, list(x))
+        return OrderedDict(zip(names, results, strict=True))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C, 2 * H, 2 * W)."""
+    rows, columns = (torch.arange(2 * size, device=x.device) // 2 for size in x.shape[2:])
+    x = x.permute(0, 2, 3, 1).index_select(2, columns).index_select(1, rows)
+    return x.permute(0, 3, 1, 2)
 
 
 class RepeatedDepthwise(nn.Module):
@@ -126,3 +149,16 @@ def split_multipliers(network: nn.Module) -> nn.Module:
                 order = module.depthwise.conv.order
                 mix.weight = nn.Parameter(mix.weight[:, order], requires_grad=False)
     return network
+
+
+def for_onnx(detector: GeneralizedRCNN, *, int8: bool) -> GeneralizedRCNN:
+    """A copy of `detector`, without norms, as it runs fastest from an ONNX file.
+
+    Args:
+        int8: whether its layers will work in 8 bits.
+    """
+    detector = split_multipliers(detector) if int8 else copy.deepcopy(detector)
+    detector.rpn.head = JointRPNHead(detector.rpn.head)
+    if int8:
+        detector.backbone.fpn = CopyingPyramid(detector.backbone.fpn)
+    return detector

@@ -19,10 +19,10 @@ from atto_det.errors import UserError
 from atto_det.portable.metadata import read_metadata
 from atto_det.portable.onnx_export import export
 from atto_det.portable.predictor import Predictor
-from atto_det.portable.quantise import LAST
 from atto_det.portable.runtimes import OnnxDetector, agreement, open_runtime
 from atto_det.portable.samples import calibration_pictures, check_pictures
 
+LAST = ("/rpn/head/last", "/box_predictor/")  # layers whose outputs are boxes and scores
 file = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("detector_file.py"))))
 
 
@@ -40,7 +40,7 @@ def test_a_detector(tmp_path):
     model = onnx.load(tmp_path / "m8.onnx")
     kinds = {item.name: item.data_type for item in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
-    eight = Counter()
+    eight, single = Counter(), Counter()
     for node in model.graph.node:
         if node.op_type in ("Conv", "Gemm"):
             weight = makers.get(node.input[1])
@@ -54,11 +54,15 @@ def test_a_detector(tmp_path):
                 shape = next(t.dims for t in model.graph.initializer if t.name == weight.input[0])
                 assert groups[0] in (1, shape[0])  # no depthwise multiplier is left
                 eight[node.op_type] += 1
+            else:
+                single[node.op_type] += 1
         if node.op_type in ("NonMaxSuppression", "RoiAlign"):
             before = [makers[name].op_type for name in node.input if name in makers]
             assert "DequantizeLinear" not in before or node.op_type == "RoiAlign"
     assert eight["Conv"] > 69
     assert eight["Gemm"] == 2
+    assert single == {"Conv": 5, "Gemm": 2}  # the RPN's at five levels; classes and boxes
+    assert all(node.op_type != "Resize" for node in model.graph.node)
     detectors = Predictor(path), OnnxDetector(tmp_path / "m8.onnx")
     wanted, found = ([detector(p[:, :, ::-1]) for p in pictures()] for detector in detectors)
     assert sum(len(item.scores) for item in wanted) > 5

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from atto_det.nets import ATTONETS, create_backbone, make_norm, separable_conv
 from atto_det.portable.modules import SeparableRPNHead
 from atto_det.portable.rewrite import (
     NORMS,
+    CopyingPyramid,
     JointRPNHead,
     RepeatedDepthwise,
     fold_norms,
@@ -111,3 +114,12 @@ def test_an_rpn_head_with_one_last_layer_stays_the_same_function(head):
         assert [level.shape for level in one] == [level.shape for level in other]
         for level, same in zip(one, other, strict=True):
             assert torch.allclose(level, same, rtol=0, atol=1e-12)
+
+
+def test_a_pyramid_that_copies_stays_the_same_function():
+    fpn = FeaturePyramidNetwork([3, 5, 7], 4, LastLevelMaxPool()).double()
+    stages = {f"s{i}": picture(2, 3 + 2 * i, 12 >> i, 20 >> i) for i in range(3)}
+    with torch.no_grad():
+        wanted, found = fpn(stages), CopyingPyramid(fpn)(stages)
+    assert list(wanted) == list(found) == ["s0", "s1", "s2", "pool"]
+    assert all(torch.equal(value, found[name]) for name, value in wanted.items())
