@@ -19,9 +19,10 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
         boxes: (N, 4), x1 y1 x2 y2 in pixels of the picture.
 
     Returns:
-        (N, height, width) of bool. Pages of memory that no mask touches stay untouched.
+        (N, height, width) of bool, columns first in memory, as pycocotools encodes masks. Pages of
+        memory that no mask touches stay untouched.
     """
-    shape = (len(masks), height, width)
+    shape = (len(masks), width, height)
     # Zeros that the system hands out page by page; numpy's ask for huge pages, which may take long.
     memory = mmap.mmap(-1, max(math.prod(shape), 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     pasted = torch.frombuffer(memory, dtype=torch.bool)[: math.prod(shape)].view(shape)
@@ -36,23 +37,22 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     parts = zip(*(whole.chunk(threads) for whole in (masks, boxes, pasted)), strict=True)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(paste, parts))
-    return pasted
+    return pasted.mT
 
 
 def _paste(masks: Tensor, boxes: Tensor, pasted: Tensor, threshold: float) -> None:
-    """Onto `pasted` (N, height, width), which is False everywhere."""
-    height, width = pasted.shape[1:]
+    """Onto `pasted` (N, width, height), which is False everywhere."""
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
-    high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor([width, height])).long()
+    high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor(pasted.shape[1:])).long()
     across, down = (high - low).clamp(min=0).amax(dim=0).tolist() if len(boxes) else (0, 0)
-    rows = _interpolation(boxes[:, 1::2], low[:, 1], down, masks.shape[1]) @ masks  # (N, down, M)
-    columns = _interpolation(boxes[:, ::2], low[:, 0], across, masks.shape[2]).mT  # (N, M, across)
-    room = masks.new_empty(down * across)  # one for all, since fresh memory costs more than sums
+    columns = _interpolation(boxes[:, ::2], low[:, 0], across, masks.shape[2])  # (N, across, M)
+    rows = masks.mT @ _interpolation(boxes[:, 1::2], low[:, 1], down, masks.shape[1]).mT
+    room = masks.new_empty(across * down)  # one for all, since fresh memory costs more than sums
     for index, (x1, y1, x2, y2) in enumerate(torch.cat([low, high], dim=1).tolist()):
         if x1 < x2 and y1 < y2:
-            values = room[: (y2 - y1) * (x2 - x1)].view(y2 - y1, x2 - x1)
-            torch.mm(rows[index, : y2 - y1], columns[index, :, : x2 - x1], out=values)
-            torch.ge(values, threshold, out=pasted[index, y1:y2, x1:x2])
+            values = room[: (x2 - x1) * (y2 - y1)].view(x2 - x1, y2 - y1)
+            torch.mm(columns[index, : x2 - x1], rows[index, :, : y2 - y1], out=values)
+            torch.ge(values, threshold, out=pasted[index, x1:x2, y1:y2])
 
 
 def _interpolation(ends: Tensor, first: Tensor, length: int, cells: int) -> Tensor:
