@@ -32,11 +32,15 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
         with torch.inference_mode(inference):  # which a thread does not inherit
             _paste(*part, threshold)
 
-    # Half the time goes into the system's handing out pages, which it does for each thread.
-    threads = torch.get_num_threads()
+    # Half the time goes into the system's handing out pages, which it does for each thread. Below
+    # some ten million pixels threads wait for one another instead.
+    threads = min(torch.get_num_threads(), 1 + math.prod(shape) // 2**24)
     parts = zip(*(whole.chunk(threads) for whole in (masks, boxes, pasted)), strict=True)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(paste, parts))
+    if threads == 1:
+        paste(*parts)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(paste, parts))
     return pasted.mT
 
 

@@ -189,6 +189,25 @@ def test_masks_are_pasted_as_detectron2_pastes_them():
     assert paste_masks(masks[:0], boxes[:0], 120, 170, 0.5).shape == (0, 120, 170)
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_masks_of_large_pictures_are_pasted_in_threads(inference):
+    masks = torch.rand(7, 28, 28, generator=torch.Generator().manual_seed(0))
+    corners = torch.arange(7)[:, None] * torch.tensor([[150.0, 90.0]])
+    boxes = torch.cat([corners, corners + torch.tensor([[700.0, 400.0]])], dim=1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with torch.inference_mode(inference):
+            found = paste_masks(masks, boxes, 1500, 3500, 0.5)  # 37 million pixels: 3 threads
+    finally:
+        torch.set_num_threads(before)
+    assert found.shape == (7, 1500, 3500)
+    for index in range(7):  # 5 million: in this thread
+        alone = paste_masks(masks[index : index + 1], boxes[index : index + 1], 1500, 3500, 0.5)
+        assert alone.any()
+        assert torch.equal(found[index], alone[0])
+
+
 def test_nothing_found():
     model = optimise_for_inference(build("atto_maskrcnn_tiny_voc"))
     item = {"image": torch.zeros(3, *SIZE, dtype=torch.uint8), "height": 50, "width": 60}
