@@ -25,9 +25,9 @@ from atto_det.errors import UserError
 
 Mark = Callable[[str], None]
 OTHER = "other"
-TURN = 0.25
-"""Seconds of a turn: a quick contestant runs more than once in it, the first time with the caches
-full of the others' data."""
+TURN = 1.0
+"""Seconds of a turn: a quick contestant runs several times in it, the first time with the caches
+full of the others' data, then as it does where it runs alone."""
 
 
 class Contestant(NamedTuple):
