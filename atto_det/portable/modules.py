@@ -227,13 +227,15 @@ class Heads(RoIHeads):
             for item in zip(*found, strict=True)
         ]
         pooled = self.mask_roi_pool(features, found[0], image_shapes)  # (N, C, 14, 14)
-        masks = self._masks_of(self.mask_head(pooled), torch.cat(found[2]))
+        # Not by the features' own shape: in 8 bits ONNX Runtime would turn them back for that alone.
+        size = self.mask_roi_pool.output_size
+        masks = self._masks_of(self.mask_head(pooled), torch.cat(found[2]), size)
         for item, own in zip(result, masks.split([b.shape[0] for b in found[0]]), strict=True):
             item["masks"] = own
         return result, {}
 
-    def _masks_of(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Features (N, C, H, W) and classes (N,) to probabilities (N, 1, 2 * H, 2 * W).
+    def _masks_of(self, x: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+        """Features (N, C, H, W) of `size` and classes (N,) to probabilities (N, 1, 2 * H, 2 * W).
 
         As `mask_predictor` gives them, but of each region's own class alone, and put in their
         places last: an output pixel of its transposed convolution sees one input pixel, so that a
@@ -242,8 +244,7 @@ class Heads(RoIHeads):
         upsample, _, last = self.mask_predictor
         weight = upsample.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
         corners = functional.conv2d(x, weight, upsample.bias.repeat(4)).relu()  # (N, 4 * C, H, W)
-        # Not by the shape of `corners`: ONNX Runtime would turn them to single precision for that.
-        count, (height, width) = labels.shape[0], self.mask_roi_pool.output_size
+        count, (height, width) = labels.shape[0], size
         corners = corners.permute(0, 2, 3, 1).reshape(
             count, height * width * 4, upsample.out_channels
         )

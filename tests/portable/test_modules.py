@@ -19,7 +19,7 @@ def test_masks_of_each_regions_own_class(count):
     x = torch.randn(count, cfg.MODEL.ROI_MASK_HEAD.CONV_DIM, 5, 4, dtype=torch.float64)
     labels = torch.arange(count) % 20 + 1
     with torch.no_grad():
-        masks, all_classes = heads._masks_of(x, labels), heads.mask_predictor(x).sigmoid()
+        masks, all_classes = heads._masks_of(x, labels, (5, 4)), heads.mask_predictor(x).sigmoid()
     wanted = all_classes[torch.arange(count), labels][:, None]
     assert masks.shape == (count, 1, 10, 8)
     torch.testing.assert_close(masks, wanted, rtol=0, atol=1e-12)
