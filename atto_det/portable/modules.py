@@ -227,7 +227,7 @@ class Heads(RoIHeads):
             for item in zip(*found, strict=True)
         ]
         pooled = self.mask_roi_pool(features, found[0], image_shapes)  # (N, C, 14, 14)
-        # Not by the features' own shape: in 8 bits ONNX Runtime would turn them back for that alone.
+        # Not by the features' shape: ONNX Runtime would turn them to single precision for that.
         size = self.mask_roi_pool.output_size
         masks = self._masks_of(self.mask_head(pooled), torch.cat(found[2]), size)
         for item, own in zip(result, masks.split([b.shape[0] for b in found[0]]), strict=True):
