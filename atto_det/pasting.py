@@ -1,5 +1,6 @@
 """Masks of regions onto the picture."""
 
+import itertools
 import math
 import mmap
 from concurrent.futures import ThreadPoolExecutor
@@ -26,24 +27,19 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     # Zeros that the system hands out page by page; numpy's ask for huge pages, which may take long.
     memory = mmap.mmap(-1, max(math.prod(shape), 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     pasted = torch.frombuffer(memory, dtype=torch.bool)[: math.prod(shape)].view(shape)
-    inference = torch.is_inference_mode_enabled()
-
-    def paste(part: tuple[Tensor, ...]) -> None:
-        with torch.inference_mode(inference):  # which a thread does not inherit
-            _paste(*part, threshold)
-
     # Half the time goes into the system's handing out pages, which it does for each thread. Below
     # some ten million pixels threads wait for one another instead.
     threads = min(torch.get_num_threads(), 1 + math.prod(shape) // 2**24)
-    parts = zip(*(whole.chunk(threads) for whole in (masks, boxes, pasted)), strict=True)
     if threads == 1:
-        paste(*parts)
+        _paste(masks, boxes, pasted, threshold)
     else:
+        parts = (whole.chunk(threads) for whole in (masks, boxes, pasted))
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(paste, parts))
+            list(pool.map(_paste, *parts, itertools.repeat(threshold)))
     return pasted.mT
 
 
+@torch.inference_mode()  # here, since a thread does not inherit it
 def _paste(masks: Tensor, boxes: Tensor, pasted: Tensor, threshold: float) -> None:
     """Onto `pasted` (N, width, height), which is False everywhere."""
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()

@@ -98,7 +98,15 @@ def build_resnet_fpn_started_as_attonet_backbone(
 
     Convolutions have PyTorch's default filters instead of He's, the last norm of each bottleneck
     with an identity shortcut starts at zero.
+
+    Raises:
+        UserError: MODEL.RESNETS.NORM names no norm that learns, so that zero would stay.
     """
+    if cfg.MODEL.RESNETS.NORM in ("", "FrozenBN"):
+        raise UserError(
+            f"MODEL.RESNETS.NORM is {cfg.MODEL.RESNETS.NORM!r}: a start at zero needs norms that "
+            "learn, such as BN"
+        )
     backbone = build_resnet_fpn_backbone(cfg, input_shape)
     for module in backbone.bottom_up.modules():
         if isinstance(module, nn.Conv2d):

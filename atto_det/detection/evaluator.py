@@ -21,7 +21,7 @@ def gives_masks(cfg: CfgNode) -> bool:
 def to_detections(instances: Instances) -> Detections:
     """Instances of one picture, at its native size, as plain arrays; masks become RLE."""
     instances = instances.to("cpu")
-    masks = instances.pred_masks.numpy().view(np.uint8)  # (M, H, W)
+    masks = instances.pred_masks.bool().numpy().view(np.uint8)  # (M, H, W)
     rles = [mask_util.encode(np.asfortranarray(mask)) for mask in masks]
     return Detections(
         boxes=instances.pred_boxes.tensor.numpy().astype(np.float64),

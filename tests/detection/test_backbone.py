@@ -267,3 +267,7 @@ def test_a_resnet_can_start_as_attonets_do():
     assert {name for name, is_zero in zero.items() if not is_zero} == {
         f"res{stage}.0" for stage in (2, 3, 4, 5)
     }
+    for norm in ("", "FrozenBN"):
+        cfg.MODEL.RESNETS.NORM = norm
+        with pytest.raises(UserError, match=f"MODEL.RESNETS.NORM is '{norm}': a start at zero"):
+            build_backbone(cfg)
