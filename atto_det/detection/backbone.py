@@ -12,7 +12,7 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
 from atto_det.errors import UserError
-from atto_det.nets import ATTONETS, FEATURES, AttoNet
+from atto_det.nets import ATTONETS, FEATURES, AttoNet, shorten_filters
 
 
 class AttoNetBackbone(AttoNet, Backbone):
@@ -96,8 +96,8 @@ def build_resnet_fpn_started_as_attonet_backbone(
 ) -> Backbone:
     """Detectron2's ResNet with FPN from the random weights of an AttoNet: an equal baseline.
 
-    Convolutions have PyTorch's default filters instead of He's, the last norm of each bottleneck
-    with an identity shortcut starts at zero.
+    Convolutions have filters as short as AttoNets' instead of He's, the last norm of each
+    bottleneck with an identity shortcut starts at zero.
 
     Raises:
         UserError: MODEL.RESNETS.NORM names no norm that learns, so that zero would stay.
@@ -111,6 +111,7 @@ def build_resnet_fpn_started_as_attonet_backbone(
     for module in backbone.bottom_up.modules():
         if isinstance(module, nn.Conv2d):
             module.reset_parameters()
+            shorten_filters(module)
         if isinstance(module, BottleneckBlock) and module.shortcut is None:
             nn.init.zeros_(module.conv3.norm.weight)
     return backbone

@@ -8,6 +8,7 @@ from atto_det.nets.blocks import (
     fold_norm,
     make_norm,
     separable_conv,
+    shorten_filters,
 )
 from atto_det.nets.classifier import AttoNetClassifier, create_classifier
 
@@ -26,4 +27,5 @@ __all__ = [
     "fold_norm",
     "make_norm",
     "separable_conv",
+    "shorten_filters",
 ]

@@ -255,8 +255,8 @@ def test_a_resnet_can_start_as_attonets_do():
     shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (usual, backbone)]
     assert shapes[0] == shapes[1]
     stem, last = backbone.bottom_up.stem.conv1, backbone.bottom_up.res5[2]
-    for conv in (stem, last.conv2):  # PyTorch's: uniform up to 1 / sqrt(inputs)
-        bound = conv.weight[0].numel() ** -0.5
+    for conv in (stem, last.conv2):  # 0.4 of PyTorch's, which are uniform up to 1 / sqrt(inputs)
+        bound = 0.4 * conv.weight[0].numel() ** -0.5
         assert 0.99 * bound < conv.weight.abs().max() <= bound
     zero = {
         name: not block.conv3.norm.weight.any()

@@ -320,3 +320,15 @@ def test_a_copy_checks_for_itself():
     twin.load_state_dict(trained_statistics("attonet_d"))
     assert set(twin(x)) == set(STAGES)
     assert set(twin(x)) == set(STAGES)
+
+
+def test_filters_start_short():
+    """Uniform up to 0.4 / sqrt(inputs): 0.4 / sqrt(3) = 0.231 long, whatever their size."""
+    torch.manual_seed(0)
+    for name, conv in create_backbone("attonet_a").named_modules():
+        if isinstance(conv, nn.Conv2d):
+            filters = conv.weight.flatten(1)
+            bound = 0.4 / filters.shape[1] ** 0.5
+            assert 0.9 * bound < filters.abs().max() <= bound, name
+            length = filters.norm(dim=1).square().mean().sqrt()
+            torch.testing.assert_close(length.item(), 0.231, rtol=0.2, atol=0, msg=name)

@@ -1,5 +1,6 @@
 """A detector and a backbone as ONNX files that find what PyTorch finds."""
 
+import copy
 import hashlib
 import runpy
 from pathlib import Path
@@ -103,14 +104,14 @@ def test_where_nothing_is_found(tmp_path):
 @pytest.mark.slow
 def test_a_file_that_finds_something_else_is_not_written(tmp_path, monkeypatch):
     path = file.write(tmp_path / "m.pth")
-    fold = onnx_export.fold_norms
+    rewrite = onnx_export.for_onnx
 
-    def shifted(model):
-        model = fold(model)
+    def shifted(model, **options):
+        model = rewrite(copy.deepcopy(model), **options)
         model.roi_heads.box_predictor.cls_score.bias.data[1] += 3
         return model
 
-    monkeypatch.setattr(onnx_export, "fold_norms", shifted)
+    monkeypatch.setattr(onnx_export, "for_onnx", shifted)
     with pytest.raises(UserError, match="does not find what the checkpoint's model finds"):
         export(path, tmp_path / "m.onnx", pictures()[:1])
     assert [item.name for item in tmp_path.iterdir()] == ["m.pth"]
