@@ -41,8 +41,10 @@ def write(path: Path, *options: object, class_names: Sequence[str] = CLASSES) ->
 
 
 def stir(model: nn.Module) -> None:
-    """Norms that all do something, and scores, boxes and masks of every size."""
+    """Features, scores, boxes and masks of every size, and norms that all do something."""
     for name, module in model.named_modules():
+        if ".body." in name and isinstance(module, nn.Conv2d):  # short filters: tiny features
+            nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.0)
             nn.init.normal_(module.bias, std=0.2)
