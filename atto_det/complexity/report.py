@@ -91,22 +91,40 @@ def print_tables(analyses: Sequence[Analysis]) -> None:
 
 
 def print_grids(grids: Sequence[Grid]) -> None:
-    """Tables on the terminal."""
+    """Tables on the terminal; one that is too wide for it in several parts."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     for grid in grids:
-        table = Table(title=grid.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        for index, column in enumerate(grid.header):
-            side = "right" if index else "left"
-            table.add_column(column, justify=side, no_wrap=not index, overflow="fold")
-        for row in grid.rows:
-            if row[0] in TOTALS:
-                table.add_section()
-            table.add_row(*row)
-        console.print(table)
+        widths = [
+            max(map(len, (*header.split(), *cells)))  # headers are wrapped between words
+            for header, *cells in zip(grid.header, *grid.rows, strict=True)
+        ]
+        title: str | None = grid.title
+        for part in _parts(widths, console.width):
+            table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+            title = None
+            for index in part:
+                side = "right" if index else "left"
+                table.add_column(grid.header[index], justify=side, width=widths[index])
+            for row in grid.rows:
+                if row[0] in TOTALS:
+                    table.add_section()
+                table.add_row(*(row[index] for index in part))
+            console.print(table)
+
+
+def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+    """The columns of each part of a table for `room` characters: the first, and those that fit."""
+    parts = [[0]]
+    for index in range(1, len(widths)):
+        wide = sum(widths[i] + 3 for i in (*parts[-1], index)) + 1  # with padding
+        if wide > room and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(index)
+    return parts
 
 
 def _grid(

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from atto_det.complexity import Analysis, Cost, markdown, plot_costs, print_tables, record, tables
+from atto_det.complexity.report import Grid, print_grids
 from atto_det.errors import UserError
 
 OURS = Analysis(
@@ -103,3 +104,18 @@ def test_plot_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"plot\.png was not written"):
         plot_costs([OURS], tmp_path / "file/plot.png")
+
+
+@pytest.mark.parametrize(("width", "parts"), [(40, 6), (80, 3), (200, 1)])
+def test_figures_stay_whole_on_any_terminal(width, parts, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    figures = tuple(f"{index},123.45" for index in range(12))
+    header = ("part", *(f"detector_{index:02} (G)" for index in range(12)))  # 11 wide, 14 padded
+    print_grids([Grid("costs", header, (("stem", *figures),))])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line.split() for line in lines if "stem" in line]
+    assert len(rows) == parts
+    assert all(row[0] == "stem" for row in rows)
+    assert tuple(figure for row in rows for figure in row[1:]) == figures
+    assert sum("costs" in line for line in lines) == 1
