@@ -19,16 +19,20 @@ from atto_det.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def load_yaml(path: str | Path) -> dict[str, Any]:
+def load_yaml(path: str | Path, trusted: Path | None = None) -> dict[str, Any]:
     """The content of an experiment file, over the content of its `_BASE_` (relative to it).
+
+    Args:
+        trusted: folder whose files may hold tags that run code, as some that came with an
+            installed package do.
 
     Raises:
         UserError: no such file, no YAML mapping, an unsafe tag, or bases that go in a circle.
     """
-    return _load_yaml(Path(path).expanduser(), ())
+    return _load_yaml(Path(path).expanduser(), trusted, ())
 
 
-def _load_yaml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+def _load_yaml(path: Path, trusted: Path | None, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above:
         raise UserError(f"{path} is its own _BASE_: remove the circle")
     try:
@@ -37,24 +41,25 @@ def _load_yaml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(f"config file {path} does not exist{_neighbours(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"config file {path} cannot be read: {error}") from error
-    content = parse_yaml(text, str(path))
+    safe = trusted is None or not path.resolve().is_relative_to(trusted.resolve())
+    content = parse_yaml(text, str(path), safe=safe)
     base = content.pop("_BASE_", None)
     if base is None:
         return content
     if not isinstance(base, str):
         raise UserError(f"{path}: _BASE_ must be the path of one file, not {base!r}")
-    below = _load_yaml(path.parent / Path(base).expanduser(), (*above, path.resolve()))
+    below = _load_yaml(path.parent / Path(base).expanduser(), trusted, (*above, path.resolve()))
     return _over(content, below)
 
 
-def parse_yaml(text: str, where: str) -> dict[str, Any]:
+def parse_yaml(text: str, where: str, *, safe: bool = True) -> dict[str, Any]:
     """A YAML mapping as a dict; `where` names it in errors.
 
     Raises:
         UserError: broken YAML, an unsafe tag, or no mapping.
     """
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=yaml.SafeLoader if safe else yaml.UnsafeLoader)
     except (yaml.YAMLError, ValueError) as error:  # a ValueError: a date that does not exist
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         if "constructor for the tag" in problem:
@@ -112,16 +117,20 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
 
 def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> None:
     """Set the heads' class count from the data; a count that the config states must agree."""
-    head = cfg.MODEL.ROI_HEADS
-    key = "MODEL.ROI_HEADS.NUM_CLASSES"
-    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
-        head, key = cfg.MODEL.RETINANET, "MODEL.RETINANET.NUM_CLASSES"
+    key, head = class_head(cfg)
     if head.NUM_CLASSES not in (0, len(class_names)):
         raise UserError(
             f"{key} is {head.NUM_CLASSES}, but {dataset} has {len(class_names)} classes: "
             f"set it to 0 (taken from the data) or {len(class_names)}"
         )
     head.NUM_CLASSES = len(class_names)
+
+
+def class_head(cfg: CfgNode) -> tuple[str, CfgNode]:
+    """The key of a detector's class count, and the part of `cfg` whose NUM_CLASSES it is."""
+    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
+        return "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET
+    return "MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS
 
 
 def use_available_device(cfg: CfgNode) -> None:

@@ -110,6 +110,16 @@ def test_hostile_tags_run_nothing(tmp_path, tag):
     assert not marker.exists()
 
 
+def test_code_runs_in_a_trusted_folder_alone(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    write(package / "base.yaml", "SIZES: !!python/object/apply:eval ['[2 ** 3]']\n")
+    above = write(tmp_path / "above.yaml", "_BASE_: package/base.yaml\n")
+    assert load_yaml(above, trusted=package) == {"SIZES": [8]}
+    write(above, "_BASE_: package/base.yaml\nSIZES: !!python/object/apply:eval ['[1]']\n")
+    assert f"{above} holds a YAML tag that could run code" in sentence(load_yaml, above, package)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -1,8 +1,10 @@
-"""Count what a detector costs, part by part, beside ResNet-50 Mask R-CNNs. No data is needed.
+"""Count what a detector costs, part by part, beside others. No data is needed.
 
 python tools/analyze_model.py --config-file configs/atto_maskrcnn_voc.yaml --output FOLDER
 python tools/analyze_model.py --config-file configs/atto_maskrcnn_lite_voc.yaml \\
     --against r50-fpn r50-c4 torchvision --input 800x1088 1024x1024
+python tools/analyze_model.py --config-file my_retinanet.yaml --against r50-fpn \\
+    COCO-Detection/retinanet_R_50_FPN_3x.yaml            any config of Detectron2, its zoo's by name
 python tools/analyze_model.py --checkpoint model_best.pth --images photos/   regions as found
 """
 
@@ -21,9 +23,9 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     model = result.add_mutually_exclusive_group(required=True)
-    model.add_argument("--config-file", type=Path, help="YAML of a Faster or Mask R-CNN")
+    model.add_argument("--config-file", type=Path, help="YAML of any Detectron2 model")
     model.add_argument("--checkpoint", type=Path, help="of this project; carries its config")
-    names = "r50-fpn r50-c4 torchvision"
+    names = "r50-fpn r50-c4 torchvision, or a YAML file"
     result.add_argument("--against", nargs="+", default=[], metavar="NAME", help=names)
     sizes = {"nargs": "+", "default": DEFAULT_INPUTS, "metavar": "HxW"}
     result.add_argument("--input", **sizes, help="pixels after resizing; 800x1088 1024x1024")
@@ -54,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     from atto_det import gallery
     from atto_det.complexity import print_tables
-    from atto_det.detection import Predictor, analysis, baselines, memory, model
+    from atto_det.config import class_head
+    from atto_det.detection import Predictor, analysis, memory, model
 
     fixed = {
         f"{height}x{width}": analysis.Pass(height, width, args.proposals, args.detections)
@@ -76,9 +79,11 @@ def main(arguments: list[str] | None = None) -> int:
     source = args.config_file or args.checkpoint
     counted = args.memory or args.measure_memory
     analyses = [analysis.analyse(source.stem, str(source), net, workloads, memory=counted)]
+    classes = class_head(cfg)[1].NUM_CLASSES
     for name in args.against:
-        baseline, origin = baselines.build_baseline(name, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
-        analyses.append(analysis.analyse(name, origin, baseline, workloads, memory=counted))
+        other, origin = analysis.build_other(name, classes)
+        name = Path(name).stem
+        analyses.append(analysis.analyse(name, origin, other, workloads, memory=counted))
     if args.measure_memory:
         threads = torch.get_num_threads()
         analyses = memory.measure_peaks(analyses, cfg, fixed, threads)

@@ -9,7 +9,15 @@ from atto_det.errors import atomic_path
 
 # The bottom-up network from light to dark, then a colour for each further part.
 BLUES = ("#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#08519c", "#41729f", "#274472")
-COLOURS = {"fpn": "#2a9d8f", "rpn": "#e9c46a", "box_head": "#f4a261", "mask_head": "#d1495b"}
+COLOURS = {
+    "fpn": "#2a9d8f",
+    "rpn": "#e9c46a",
+    "box_head": "#f4a261",
+    "mask_head": "#d1495b",
+    "keypoint_head": "#8d5a97",
+    "dense_head": "#9c6644",
+    "sem_seg_head": "#6c757d",
+}
 
 
 def plot_costs(analyses: Sequence[Analysis], output: str | Path) -> None:

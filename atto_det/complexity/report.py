@@ -10,7 +10,15 @@ from typing import Any
 from atto_det.complexity.count import Cost, merge
 
 ORDER = ("stem", "res2", "res3", "res4", "res5", "bottom_up", "backbone")
-LABELS = {"fpn": "FPN", "rpn": "RPN", "box_head": "box head", "mask_head": "mask head"}
+LABELS = {
+    "fpn": "FPN",
+    "rpn": "RPN",
+    "box_head": "box head",
+    "mask_head": "mask head",
+    "keypoint_head": "keypoint head",
+    "dense_head": "dense head",
+    "sem_seg_head": "semantic head",
+}
 MEASURED = "measured, whole run"
 TOTALS = ("total", "highest", MEASURED)
 

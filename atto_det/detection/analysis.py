@@ -16,9 +16,10 @@ from torch import nn
 
 from atto_det import checkpoint, complexity
 from atto_det.complexity import Analysis, Cost, Part, count, merge
+from atto_det.config import class_head
 from atto_det.errors import UserError, atomic_path
 
-from .baselines import torchvision_parts
+from .baselines import build_baseline, torchvision_parts
 from .catalog import class_names_of, register_own_data
 from .complexity import detector_cost, detector_parts
 from .config import config_from_text, read_file
@@ -60,23 +61,38 @@ def read_config(config_file: str | Path, classes: int | None = None) -> CfgNode:
     """
     cfg = read_file(config_file)
     cfg.MODEL.DEVICE = "cpu"
+    key, head = class_head(cfg)
     if classes is not None:
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES = classes
-    elif cfg.MODEL.ROI_HEADS.NUM_CLASSES == 0:
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES = _classes_of_data(cfg, config_file)
+        head.NUM_CLASSES = classes
+    elif head.NUM_CLASSES == 0:
+        head.NUM_CLASSES = _classes_of_data(cfg, config_file, key)
     cfg.freeze()
     return cfg
 
 
-def _classes_of_data(cfg: CfgNode, config_file: str | Path) -> int:
+def _classes_of_data(cfg: CfgNode, config_file: str | Path, key: str) -> int:
     try:
         register_own_data(cfg)
         return len(class_names_of(cfg.DATASETS.TRAIN[0]))
     except (UserError, IndexError) as error:
         raise UserError(
-            f"{config_file} leaves the class count to its data (MODEL.ROI_HEADS.NUM_CLASSES is 0), "
+            f"{config_file} leaves the class count to its data ({key} is 0), "
             "which is not here: give --classes"
         ) from error
+
+
+def build_other(name: str, classes: int) -> tuple[nn.Module, str]:
+    """What a model is compared with, for so many classes, and where it comes from.
+
+    Args:
+        name: one of `BASELINES`, or a YAML file as in `read_config`.
+
+    Raises:
+        UserError: neither, or what `read_config` raises.
+    """
+    if Path(name).suffix == ".yaml":
+        return build_model(read_config(name, classes)).eval(), name
+    return build_baseline(name, classes)
 
 
 def analyse(
@@ -87,14 +103,14 @@ def analyse(
     *,
     memory: bool = False,
 ) -> Analysis:
-    """What `model`, of Detectron2 or torchvision's Mask R-CNN, costs by part.
+    """What `model`, one of Detectron2's or torchvision's Mask R-CNN, costs by part.
 
     Args:
         workloads: name to passes; their mean counts.
         memory: also the peak memory of the first pass of each.
 
     Raises:
-        UserError: another architecture than Faster or Mask R-CNN.
+        UserError: an architecture that `detector_cost` does not know.
     """
     known = {way: _cost(model, way) for ways in workloads.values() for way in dict.fromkeys(ways)}
     costs = {key: _mean([known[way] for way in ways]) for key, ways in workloads.items()}
@@ -107,13 +123,17 @@ def analyse(
 
 def _parts(model: nn.Module, way: Pass) -> list[Part]:
     regions = {"proposals": way.proposals, "detections": way.detections}
-    if isinstance(model, GeneralizedRCNN):
-        return detector_parts(model, way.height, way.width, stages=True, **regions)
-    return torchvision_parts(model, way.height, way.width, **regions)
+    if _is_torchvision(model):
+        return torchvision_parts(model, way.height, way.width, **regions)
+    return detector_parts(model, way.height, way.width, stages=True, **regions)
+
+
+def _is_torchvision(model: nn.Module) -> bool:
+    return type(model).__module__.startswith("torchvision.")
 
 
 def _cost(model: nn.Module, way: Pass) -> list[Cost]:
-    if type(model).__module__.startswith("torchvision."):
+    if _is_torchvision(model):
         return merge(count(_parts(model, way)))
     height, width, proposals, detections = way
     return detector_cost(
@@ -142,7 +162,7 @@ def cost_of_config(text: str, where: str, way: Pass) -> list[dict[str, Any]]:
         where: the config comes from, for messages.
 
     Raises:
-        UserError: a faulty config, or another architecture than Faster or Mask R-CNN.
+        UserError: a faulty config, or an architecture that `detector_cost` does not know.
     """
     cfg = config_from_text(text, where)
     cfg.MODEL.DEVICE = "cpu"

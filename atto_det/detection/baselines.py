@@ -27,7 +27,8 @@ def build_baseline(name: str, classes: int) -> tuple[nn.Module, str]:
         UserError: no such baseline.
     """
     if name not in BASELINES:
-        raise UserError(f"there is no baseline {name}: choose among {', '.join(BASELINES)}")
+        known = ", ".join(BASELINES)
+        raise UserError(f"there is no baseline {name}: choose among {known}, or give a YAML file")
     if name == "torchvision":
         from torchvision.models import detection
 

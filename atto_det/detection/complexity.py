@@ -1,10 +1,12 @@
 """A Detectron2 model's parts, handed to `atto_det.complexity` with the inputs they have in use."""
 
 import copy
+import functools
 
 import torch
 from detectron2.layers import DeformConv, ModulatedDeformConv
-from detectron2.modeling import FPN, GeneralizedRCNN
+from detectron2.modeling import FPN, GeneralizedRCNN, ProposalNetwork, SemanticSegmentor
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import (
     CascadeROIHeads,
@@ -13,13 +15,14 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
 )
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from atto_det.complexity import Cost, Part, count, merge
 from atto_det.errors import UserError
 
 
 def detector_cost(
-    model: GeneralizedRCNN,
+    model: nn.Module,
     height: int,
     width: int,
     *,
@@ -27,17 +30,21 @@ def detector_cost(
     detections: int = 100,
     stages: bool = False,
 ) -> list[Cost]:
-    """Multiply-adds, activations and parameters of a Faster or Mask R-CNN by part.
+    """Multiply-adds, activations and parameters of a Detectron2 model by part.
 
-    Counted whatever the weights, for one picture of `height` by `width` pixels after resizing,
-    padded as in use, with exactly `proposals` regions through the box head and `detections` through
-    the mask head. A C4 model runs its res5 on both, as it does in use. Nothing is computed, and
-    `model` stays as it is.
+    Any R-CNN (Fast, Faster, Mask, Keypoint, Cascade, Panoptic FPN), RPN alone, dense detector
+    (RetinaNet, FCOS) or semantic segmentor. Counted whatever the weights, for one picture of
+    `height` by `width` pixels after resizing, padded as in use, with exactly `proposals` regions
+    through the box head, each stage of it in a cascade, and `detections` through the mask and
+    keypoint heads. A C4 model runs its res5 on both, as it does in use. A deformable convolution
+    counts as the plain one of its size, and the one that gives its offsets; its sampling, like
+    ROIAlign's, counts nothing. Nothing is computed, and `model` stays as it is.
 
     Returns:
-        bottom_up and fpn (backbone where there is no FPN), rpn, box_head, mask_head. With `stages`
-        the bottom-up network's own children (stem, res2, … res5) take its place, and the res5 of a
-        C4 model stands beside its heads; a network that is no chain of children stays whole.
+        bottom_up and fpn (backbone where there is no FPN), then what there is of rpn, box_head,
+        mask_head, keypoint_head, dense_head, sem_seg_head. With `stages` the bottom-up network's
+        own children (stem, res2, … res5) take its place, and the res5 of a C4 model stands beside
+        its heads; a network that is no chain of children stays whole.
 
     Raises:
         UserError: another architecture.
@@ -47,12 +54,12 @@ def detector_cost(
     )
     costs = merge(count(parts))
     if sum(cost.parameters for cost in costs) < sum(p.numel() for p in model.parameters()):
-        raise _undefined(model)  # it has parts besides these, as a panoptic model has
+        raise _undefined(model)  # it has parts besides these
     return costs
 
 
 def detector_parts(
-    model: GeneralizedRCNN,
+    model: nn.Module,
     height: int,
     width: int,
     *,
@@ -62,31 +69,52 @@ def detector_parts(
 ) -> list[Part]:
     """The parts that `detector_cost` counts, on the meta device, with their inputs.
 
-    A name may come twice: the res5 of a C4 model runs on proposals and again on detections.
+    A name may come more than once: the res5 of a C4 model runs on proposals and again on
+    detections, and a cascade has several box heads.
 
     Raises:
         UserError: another architecture.
     """
-    if not isinstance(model, GeneralizedRCNN) or not isinstance(model.proposal_generator, RPN):
+    if not isinstance(model, GeneralizedRCNN | ProposalNetwork | DenseDetector | SemanticSegmentor):
         raise _undefined(model)
+    model = copy.deepcopy(model).to("meta").eval()  # shapes alone, no arithmetic
     for module in model.modules():
         if isinstance(module, DeformConv | ModulatedDeformConv):
-            raise _undefined(module)  # torch's counter does not know their operations
-    model = copy.deepcopy(model).to("meta").eval()  # shapes alone, no arithmetic
+            module.forward = functools.partial(_plain_convolution, module)
     divisor = max(model.backbone.size_divisibility, 1)
     height, width = (-(-side // divisor) * divisor for side in (height, width))
     images = torch.empty(1, 3, height, width, device="meta")
     parts, features = _backbone(model.backbone, images, stages)
-    rpn = model.proposal_generator
-    parts.append(("rpn", rpn.rpn_head, ([features[name] for name in rpn.in_features],)))
-    return parts + _heads(model.roi_heads, features, proposals, detections, stages)
+    rpn = getattr(model, "proposal_generator", None)  # none in a Fast R-CNN
+    if rpn is not None:
+        if not isinstance(rpn, RPN):
+            raise _undefined(rpn)
+        parts.append(("rpn", rpn.rpn_head, ([features[name] for name in rpn.in_features],)))
+    if isinstance(model, GeneralizedRCNN):
+        parts += _heads(model.roi_heads, features, proposals, detections, stages)
+    if isinstance(model, DenseDetector):
+        maps = [features[name] for name in model.head_in_features]
+        parts.append(("dense_head", model.head, (maps,)))
+    if hasattr(model, "sem_seg_head"):  # of a semantic segmentor, or of a panoptic FPN
+        parts.append(("sem_seg_head", model.sem_seg_head, (features,)))
+    return parts
 
 
 def _undefined(part: nn.Module) -> UserError:
     return UserError(
-        f"the cost of a {type(part).__name__} is not defined here: give a Faster or Mask R-CNN "
-        "of plain convolutions"
+        f"the cost of a {type(part).__name__} is not defined here: give an R-CNN, RPN, RetinaNet, "
+        "FCOS or semantic segmentor of Detectron2"
     )
+
+
+def _plain_convolution(module: nn.Module, x: Tensor, *offsets: Tensor) -> Tensor:
+    """What a deformable convolution does without its offsets: torch's counter knows it."""
+    x = F.conv2d(
+        x, module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups
+    )
+    for then in (module.norm, module.activation):
+        x = x if then is None else then(x)
+    return x
 
 
 def _backbone(
@@ -151,18 +179,24 @@ def _heads(
             else:
                 parts.append((name, nn.Sequential(heads.res5, head), inputs))
         return parts
-    if not isinstance(heads, StandardROIHeads) or isinstance(heads, CascadeROIHeads):
+    if not isinstance(heads, StandardROIHeads):
         raise _undefined(heads)
-    box = nn.Sequential(heads.box_head, heads.box_predictor)
-    parts = [("box_head", box, regions(proposals, heads.box_in_features, heads.box_pooler))]
+    box = [(heads.box_head, heads.box_predictor)]
+    if isinstance(heads, CascadeROIHeads):
+        box = zip(heads.box_head, heads.box_predictor, strict=True)
+    inputs = regions(proposals, heads.box_in_features, heads.box_pooler)
+    parts = [("box_head", nn.Sequential(*stage), inputs) for stage in box]
     if heads.mask_on:
         inputs = regions(detections, heads.mask_in_features, heads.mask_pooler)
         parts.append(("mask_head", _Layers(heads.mask_head), inputs))
+    if heads.keypoint_on:
+        inputs = regions(detections, heads.keypoint_in_features, heads.keypoint_pooler)
+        parts.append(("keypoint_head", _Layers(heads.keypoint_head), inputs))
     return parts
 
 
 class _Layers(nn.Module):
-    """A mask head up to its logits, without the choice of a class."""
+    """A mask or keypoint head up to its logits, without what is chosen from them."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import detectron2
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.utils import comm
@@ -20,6 +21,8 @@ from atto_det.config import (
 from .catalog import class_names_of, register_own_data
 
 logger = logging.getLogger(__name__)
+
+MODEL_ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 
 
 def add_attonet_config(cfg: CfgNode) -> None:
@@ -69,11 +72,17 @@ def load_config(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode
 def read_file(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
     """Defaults, then the file, then `KEY VALUE` options; without a look at data or machine.
 
+    Args:
+        config_file: a path, or a file of Detectron2's model zoo by its name there, such as
+            COCO-Detection/retinanet_R_50_FPN_3x.yaml.
+
     Raises:
         UserError: an unknown key, or a value of another type.
     """
     cfg = get_cfg()
-    content = load_yaml(config_file)
+    if not Path(config_file).exists() and (MODEL_ZOO / config_file).is_file():
+        config_file = MODEL_ZOO / config_file
+    content = load_yaml(config_file, trusted=MODEL_ZOO)  # RetinaNet's anchors are code there
     content.pop("VERSION", None)  # of Detectron2's config format; there is one since 2019
     merge(cfg, content, str(config_file))
     merge_options(cfg, options)

@@ -29,6 +29,7 @@ def ours(name: str, *options: str) -> nn.Module:
 def zoo(name: str) -> nn.Module:
     cfg: CfgNode = model_zoo.get_config(name)
     cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.NUM_CLASSES = "cpu", 20
+    cfg.MODEL.RETINANET.NUM_CLASSES = 20
     return build_model(cfg)
 
 
@@ -228,7 +229,9 @@ def test_torchvision_and_detectron2_agree_on_the_same_network():
 
 
 def test_unknown_baselines_are_a_sentence():
-    with pytest.raises(UserError, match="no baseline r101: choose among r50-fpn, r50-c4"):
+    with pytest.raises(
+        UserError, match=r"no baseline r101: choose among r50-fpn, .* or give a YAML file"
+    ):
         build_baseline("r101", 20)
 
 
@@ -247,16 +250,102 @@ def test_without_masks():
     assert [cost.name for cost in costs] == ["bottom_up", "fpn", "rpn", "box_head"]
 
 
+DENSE = "COCO-Detection/retinanet_R_50_FPN_3x.yaml"
+PANOPTIC = "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x.yaml"
+CASCADE = "Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml"
+KEYPOINT = "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml"
+MASK_PLACES = 4 * 196 * 9 * 256 * 256 + 196 * 4 * 256 * 256 + 784 * 256 * 20
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "parts"),
     [
-        "COCO-Detection/retinanet_R_50_FPN_3x.yaml",
-        "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x.yaml",
-        "Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml",
-        "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml",
-        "Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5.yaml",
+        (DENSE, ["bottom_up", "fpn", "dense_head"]),
+        (PANOPTIC, ["bottom_up", "fpn", "rpn", "box_head", "mask_head", "sem_seg_head"]),
+        (CASCADE, ["bottom_up", "fpn", "rpn", "box_head", "mask_head"]),
+        (KEYPOINT, ["bottom_up", "fpn", "rpn", "box_head", "keypoint_head"]),
+        ("Misc/semantic_R_50_FPN_1x.yaml", ["bottom_up", "fpn", "sem_seg_head"]),
+        ("COCO-Detection/rpn_R_50_C4_1x.yaml", ["backbone", "rpn"]),
+        ("COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml", ["bottom_up", "fpn", "box_head"]),
+        (
+            "Misc/panoptic_fpn_R_101_dconv_cascade_gn_3x.yaml",
+            ["bottom_up", "fpn", "rpn", "box_head", "mask_head", "sem_seg_head"],
+        ),
     ],
 )
-def test_other_architectures_are_refused(name):
-    with pytest.raises(UserError, match="give a Faster or Mask R-CNN"):
-        detector_cost(zoo(name), 128, 128)
+def test_the_parts_of_other_architectures(name, parts):
+    model = zoo(name)
+    costs = detector_cost(model, 128, 160)
+    assert [cost.name for cost in costs] == parts
+    assert all(cost.macs and cost.activations for cost in costs)
+    assert sum(cost.parameters for cost in costs) == sum(p.numel() for p in model.parameters())
+    staged = detector_cost(model, 128, 160, stages=True)
+    assert merge(staged, "total") == merge(costs, "total")
+
+
+def part(model: nn.Module, name: str, **regions: int) -> int:
+    """The multiply-adds of one part at 128×128."""
+    return {cost.name: cost.macs for cost in detector_cost(model, 128, 128, **regions)}[name]
+
+
+def test_a_dense_head_by_hand():
+    # Four 3×3 convolutions for classes and four for boxes; 9 anchors of 20 classes, 4 offsets.
+    model = zoo(DENSE)
+    places = 16**2 + 8**2 + 4**2 + 2**2 + 1  # p3 to p7
+    assert part(model, "dense_head") == places * 9 * 256 * (8 * 256 + 9 * 20 + 9 * 4)
+
+
+def test_every_stage_of_a_cascade_sees_every_proposal():
+    # Three stages of two dense layers, 21 class scores and one box for all classes.
+    each = 256 * 49 * 1024 + 1024 * 1024 + 1024 * (21 + 4)
+    model = zoo(CASCADE)
+    assert part(model, "box_head", proposals=10) == 3 * 10 * each
+    assert part(model, "mask_head", detections=3) == 3 * MASK_PLACES
+
+
+def test_keypoints_by_hand():
+    # Eight 3×3 convolutions on 14×14, a 4×4 deconvolution from each place to a map per keypoint.
+    each = 196 * (9 * 512 * (256 + 7 * 512) + 16 * 512 * 17)
+    assert part(zoo(KEYPOINT), "keypoint_head", detections=3) == 3 * each
+
+
+def test_a_semantic_head_s_figures_are_those_of_fvcore():
+    fvcore = pytest.importorskip("fvcore.nn", reason="fvcore is not installed")
+    model = zoo(PANOPTIC).eval()
+    features = {f"p{k}": torch.zeros(1, 256, 2 ** (7 - k), 2 ** (7 - k)) for k in range(2, 6)}
+    counter = fvcore.FlopCountAnalysis(First(model.sem_seg_head), (features,))
+    macs = counter.unsupported_ops_warnings(False).by_operator()
+    assert part(model, "sem_seg_head") == macs["conv"]
+
+
+class First(nn.Module):
+    """The first of what a module gives, as tracing needs it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: dict) -> torch.Tensor:
+        return self.module(x)[0]
+
+
+def test_deformable_convolutions_cost_a_plain_one_and_their_offsets():
+    plain, deformable = (
+        part(zoo(name), "bottom_up")
+        for name in (
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml",
+            "Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5.yaml",
+        )
+    )
+    # 4, 6 and 3 blocks on 16×16, 8×8 and 4×4: a 3×3 convolution to 9 offsets of 2 coordinates.
+    offsets = 9 * 18 * (4 * 16**2 * 128 + 6 * 8**2 * 256 + 3 * 4**2 * 512)
+    assert deformable == plain + offsets
+
+
+def test_what_detectron2_does_not_have_is_refused():
+    with pytest.raises(UserError, match="the cost of a Linear is not defined here"):
+        detector_cost(nn.Linear(2, 2), 128, 128)
+    model = zoo("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
+    model.further = nn.Linear(2, 2)
+    with pytest.raises(UserError, match="the cost of a GeneralizedRCNN is not defined here"):
+        detector_cost(model, 128, 128)

@@ -16,6 +16,7 @@ from detectron2.utils.events import EventStorage
 
 from atto_det.config import load_yaml
 from atto_det.detection import get_cfg, load_config
+from atto_det.detection.config import read_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(  # those of the classifiers: tests/pretraining/test_configs.py
@@ -28,6 +29,30 @@ FEW_REGIONS = (
     *("MODEL.RPN.PRE_NMS_TOPK_TRAIN", "50", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "10"),
     *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "8"),
 )
+
+
+ZOO = Path(model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml")).parents[1]
+
+
+@pytest.mark.parametrize("name", sorted(str(p.relative_to(ZOO)) for p in ZOO.glob("*/*.yaml")))
+def test_detectron2_s_zoo_by_name(name):
+    theirs, ours = model_zoo.get_config(name), read_file(name)
+    for key, node in theirs.items():
+        if isinstance(node, CfgNode):
+            for below, value in node.items():
+                assert ours[key][below] == value
+        else:
+            assert ours[key] == node
+
+
+def test_a_base_in_detectron2_s_zoo(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"_BASE_: {ZOO}/Base-RetinaNet.yaml\nMODEL: {{RETINANET: {{NUM_CLASSES: 3}}}}\n"
+    )
+    cfg = read_file(path)
+    assert (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.RETINANET.NUM_CLASSES) == ("RetinaNet", 3)
+    assert cfg.MODEL.ANCHOR_GENERATOR.SIZES[0] == [32, 32 * 2 ** (1 / 3), 32 * 2 ** (2 / 3)]
 
 
 def named(path: Path) -> str:

@@ -33,6 +33,31 @@ def test_the_main_model_beside_every_baseline(run_tool, repository, tmp_path):
     assert (tmp_path / "out/complexity.md").read_text().count("## ") == 5
 
 
+def test_a_retinanet_beside_its_zoo_s_and_others(run_tool, tmp_path):
+    config = tmp_path / "atto_retinanet.yaml"
+    config.write_text(
+        "MODEL:\n  META_ARCHITECTURE: RetinaNet\n  RETINANET: {NUM_CLASSES: 20}\n"
+        "  BACKBONE: {NAME: build_retinanet_attonet_fpn_backbone, FREEZE_AT: 0}\n"
+        "  FPN: {IN_FEATURES: [res3, res4, res5]}\n"
+    )
+    zoo = "COCO-Detection/retinanet_R_50_FPN_3x.yaml"
+    done = run_tool(
+        "analyze_model.py",
+        *("--config-file", config, "--against", zoo, "Misc/semantic_R_50_FPN_1x.yaml", "r50-fpn"),
+        *("--input", "256x320", "--output", tmp_path / "out", "--memory"),
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("dense head", "semantic head", "mask head", zoo):
+        assert text in done.stdout
+    own, other, *_ = json.loads((tmp_path / "out/complexity.json").read_text())["detectors"]
+    heads = [
+        next(p["macs"] for p in net["inputs"]["256x320"]["parts"] if p["name"] == "dense_head")
+        for net in (own, other)
+    ]
+    assert heads[0] > 0.9 * heads[1]  # 20 classes in both; the anchors of one are fewer
+    assert (tmp_path / "out/complexity.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_on_pictures_with_a_checkpoint(run_tool, trained, mini_voc, tmp_path):
     done = run_tool(
         "analyze_model.py",
@@ -87,9 +112,9 @@ def test_mistakes_are_one_sentence(run_tool, repository, sentence, arguments, ex
 
 def test_other_architectures_and_unwritable_output(run_tool, repository, sentence, tmp_path):
     config = tmp_path / "other.yaml"
-    config.write_text("MODEL: {META_ARCHITECTURE: ProposalNetwork}\n")
+    config.write_text("MODEL: {PROPOSAL_GENERATOR: {NAME: None}, META_ARCHITECTURE: Foo}\n")
     done = run_tool("analyze_model.py", "--config-file", config, "--input", "64x64")
-    assert "the cost of a ProposalNetwork is not defined here" in sentence(done)
+    assert "no model can be built from this config" in sentence(done)
     (tmp_path / "file").write_text("")
     own = ("--config-file", repository / "configs/atto_maskrcnn_d_voc.yaml", "--input", "64x64")
     done = run_tool("analyze_model.py", *own, "--output", tmp_path / "file/out")
