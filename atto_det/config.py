@@ -144,6 +144,24 @@ def use_available_device(cfg: CfgNode) -> None:
         cfg.SOLVER.AMP.ENABLED = False
 
 
+def set_prediction(cfg: CfgNode, device: str | None, score_threshold: float | None) -> None:
+    """Set where a model predicts, and the score that its detections need, where they are given.
+
+    Raises:
+        UserError: a device that is not there, or a threshold outside 0 to 1.
+    """
+    if device is not None:
+        check_device(device)
+        cfg.MODEL.DEVICE = device
+    if score_threshold is None:
+        return
+    if not 0 <= score_threshold <= 1:
+        raise UserError(f"score_threshold is {score_threshold}; scores lie between 0 and 1")
+    for name in ("ROI_HEADS", "RETINANET"):
+        if name in cfg.MODEL:
+            cfg.MODEL[name].SCORE_THRESH_TEST = float(score_threshold)
+
+
 def check_device(device: str) -> None:
     """Refuse a device that is not there.
 

@@ -7,7 +7,7 @@ import torch
 from detectron2.data import transforms as T
 
 from atto_det import checkpoint, data
-from atto_det.config import check_device
+from atto_det.config import set_prediction
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 
@@ -53,14 +53,7 @@ class Predictor:
         cfg = config_from_text(part["config"], f"the config in checkpoint {path}")
         if not gives_masks(cfg):
             raise UserError(f"the model of checkpoint {path} predicts no masks, which this needs")
-        if device is not None:
-            check_device(device)
-            cfg.MODEL.DEVICE = device
-        if score_threshold is not None:
-            if not 0 <= score_threshold <= 1:
-                raise UserError(f"score_threshold is {score_threshold}; scores lie between 0 and 1")
-            cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_threshold)
-            cfg.MODEL.RETINANET.SCORE_THRESH_TEST = float(score_threshold)
+        set_prediction(cfg, device, score_threshold)
         cfg.freeze()
         self.cfg = cfg
         self.class_names: list[str] = part["class_names"]

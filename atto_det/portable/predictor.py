@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from atto_det import checkpoint, data
-from atto_det.config import check_device
-from atto_det.errors import UserError
+from atto_det.config import set_prediction
 from atto_det.evaluation import Detections
 from atto_det.pasting import paste_masks
 
@@ -49,13 +48,7 @@ class Predictor:
         content = checkpoint.load_checkpoint(path)
         part = checkpoint.read_description(content, path)
         cfg = config_from_text(part["config"], f"the config in checkpoint {path}")
-        if device is not None:
-            check_device(device)
-            cfg.MODEL.DEVICE = device
-        if score_threshold is not None:
-            if not 0 <= score_threshold <= 1:
-                raise UserError(f"score_threshold is {score_threshold}; scores lie between 0 and 1")
-            cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_threshold)
+        set_prediction(cfg, device, score_threshold)
         cfg.freeze()
         self.cfg = cfg
         self.class_names: list[str] = part["class_names"]
