@@ -83,7 +83,7 @@ def predict_image(
     return draw_instances(
         image,
         found.boxes[kept],
-        [found.rles[k] for k in kept],
+        None if found.rles is None else [found.rles[k] for k in kept],
         found.classes[kept],
         class_names,
         found.scores[kept],

@@ -4,7 +4,7 @@ config.yaml, run.json       what the run follows from
 metrics.json                a line per 20 iterations, and per evaluation
 evaluation/                 a result of each data set and evaluation
 model_<iteration>.pth       the last two checkpoints
-model_best.pth              by AP_m of the first test set
+model_best.pth              by AP_m of the first test set; by AP_d of boxes alone
 model_final.pth             of the last iteration
 last_checkpoint             the name of the one to resume from
 """

@@ -46,7 +46,7 @@ def class_colors(count: int) -> tuple[Color, ...]:
 def draw_instances(
     image: np.ndarray,
     boxes: np.ndarray,
-    rles: Sequence[dict],
+    rles: Sequence[dict] | None,
     classes: Sequence[int],
     class_names: Sequence[str],
     scores: Sequence[float] | None = None,
@@ -56,7 +56,7 @@ def draw_instances(
     Args:
         image: BGR uint8 (H, W, 3).
         boxes: (N, 4), x1 y1 x2 y2 in continuous pixel coordinates.
-        rles: N masks of the image's size, as pycocotools compresses them.
+        rles: N masks of the image's size, as pycocotools compresses them; None draws boxes alone.
         classes: N indices into `class_names`, which also choose the colours.
         scores: N numbers from 0 to 1, shown as percentages; the surest are labelled first.
 
@@ -68,7 +68,7 @@ def draw_instances(
     check_image(image)
     image = image.copy()
     height, width = image.shape[:2]
-    for rle in rles:
+    for rle in rles or ():
         if tuple(rle["size"]) != (height, width):
             raise UserError(
                 f"a mask is {rle['size'][1]}×{rle['size'][0]} pixels but its image {width}×{height}"
@@ -77,9 +77,11 @@ def draw_instances(
     scale = max(0.36, (height * width) ** 0.5 / 900)  # of the text; 1 is about 22 pixels high
     line = max(1, round(scale * 2))
 
-    areas = rle_masks.area(list(rles)) if len(rles) else np.zeros(0)
-    for k in np.argsort(-areas.astype(float), kind="stable"):  # small ones end on top
-        _draw_mask(image, rles[k], colors[classes[k]], line)
+    areas = np.prod(np.asarray(boxes, float)[:, 2:] - np.asarray(boxes, float)[:, :2], axis=1)
+    if rles:
+        areas = rle_masks.area(list(rles)).astype(float)
+        for k in np.argsort(-areas, kind="stable"):  # small ones end on top
+            _draw_mask(image, rles[k], colors[classes[k]], line)
     for box, category in zip(boxes, classes, strict=True):
         x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
         far = (max(x1, x2 - 1), max(y1, y2 - 1))

@@ -86,6 +86,17 @@ def test_small_instances_lie_on_top_of_large_ones() -> None:
     assert np.abs(draw(gray(300, 300), small, large)[150, 150] - blend).max() <= 2
 
 
+def test_without_masks_boxes_and_labels_alone_are_drawn() -> None:
+    image = gray(300, 300)
+    drawn = draw_instances(
+        image, np.array([[100.0, 150, 200, 250]]), None, [1], ["a", "b"], scores=[0.9]
+    )
+    changed = (drawn != image).any(axis=2)
+    assert changed[150, 100:200].all()
+    assert changed[120:148].any()  # the label, above the box
+    assert not changed[155:245, 105:195].any()
+
+
 def test_scores_are_shown() -> None:
     row = (0, (100, 100, 250, 250))
     plain, scored = draw(gray(300, 300), row), draw(gray(300, 300), row, scores=[0.93])

@@ -7,22 +7,37 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 
+from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.scoring import score
 
 from .catalog import load_dataset
 
 
-def gives_masks(cfg: CfgNode) -> bool:
-    """Whether the model of a config predicts masks, as `to_detections` needs them."""
-    return cfg.MODEL.MASK_ON and cfg.MODEL.META_ARCHITECTURE != "RetinaNet"
+def check_detector(cfg: CfgNode) -> None:
+    """Refuse a config whose model gives no instances, as `to_detections` needs them.
+
+    Raises:
+        UserError: it names the key.
+    """
+    kind = cfg.MODEL.META_ARCHITECTURE
+    if kind in ("ProposalNetwork", "SemanticSegmentor"):
+        raise UserError(
+            f"MODEL.META_ARCHITECTURE is {kind}, which finds no objects of classes: to train it, "
+            "set DATASETS.TEST to ()"
+        )
 
 
 def to_detections(instances: Instances) -> Detections:
-    """Instances of one picture, at its native size, as plain arrays; masks become RLE."""
+    """Instances of one picture, at its native size, as plain arrays; masks become RLE.
+
+    `rles` is None where the model gives no masks.
+    """
     instances = instances.to("cpu")
-    masks = instances.pred_masks.bool().numpy().view(np.uint8)  # (M, H, W)
-    rles = [mask_util.encode(np.asfortranarray(mask)) for mask in masks]
+    rles = None
+    if instances.has("pred_masks"):
+        masks = instances.pred_masks.bool().numpy().view(np.uint8)  # (M, H, W)
+        rles = [mask_util.encode(np.asfortranarray(mask)) for mask in masks]
     return Detections(
         boxes=instances.pred_boxes.tensor.numpy().astype(np.float64),
         rles=rles,
@@ -36,7 +51,7 @@ class VOCInstanceEvaluator(DatasetEvaluator):
 
     Args:
         dataset_name: a registered data set of this project.
-        score_floor: MODEL.ROI_HEADS.SCORE_THRESH_TEST of the model, for the protocol.
+        score_floor: SCORE_THRESH_TEST of the model's head, for the protocol.
         detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, likewise.
     """
 

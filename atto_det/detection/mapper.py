@@ -65,7 +65,8 @@ class AttoDatasetMapper(DatasetMapper):
             item.pop("annotations", None)
         elif "annotations" in item:
             masks = [annotation.get("segmentation") for annotation in item["annotations"]]
-            if self.instance_mask_format == "polygon" and any(isinstance(m, dict) for m in masks):
+            polygons = self.use_instance_mask and self.instance_mask_format == "polygon"
+            if polygons and any(isinstance(m, dict) for m in masks):
                 raise UserError(
                     f"INPUT.MASK_FORMAT is polygon, but the masks of {item['file_name']} are "
                     "run-length encoded: set it to bitmask"

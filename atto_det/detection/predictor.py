@@ -8,11 +8,10 @@ from detectron2.data import transforms as T
 
 from atto_det import checkpoint, data
 from atto_det.config import set_prediction
-from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 
 from .config import config_from_text
-from .evaluator import gives_masks, to_detections
+from .evaluator import check_detector, to_detections
 from .inference import optimise_for_inference
 from .model import build_model
 
@@ -37,8 +36,8 @@ class Predictor:
             same results in less time, its batch norms folded into the convolutions.
 
     Raises:
-        UserError: a missing, damaged, unsafe or foreign checkpoint, one of a model without masks,
-            or a device that is not there.
+        UserError: a missing, damaged, unsafe or foreign checkpoint, one of a model that finds no
+            objects, or a device that is not there.
     """
 
     def __init__(
@@ -51,8 +50,7 @@ class Predictor:
         content = checkpoint.load_checkpoint(path)
         part = checkpoint.read_description(content, path)
         cfg = config_from_text(part["config"], f"the config in checkpoint {path}")
-        if not gives_masks(cfg):
-            raise UserError(f"the model of checkpoint {path} predicts no masks, which this needs")
+        check_detector(cfg)
         set_prediction(cfg, device, score_threshold)
         cfg.freeze()
         self.cfg = cfg
@@ -67,7 +65,8 @@ class Predictor:
         """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
 
         Returns:
-            boxes, masks and scores at the picture's own size, highest score first.
+            boxes, masks and scores at the picture's own size, highest score first. `rles` is None
+            of a model without masks.
 
         Raises:
             UserError: an unreadable picture, or an array of another form.

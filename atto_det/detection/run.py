@@ -18,8 +18,9 @@ from atto_det.scoring import report
 from .catalog import class_names_of
 from .checkpointer import AttoCheckpointer
 from .config import complete, config_from_text, load_config
+from .evaluator import check_detector
 from .model import build_model
-from .trainer import Deadline, Trainer, check_evaluable, evaluate_model
+from .trainer import Deadline, Trainer, evaluate_model
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def evaluate(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, dict]:
     path = cfg.MODEL.WEIGHTS
     if not path or not cfg.DATASETS.TEST:
         raise UserError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty")
-    check_evaluable(cfg)
+    check_detector(cfg)
     class_names = class_names_of(cfg.DATASETS.TEST[0])
     content = checkpoint.load_checkpoint(path) if str(path).endswith(".pth") else {}
     if "atto_det" in content:

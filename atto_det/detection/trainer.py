@@ -1,4 +1,4 @@
-"""Training of any Detectron2 model from a config: exact resume, whole checkpoints, best by AP_m."""
+"""Training of any Detectron2 model from a config: exact resume, whole checkpoints, best by AP."""
 
 import errno
 import logging
@@ -27,12 +27,13 @@ from torch import nn
 
 from atto_det import runs
 from atto_det.batches import seed_step
+from atto_det.config import class_head
 from atto_det.errors import UserError, write_error
 from atto_det.scoring import report
 
 from .catalog import check_split, class_names_of
 from .checkpointer import AttoCheckpointer
-from .evaluator import VOCInstanceEvaluator, gives_masks
+from .evaluator import VOCInstanceEvaluator, check_detector
 from .loader import TestLoader, TrainLoader
 from .model import build_model
 
@@ -69,7 +70,7 @@ class Trainer(DefaultTrainer):
         loader = TrainLoader(cfg)
         check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         if cfg.DATASETS.TEST:
-            check_evaluable(cfg)  # now, not when the first evaluation is due
+            check_detector(cfg)  # now, not when the first evaluation is due
         torch.manual_seed(cfg.SEED)
         # The order of numbers in memory that convolutions prefer: a fifth faster on a CPU.
         model = build_model(cfg).to(memory_format=torch.channels_last)
@@ -162,25 +163,12 @@ class Trainer(DefaultTrainer):
             raise runs.divergence(self.cfg, self.iter) from None
 
 
-def check_evaluable(cfg: CfgNode) -> None:
-    """Refuse a config whose model gives no masks.
-
-    Raises:
-        UserError: it names the key.
-    """
-    if not gives_masks(cfg):
-        raise UserError(
-            "MODEL.MASK_ON is False (or the model a RetinaNet), and this evaluation scores boxes "
-            "and masks: set DATASETS.TEST to () and use an evaluator of Detectron2 for boxes alone"
-        )
-
-
 def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
     """Evaluate `model` on data set `name`; the result in the main process, None in the others."""
-    check_evaluable(cfg)
+    check_detector(cfg)
     evaluator = VOCInstanceEvaluator(
         name,
-        score_floor=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+        score_floor=class_head(cfg)[1].SCORE_THRESH_TEST,
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
     )
     result = inference_on_dataset(model, TestLoader(cfg, name), evaluator)
@@ -188,17 +176,17 @@ def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
 
 
 class EvaluationHook(HookBase):
-    """Evaluates every `TEST.EVAL_PERIOD` steps and after the last; keeps the best by AP_m."""
+    """Evaluates every `TEST.EVAL_PERIOD` steps and after the last; keeps the best model."""
 
     def __init__(self) -> None:
         self.best = -1.0
 
     def state_dict(self) -> dict[str, float]:
-        """The best AP_m so far, so that a resumed run does not overwrite a better model."""
+        """The best AP so far, so that a resumed run does not overwrite a better model."""
         return {"best": self.best}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take over the best AP_m of a checkpoint."""
+        """Take over the best AP of a checkpoint."""
         self.best = state["best"]
 
     def after_step(self) -> None:
@@ -227,9 +215,12 @@ class EvaluationHook(HookBase):
         if results:
             # Now: a kill before the next lot would lose it, if a checkpoint lay in between.
             self.trainer.metrics.write()
-            mask_ap = next(iter(results.values()))["AP_m"]
-            if mask_ap is not None and mask_ap > self.best:
-                self.best = float(mask_ap)
+            first = next(iter(results.values()))
+            ap = first[
+                "AP_d" if first["AP_m"] is None else "AP_m"
+            ]  # boxes of a model without masks
+            if ap is not None and ap > self.best:
+                self.best = float(ap)
                 self.trainer.checkpointer.save_weights("model_best", iteration=done - 1)
 
 

@@ -31,13 +31,13 @@ class Detections:
     """The M detections in one image, in any order.
 
     boxes: float (M, 4), as in `GroundTruth`.
-    rles: M masks of the picture's own size, as in `GroundTruth`.
+    rles: M masks of the picture's own size, as in `GroundTruth`; None of a detector without masks.
     classes: integer (M,), index into the class names.
     scores: float (M,), higher is surer.
     """
 
     boxes: np.ndarray
-    rles: Sequence[dict]
+    rles: Sequence[dict] | None
     classes: np.ndarray
     scores: np.ndarray
 
@@ -70,7 +70,7 @@ def check_image(
 
 def _check(where: str, value: GroundTruth | Detections, flag: str, num_classes: int) -> set:
     """Check one of the two dataclasses; returns the set of its mask sizes (one or none)."""
-    count = len(value.rles)
+    count = len(value.boxes if value.rles is None else value.rles)
     shapes = {"boxes": (count, 4), "classes": (count,), flag: (count,)}
     for key, shape in shapes.items():
         array = getattr(value, key)
@@ -79,7 +79,8 @@ def _check(where: str, value: GroundTruth | Detections, flag: str, num_classes: 
             raise UserError(f"{where}: {key} must be a numpy array of {words}")
         if array.shape != shape:
             raise UserError(
-                f"{where}: {key} has shape {array.shape}, but {count} masks need {shape}"
+                f"{where}: {key} has shape {array.shape}, but {count} "
+                f"{'boxes' if value.rles is None else 'masks'} need {shape}"
             )
         if kinds == "f" and not np.isfinite(array).all():
             raise UserError(f"{where}: {key} holds a value that is not finite")
@@ -97,6 +98,8 @@ def _check(where: str, value: GroundTruth | Detections, flag: str, num_classes: 
             f"{where}: class {value.classes[outside][0]} is not an index of the {num_classes} "
             f"class names"
         )
+    if value.rles is None:
+        return set()
     try:
         sizes = {tuple(rle["size"]) for rle in value.rles}
         compressed = all(isinstance(rle["counts"], bytes | str) for rle in value.rles)

@@ -18,7 +18,12 @@ def class_ap(
     difficult_counts: bool,
     style: Style,
 ) -> float | None:
-    """Average precision, in percent, of one class; None if it has no object that counts."""
+    """Average precision, in percent, of one class.
+
+    None if it has no object that counts, or for masks of detections that have none.
+    """
+    if kind not in overlaps.best:
+        return None
     wanted = overlaps.object_classes == category
     if not difficult_counts:
         wanted &= ~overlaps.object_difficult

@@ -19,11 +19,18 @@ def coco_metrics(
     detections: Mapping[str, Detections],
     class_names: Sequence[str],
 ) -> dict[str, dict[str, float | None]]:
-    """{"box" | "mask": {"AP", "AP50", "AP75"}} in percent; None where no class has an object."""
+    """{"box" | "mask": {"AP", "AP50", "AP75"}} in percent; None where no class has an object.
+
+    Those of masks are None, too, where the detections have none.
+    """
+    masks = all(found.rles is not None for found in detections.values())
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth, found = to_coco(ground_truth, detections, class_names)
         metrics = {}
         for name, kind in (("box", "bbox"), ("mask", "segm")):
+            if kind == "segm" and not masks:
+                metrics[name] = dict.fromkeys(("AP", "AP50", "AP75"))
+                continue
             judge = COCOeval(truth, found, kind)
             # Objects of every size together: the one range that these columns show.
             judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
@@ -50,17 +57,17 @@ def to_coco(
     sides: tuple[list[dict], list[dict]] = ([], [])
     for image, (image_id, objects) in zip(images, ground_truth.items(), strict=True):
         for side, value in zip(sides, (objects, detections.get(image_id)), strict=True):
-            if value is None or not len(value.rles):
+            if value is None or not len(value.boxes):
                 continue
-            image["height"], image["width"] = value.rles[0]["size"]
             boxes = value.boxes.astype(np.float64)
             boxes[:, 2:] -= boxes[:, :2]  # COCO wants x y width height
-            columns = {
-                "bbox": boxes.tolist(),
-                "segmentation": value.rles,
-                "category_id": value.classes.tolist(),
-                "area": rle_masks.area(list(value.rles)).tolist(),
-            }
+            columns = {"bbox": boxes.tolist(), "category_id": value.classes.tolist()}
+            if value.rles is None:
+                columns["area"] = boxes[:, 2:].prod(axis=1).tolist()
+            else:
+                image["height"], image["width"] = value.rles[0]["size"]
+                columns["segmentation"] = value.rles
+                columns["area"] = rle_masks.area(list(value.rles)).tolist()
             if isinstance(value, Detections):
                 columns["score"] = value.scores.tolist()
             for row in zip(*columns.values(), strict=True):

@@ -3,7 +3,7 @@
 Legend: N objects and M detections of the whole data set, in the order of the image list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,9 @@ class Overlaps:
     """For every detection the best-overlapping object of its class in its image.
 
     classes, scores: (M,) of the detections.
-    best: per kind ("box", "mask"), (M,) index of that object, -1 where no object of the class is
-        in the image; the first of several that overlap equally.
+    best: per kind ("box", "mask"; "box" alone of detections without masks), (M,) index of that
+        object, -1 where no object of the class is in the image; the first of several that overlap
+        equally.
     iou: per kind, (M,) the overlap with it, 0 without one.
     object_classes, object_difficult: (N,) of the objects.
     """
@@ -35,17 +36,19 @@ def find_overlaps(
     ground_truth: Mapping[str, GroundTruth], detections: Mapping[str, Detections]
 ) -> Overlaps:
     """Compare detections with objects, each image and class once, whatever is asked later."""
+    masks = all(found.rles is not None for found in detections.values())
+    kinds = ("box", "mask") if masks else ("box",)
     columns: dict[str, list[np.ndarray]] = {
-        key: [] for key in ("classes", "scores", "box", "mask", "box iou", "mask iou")
+        key: [] for key in ("classes", "scores", *kinds, *(f"{kind} iou" for kind in kinds))
     }
     first = 0  # index of the image's first object
     for image_id, objects in ground_truth.items():
         found = detections.get(image_id)
         if found is not None and len(found.classes):
-            best, iou = _best_in_image(objects, found)
+            best, iou = _best_in_image(objects, found, kinds)
             columns["classes"].append(found.classes)
             columns["scores"].append(found.scores)
-            for kind in ("box", "mask"):
+            for kind in kinds:
                 columns[kind].append(np.where(best[kind] < 0, -1, best[kind] + first))
                 columns[f"{kind} iou"].append(iou[kind])
         first += len(objects.classes)
@@ -54,32 +57,31 @@ def find_overlaps(
     return Overlaps(
         classes=np.asarray(joined["classes"], dtype=np.int64),
         scores=np.asarray(joined["scores"], dtype=np.float64),
-        best={kind: np.asarray(joined[kind], dtype=np.int64) for kind in ("box", "mask")},
-        iou={kind: np.asarray(joined[f"{kind} iou"], dtype=float) for kind in ("box", "mask")},
+        best={kind: np.asarray(joined[kind], dtype=np.int64) for kind in kinds},
+        iou={kind: np.asarray(joined[f"{kind} iou"], dtype=float) for kind in kinds},
         object_classes=np.concatenate([g.classes for g in ground_truth.values()]),
         object_difficult=np.concatenate([g.difficult for g in ground_truth.values()]),
     )
 
 
 def _best_in_image(
-    objects: GroundTruth, found: Detections
+    objects: GroundTruth, found: Detections, kinds: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     count = len(found.classes)
-    best = {kind: np.full(count, -1) for kind in ("box", "mask")}
-    iou = {kind: np.zeros(count) for kind in ("box", "mask")}
+    best = {kind: np.full(count, -1) for kind in kinds}
+    iou = {kind: np.zeros(count) for kind in kinds}
     for category in set(objects.classes.tolist()):
         rows = np.flatnonzero(found.classes == category)  # (m,)
         columns = np.flatnonzero(objects.classes == category)  # (n,)
         if len(rows) == 0:
             continue
-        overlaps = {
-            "box": box_iou(found.boxes[rows], objects.boxes[columns]),
-            "mask": rle_masks.iou(
+        overlaps = {"box": box_iou(found.boxes[rows], objects.boxes[columns])}  # (m, n)
+        if "mask" in kinds:
+            overlaps["mask"] = rle_masks.iou(
                 [found.rles[i] for i in rows],
                 [objects.rles[j] for j in columns],
                 [0] * len(columns),  # no crowds
-            ),
-        }  # (m, n) each
+            )
         for kind, matrix in overlaps.items():
             winner = matrix.argmax(axis=1)
             best[kind][rows] = columns[winner]

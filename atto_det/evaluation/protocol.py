@@ -11,7 +11,8 @@ See Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospect
 and Hariharan et al., "Simultaneous Detection and Segmentation", ECCV 2014.
 
 The result of `evaluate` holds numbers, strings, lists and dicts alone, ready for JSON. Every AP is
-in percent; it is None where there is no object to find, and such classes leave every mean.
+in percent; it is None where there is no object to find, and such classes leave every mean. Of a
+detector without masks every AP of masks is None.
 
 | key | what it is |
 |---|---|
@@ -88,7 +89,7 @@ def evaluate(
         "split": split,
         "images": len(ground_truth),
         "images_without_detections": sum(
-            image_id not in detections or not len(detections[image_id].rles)
+            image_id not in detections or not len(detections[image_id].scores)
             for image_id in ground_truth
         ),
         "style": style,
@@ -162,7 +163,7 @@ def _class_rows(
 
 
 def _summary(aps: dict[str, list[float | None]], class_names: Sequence[str]) -> dict:
-    left_out = [name for name, ap in zip(class_names, aps["AP_m"], strict=True) if ap is None]
+    left_out = [name for name, ap in zip(class_names, aps["AP_d"], strict=True) if ap is None]
     return {**{name: _mean(values) for name, values in aps.items()}, "classes_left_out": left_out}
 
 
@@ -183,6 +184,11 @@ def _check(
         raise UserError(f"{split} has no image to evaluate on; check its image list")
     if len(set(class_names)) != len(class_names):
         raise UserError(f"{split}: a class name stands twice in {', '.join(class_names)}")
+    if len({found.rles is None for found in detections.values()}) > 1:
+        raise UserError(
+            "the detections of some images have masks, those of others None: give those of one "
+            "detector"
+        )
     for image_id in detections:
         if image_id not in ground_truth:
             raise UserError(

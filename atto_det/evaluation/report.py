@@ -29,7 +29,7 @@ def format_table(result: dict) -> RenderableType:
             _percent(row["AP_d"]),
             _percent(row["AP_m"]),
             *(f"{row[key]:,}" for key in ("objects", "difficult", "detections")),
-            style="dim" if row["AP_m"] is None else None,
+            style="dim" if row["AP_d"] is None else None,
         )
     classes.add_section()
     totals = (
@@ -45,10 +45,12 @@ def format_table(result: dict) -> RenderableType:
     )
 
     left_out = result["classes_left_out"]
-    notes = [f"Classes without objects, left out of the mean: {', '.join(left_out)}"]
-    return Group(
-        classes, _summary(result), *(Text(note) for note in notes if left_out), _protocol(protocol)
-    )
+    notes = []
+    if left_out:
+        notes.append(f"Classes without objects, left out of the mean: {', '.join(left_out)}")
+    if result["AP_m"] is None and result["AP_d"] is not None:
+        notes.append("The detector gives boxes alone, no masks.")
+    return Group(classes, _summary(result), *map(Text, notes), _protocol(protocol))
 
 
 def write_json(result: dict, path: str | os.PathLike) -> None:

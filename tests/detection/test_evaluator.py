@@ -143,6 +143,7 @@ def test_two_processes_gather_to_the_result_of_one(data_root, tmp_path, free_por
     assert results[0]["protocol"]["images_without_detections"] == 1
 
 
-def test_a_model_without_masks_is_refused(config):
-    with pytest.raises(UserError, match=r"MODEL.MASK_ON is False"):
-        evaluate_model(config("MODEL.MASK_ON", False), None, "mini_voc_val")
+def test_a_model_that_finds_no_objects_is_refused(config):
+    cfg = config("MODEL.META_ARCHITECTURE", "SemanticSegmentor")
+    with pytest.raises(UserError, match=r"SemanticSegmentor, which finds no objects of classes"):
+        evaluate_model(cfg, None, "mini_voc_val")

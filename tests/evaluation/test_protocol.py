@@ -224,3 +224,32 @@ def test_the_floor_is_compared_in_single_precision(truth, found, score) -> None:
     # A float32 score of 0.7 is 0.69999999 as a float64, and not below a floor of 0.7.
     detections = replace(found((0, 0.9, A)), scores=np.array([0.7], dtype=np.float32))
     assert score({"1": truth((0, False, A))}, {"1": detections}, score_floor=0.7)["AP_d"] == 100
+
+
+def test_detections_without_masks_have_the_same_boxes_judged(truth, found, score) -> None:
+    objects = {"1": truth((0, False, A), (0, True, B)), "2": truth((1, False, C))}
+    detections = {
+        "1": found((0, 0.9, A), (0, 0.8, A), (0, 0.7, (20, 20, 30, 28))),
+        "2": found((1, 0.9, (40, 0, 50, 7)), (0, 0.4, C)),
+    }
+    boxes = {image_id: replace(value, rles=None) for image_id, value in detections.items()}
+    whole, alone = score(objects, detections), score(objects, boxes)
+    assert alone["AP_d"] == whole["AP_d"] > 0
+    assert alone["AP_m"] is None
+    assert alone["coco"]["box"] == whole["coco"]["box"]
+    assert alone["coco"]["mask"] == {"AP": None, "AP50": None, "AP75": None}
+    for key in ("protocol", "classes_left_out"):
+        assert alone[key] == whole[key]
+    for name, row in alone["classes"].items():
+        assert row == whole["classes"][name] | {"AP_m": None}
+    assert json.loads(json.dumps(alone)) == alone
+
+
+def test_masks_of_some_images_alone_are_refused(truth, found, score) -> None:
+    objects = {"1": truth((0, False, A)), "2": truth((0, False, A))}
+    some = {"1": found((0, 0.9, A)), "2": replace(found((0, 0.9, A)), rles=None)}
+    with pytest.raises(UserError, match="of some images have masks, those of others None"):
+        score(objects, some)
+    wrong = {"1": replace(some["2"], scores=np.array([0.9, 0.8]))}
+    with pytest.raises(UserError, match=r"scores has shape \(2,\), but 1 boxes need \(1,\)"):
+        score(objects, wrong)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -39,6 +40,13 @@ def test_the_table_shows_figures_counts_and_protocol(result) -> None:
         "score ≥ 0.05; at most 200 detections an image (COCO: 100 of an image and class); "
         "3 objects left out; atto_det 0"
     )
+
+
+def test_boxes_alone_are_named(truth, found, score) -> None:
+    alone = replace(found((0, 0.9, A)), rles=None)
+    text = printed(score({"1": truth((0, False, A))}, {"1": alone}))
+    assert "cat 100.00 – 1 0 1" in [" ".join(line.split()) for line in text.splitlines()]
+    assert "The detector gives boxes alone, no masks." in text
 
 
 def test_a_class_name_is_no_markup(truth, score) -> None:
