@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from atto_det import weights
 from atto_det.checkpoint import load_checkpoint
 from atto_det.errors import UserError
-from atto_det.nets import FEATURES, AttoNet
+from atto_det.nets import FEATURES, AttoNet, reset_lengths
 from atto_det.nets.normalisation import Normalisation, absorb, difference
 from atto_det.weights import STEM, Weights, misfits
 
@@ -48,9 +48,10 @@ def load_backbone(
 ) -> set[str]:
     """Set every tensor of the AttoNet in `model`, a detector built from `cfg`, by `backbone`.
 
-    The stem becomes the one for the detector's normalisation. Stages that the detector does not use
-    stay out, and so do the batch counters of frozen norms, which have none. Log lines say what was
-    loaded and what was not.
+    The stem becomes the one for the detector's normalisation, and filters before norms that train
+    get the length that they learn with (`reset_lengths`): the features stay the classifier's.
+    Stages that the detector does not use stay out, and so do the batch counters of frozen norms,
+    which have none. Log lines say what was loaded and what was not.
 
     Args:
         where: the file that the weights come from, for errors and log lines.
@@ -90,6 +91,7 @@ def load_backbone(
     trained, fed = description.normalisation, Normalisation.of_detector(cfg, "the config")
     given[STEM] = absorb(given[STEM], trained, fed)
     net.load_state_dict(given)
+    reset_lengths(net)
 
     fresh = set(model.state_dict()) - {f"{place}.{key}" for key in own}
     parts = {"FPN" if key.startswith("backbone.") else key.partition(".")[0] for key in fresh}

@@ -7,6 +7,7 @@ from atto_det.nets.blocks import (
     AttoModuleSpec,
     fold_norm,
     make_norm,
+    reset_lengths,
     separable_conv,
     shorten_filters,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "create_classifier",
     "fold_norm",
     "make_norm",
+    "reset_lengths",
     "separable_conv",
     "shorten_filters",
 ]

@@ -13,6 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from atto_det.errors import UserError
 
 NORMS = ("BN", "FrozenBN", "SyncBN")
+SHORTER = 0.4  # than PyTorch makes them
+START_LENGTH = SHORTER / 3**0.5  # of filters of any size, in the mean; PyTorch's have 1 / √3
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
@@ -33,13 +35,13 @@ def make_norm(norm: str, channels: int) -> nn.Module:
 
 
 def shorten_filters(conv: nn.Conv2d) -> None:
-    """Shorten filters that start as PyTorch makes them, to 0.4 of their length.
+    """Shorten filters that start as PyTorch makes them, to `SHORTER` of their length.
 
     For convolutions with a norm behind them. On CarParts, 1,000 steps from random weights, 0.4 was
     better than 1; 0.25 and 0.15 were no better than 0.4 (results/start_carparts.json).
     """
     with torch.no_grad():
-        conv.weight.mul_(0.4)
+        conv.weight.mul_(SHORTER)
 
 
 def conv_norm(
@@ -54,7 +56,7 @@ def conv_norm(
 ) -> nn.Sequential:
     """Convolution without bias, norm, and (unless `relu` is False) ReLU.
 
-    Filters start short, about 0.23 long whatever their size (`shorten_filters`). The norm takes
+    Filters start short, `START_LENGTH` whatever their size (`shorten_filters`). The norm takes
     their length away, and a step turns short ones further: from random weights detectors learn much
     more in few steps than with He's initialisation, whose filters are up to 20 times longer here.
 
@@ -160,6 +162,31 @@ class AttoModule(nn.Module):
         y = self.mix(y)  # (B, mix, H / stride, W / stride)
         y = self.expand(y)  # (B, expand, H / stride, W / stride)
         return self.relu(y + self.shortcut(x))
+
+
+def reset_lengths(net: nn.Module) -> None:
+    """Give filters before batch norms about the length they start with; what `net` computes stays.
+
+    Training makes them longer, in pretrained AttoNets up to 15 times. That changes no output, since
+    the norm takes the length away, but a step of gradient descent turns a filter by the inverse of
+    its squared length: a detector's steps hardly move such a network
+    (results/transfer_carparts.json). The factors are powers of two, which round nothing.
+
+    Filters before frozen norms stay as they are.
+    """
+    for block in net.modules():
+        norm = getattr(block, "norm", None)
+        if not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+            continue
+        weight, variance = block.conv.weight.data, norm.running_var
+        length = weight.double().flatten(1).norm(dim=1)  # (C,)
+        factor = torch.where(length > 0, (START_LENGTH / length).log2().round().exp2(), 1.0)
+        weight.copy_(weight * factor[:, None, None, None])
+        norm.running_mean.copy_(norm.running_mean * factor)
+        # In evaluation eps weighs more than before, for which the norm's own weight makes up.
+        grown = (variance + norm.eps / factor**2) / (variance + norm.eps)
+        norm.weight.data.copy_(norm.weight * grown.sqrt())
+        variance.copy_(variance * factor**2)
 
 
 def freeze(module: nn.Module) -> None:

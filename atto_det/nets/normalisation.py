@@ -113,7 +113,8 @@ def absorb(weight: Tensor, trained: Normalisation, fed: Normalisation) -> Tensor
 
     What is learnt afterwards is not the same for every std: by the chain rule a step of SGD moves
     the stem (std_fed / std_trained)⁻² times as far in the trained normalisation, 3,300 times for
-    ImageNet's std and a fed std of 1. Feed the trained std, or freeze the stem.
+    ImageNet's std and a fed std of 1. Feed the trained std, freeze the stem, or give a stem with a
+    norm behind it a length of its own (`reset_lengths`).
 
     Args:
         weight: (O, 3, k, k), of a convolution without bias or with one (which stays as it is).

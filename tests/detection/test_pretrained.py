@@ -1,5 +1,6 @@
 """A detector started from a classifier: the very same features, or an error."""
 
+import copy
 import logging
 
 import pytest
@@ -16,7 +17,7 @@ from detectron2.modeling import build_model
 from atto_det import checkpoint, data, weights
 from atto_det.detection import AttoCheckpointer, add_attonet_config, run
 from atto_det.errors import UserError
-from atto_det.nets import create_backbone
+from atto_det.nets import create_backbone, reset_lengths
 from atto_det.nets.normalisation import Normalisation
 
 UNTESTED = ["DATASETS.TEST", "()"]
@@ -113,7 +114,8 @@ def test_the_features_are_the_classifiers(config, backbone, picture, options, or
     path, net = backbone()
     cfg = config(*order, *options)
     model = loaded(cfg, path)
-    assert largest_error(*features(model, net, picture, cfg.INPUT.FORMAT)) < 1e-5
+    # Weights of norms are rounded once more where filters got another length.
+    assert largest_error(*features(model, net, picture, cfg.INPUT.FORMAT)) < 1e-4
 
 
 def test_the_comparison_sees_a_wrong_stem(config, backbone, picture):
@@ -168,7 +170,7 @@ def test_our_trainer_checks_a_file_for_detectron2(config, classifier, picture, t
     path, net = exported(classifier, config(*BGR), tmp_path)
     for cfg in (config(*BGR), config()):  # one that it was made for, and one that it was not
         model = loaded(cfg, path)
-        assert largest_error(*features(model, net, picture, cfg.INPUT.FORMAT)) < 1e-5
+        assert largest_error(*features(model, net, picture, cfg.INPUT.FORMAT)) < 1e-4
     with pytest.raises(UserError, match=r"holds attonet_d, but MODEL.ATTONET.NAME is attonet_c"):
         loaded(config("MODEL.ATTONET.NAME", "attonet_c"), path)
     content = checkpoint.load_checkpoint(path)
@@ -256,15 +258,25 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(config, backbone, tmp_
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("MODEL.ATTONET.NORM", "FrozenBN"), ("MODEL.BACKBONE.FREEZE_AT", 2)]
+    ("options", "frozen"),
+    [
+        ((), ()),
+        (("MODEL.ATTONET.NORM", "FrozenBN"), ("",)),
+        (("MODEL.BACKBONE.FREEZE_AT", 2), ("stem.", "res2.")),
+    ],
 )
-def test_training_starts_from_the_file(config, backbone, tmp_path, options):
+def test_training_starts_from_the_file(config, backbone, tmp_path, options, frozen):
     """Steps too small to change a weight; frozen norms are not refused, as they are trained."""
     path, net = backbone()
     still = [*UNTESTED, *options, "SOLVER.BASE_LR", 1e-30, "MODEL.WEIGHTS", path]
     run.train(config(*still))
     model = checkpoint.load_checkpoint(tmp_path / "out/model_final.pth")["model"]
-    expected = weights.without_head(net.state_dict())
+    trained = copy.deepcopy(net.state_dict())
+    reset_lengths(net)  # of filters whose norms train
+    expected = {
+        key: trained[key] if key.startswith(frozen) else value
+        for key, value in weights.without_head(net.state_dict()).items()
+    }
     compared = 0
     for key, value in expected.items():
         if "running_" not in key and "num_batches" not in key:
