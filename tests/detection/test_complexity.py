@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from detectron2 import model_zoo
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, instantiate
 from detectron2.modeling import build_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -293,6 +293,15 @@ def test_a_dense_head_by_hand():
     model = zoo(DENSE)
     places = 16**2 + 8**2 + 4**2 + 2**2 + 1  # p3 to p7
     assert part(model, "dense_head") == places * 9 * 256 * (8 * 256 + 9 * 20 + 9 * 4)
+
+
+def test_a_fcos_of_a_lazy_config():
+    model = instantiate(model_zoo.get_config("COCO-Detection/fcos_R_50_FPN_1x.py").model)
+    costs = detector_cost(model, 128, 128)
+    assert [cost.name for cost in costs] == ["bottom_up", "fpn", "dense_head"]
+    # Four 3×3 convolutions for classes and four for boxes; 80 classes, 4 distances, a centredness.
+    places = 16**2 + 8**2 + 4**2 + 2**2 + 1  # p3 to p7
+    assert costs[2].macs == places * 9 * 256 * (8 * 256 + 80 + 4 + 1)
 
 
 def test_every_stage_of_a_cascade_sees_every_proposal():
