@@ -64,7 +64,8 @@ def read_run(folder: Path, cost_of: CostOf) -> dict[str, Any]:
     """What `tools/train_net.py` left in `folder`, with what its model costs.
 
     Raises:
-        UserError: no such run, one without evaluation at its end, or what `cost_of` raises.
+        UserError: no such run, one without evaluation at its end or without AP of masks, or what
+            `cost_of` raises.
     """
     record = _read_json(folder / "run.json")
     text = _read(folder / "config.yaml")
@@ -84,7 +85,10 @@ def read_run(folder: Path, cost_of: CostOf) -> dict[str, Any]:
             f"{folder} has no evaluation at its end, step {steps}, on {data}: let it finish, or "
             "leave it out"
         )
-    run |= {"evaluation": _read_json(path), "run": record, "config": text}
+    evaluation = _read_json(path)
+    if evaluation.get("AP_m") is None:
+        raise UserError(f"{path} has no AP_m (a detector of boxes alone?): leave {folder} out")
+    run |= {"evaluation": evaluation, "run": record, "config": text}
     return run | {"costs": cost_of(text, f"the config in {folder}")}
 
 

@@ -216,9 +216,8 @@ class EvaluationHook(HookBase):
             # Now: a kill before the next lot would lose it, if a checkpoint lay in between.
             self.trainer.metrics.write()
             first = next(iter(results.values()))
-            ap = first[
-                "AP_d" if first["AP_m"] is None else "AP_m"
-            ]  # boxes of a model without masks
+            # A model without masks is judged by its boxes.
+            ap = first["AP_d"] if first["AP_m"] is None else first["AP_m"]
             if ap is not None and ap > self.best:
                 self.best = float(ap)
                 self.trainer.checkpointer.save_weights("model_best", iteration=done - 1)

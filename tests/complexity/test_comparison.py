@@ -192,6 +192,11 @@ def test_runs_that_cannot_be_read(tmp_path):
         read(tmp_path)
     with pytest.raises(UserError, match="no evaluation at its end, step 40, on photos_val"):
         read(folder(tmp_path / "unfinished", one, step=20))
+    boxes = one | {"evaluation": one["evaluation"] | {"AP_m": None}}
+    with pytest.raises(
+        UserError, match=r"photos_val_0000040\.json has no AP_m .* leave .*boxes out"
+    ):
+        read(folder(tmp_path / "boxes", boxes))
     for key, value in (("command", ["train"]), ("command", ["--config-file"]), ("seed", None)):
         path = folder(tmp_path / f"{key}{len(list(tmp_path.iterdir()))}", one)
         record = {k: v for k, v in (one["run"] | {key: value}).items() if v is not None}
