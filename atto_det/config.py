@@ -153,13 +153,10 @@ def set_prediction(cfg: CfgNode, device: str | None, score_threshold: float | No
     if device is not None:
         check_device(device)
         cfg.MODEL.DEVICE = device
-    if score_threshold is None:
-        return
-    if not 0 <= score_threshold <= 1:
-        raise UserError(f"score_threshold is {score_threshold}; scores lie between 0 and 1")
-    for name in ("ROI_HEADS", "RETINANET"):
-        if name in cfg.MODEL:
-            cfg.MODEL[name].SCORE_THRESH_TEST = float(score_threshold)
+    if score_threshold is not None:
+        if not 0 <= score_threshold <= 1:
+            raise UserError(f"score_threshold is {score_threshold}; scores lie between 0 and 1")
+        class_head(cfg)[1].SCORE_THRESH_TEST = float(score_threshold)
 
 
 def check_device(device: str) -> None:

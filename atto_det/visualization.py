@@ -77,11 +77,13 @@ def draw_instances(
     scale = max(0.36, (height * width) ** 0.5 / 900)  # of the text; 1 is about 22 pixels high
     line = max(1, round(scale * 2))
 
-    areas = np.prod(np.asarray(boxes, float)[:, 2:] - np.asarray(boxes, float)[:, :2], axis=1)
     if rles:
         areas = rle_masks.area(list(rles)).astype(float)
         for k in np.argsort(-areas, kind="stable"):  # small ones end on top
             _draw_mask(image, rles[k], colors[classes[k]], line)
+    else:
+        low, high = np.split(np.asarray(boxes, float), 2, axis=1)
+        areas = (high - low).prod(axis=1)
     for box, category in zip(boxes, classes, strict=True):
         x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
         far = (max(x1, x2 - 1), max(y1, y2 - 1))

@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     analyses = [analysis.analyse(source.stem, str(source), net, workloads, memory=counted)]
     classes = class_head(cfg)[1].NUM_CLASSES
     for name in args.against:
-        other, origin = analysis.build_other(name, classes)
+        other, origin = analysis.build_named(name, classes)
         name = Path(name).stem
         analyses.append(analysis.analyse(name, origin, other, workloads, memory=counted))
     if args.measure_memory:

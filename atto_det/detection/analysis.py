@@ -81,18 +81,19 @@ def _classes_of_data(cfg: CfgNode, config_file: str | Path, key: str) -> int:
         ) from error
 
 
-def build_other(name: str, classes: int) -> tuple[nn.Module, str]:
-    """What a model is compared with, for so many classes, and where it comes from.
+def build_named(name: str, classes: int | None = None) -> tuple[nn.Module, str]:
+    """A detector by name, with random weights, and where it comes from.
 
     Args:
         name: one of `BASELINES`, or a YAML file as in `read_config`.
+        classes: class count; without it that of the file, or VOC's 20 of a baseline.
 
     Raises:
         UserError: neither, or what `read_config` raises.
     """
-    if Path(name).suffix == ".yaml":
+    if Path(name).suffix:
         return build_model(read_config(name, classes)).eval(), name
-    return build_baseline(name, classes)
+    return build_baseline(name, classes or 20)
 
 
 def analyse(

@@ -1,7 +1,6 @@
 """What ours are compared with, straight from Detectron2's model zoo and torchvision."""
 
 import copy
-import warnings
 
 import torch
 from detectron2.modeling import build_model
@@ -11,6 +10,7 @@ from atto_det.complexity import Part
 from atto_det.errors import UserError
 
 from .complexity import split
+from .config import MODEL_ZOO, read_file
 
 ZOO = {
     "r50-fpn": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml",
@@ -36,12 +36,7 @@ def build_baseline(name: str, classes: int) -> tuple[nn.Module, str]:
             weights=None, weights_backbone=None, num_classes=classes + 1
         )
         return model.eval(), "torchvision.models.detection.maskrcnn_resnet50_fpn"
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # pkg_resources, which the model zoo uses, announces its end
-        from detectron2 import model_zoo
-    cfg = model_zoo.get_config(ZOO[name])
+    cfg = read_file(MODEL_ZOO / ZOO[name])
     cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.NUM_CLASSES = "cpu", classes
     return build_model(cfg).eval(), f"Detectron2 model zoo, {ZOO[name]}"
 

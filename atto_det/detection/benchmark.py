@@ -35,10 +35,9 @@ from atto_det.complexity.latency import Contestant, Mark, measure, peak_memory_o
 from atto_det.complexity.latency_report import Latency
 from atto_det.errors import UserError
 
-from .analysis import parse_size, read_config
-from .baselines import ZOO, build_baseline
+from .analysis import build_named, parse_size
+from .baselines import ZOO
 from .inference import optimise_for_inference
-from .model import build_model
 from .regions import fix_regions
 
 MODES = ("eager", "fast", "compile")
@@ -183,13 +182,10 @@ def _detector(entry: Entry, threads: int | None) -> "_Detector":
 def _build(entry: Entry) -> tuple[GeneralizedRCNN, tuple[int, int]]:
     """The model in its mode, and how many proposals and detections it gets."""
     torch.manual_seed(SEED)
-    if entry.detector in ZOO:
-        model, _ = build_baseline(entry.detector, entry.classes or 20)
-    elif Path(entry.detector).suffix:
-        model = build_model(read_config(entry.detector, entry.classes))
-    else:
+    if entry.detector not in ZOO and not Path(entry.detector).suffix:
         known = ", ".join(ZOO)
         raise UserError(f"{entry.detector} is neither a YAML file nor a baseline: {known}")
+    model, _ = build_named(entry.detector, entry.classes)
     rpn, heads = model.proposal_generator, getattr(model, "roi_heads", None)
     known = isinstance(heads, StandardROIHeads | Res5ROIHeads)
     if not isinstance(rpn, RPN) or not known or isinstance(heads, CascadeROIHeads):

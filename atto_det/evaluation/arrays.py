@@ -1,6 +1,6 @@
 """What is compared: the objects and the detections of one image, as plain arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,11 @@ class Detections:
     rles: Sequence[dict] | None
     classes: np.ndarray
     scores: np.ndarray
+
+
+def have_masks(detections: Mapping[str, Detections]) -> bool:
+    """Whether the detections of every image have masks, or there are none."""
+    return all(found.rles is not None for found in detections.values())
 
 
 _KINDS = {

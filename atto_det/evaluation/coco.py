@@ -9,7 +9,7 @@ from pycocotools import mask as rle_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from atto_det.evaluation.arrays import Detections, GroundTruth
+from atto_det.evaluation.arrays import Detections, GroundTruth, have_masks
 
 MAX_DETECTIONS = 100  # of an image and class, as COCO has it
 
@@ -23,14 +23,11 @@ def coco_metrics(
 
     Those of masks are None, too, where the detections have none.
     """
-    masks = all(found.rles is not None for found in detections.values())
+    kinds = {"box": "bbox", "mask": "segm"} if have_masks(detections) else {"box": "bbox"}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth, found = to_coco(ground_truth, detections, class_names)
-        metrics = {}
-        for name, kind in (("box", "bbox"), ("mask", "segm")):
-            if kind == "segm" and not masks:
-                metrics[name] = dict.fromkeys(("AP", "AP50", "AP75"))
-                continue
+        metrics = {name: dict.fromkeys(("AP", "AP50", "AP75")) for name in ("box", "mask")}
+        for name, kind in kinds.items():
             judge = COCOeval(truth, found, kind)
             # Objects of every size together: the one range that these columns show.
             judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as rle_masks
 
-from atto_det.evaluation.arrays import Detections, GroundTruth
+from atto_det.evaluation.arrays import Detections, GroundTruth, have_masks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +36,7 @@ def find_overlaps(
     ground_truth: Mapping[str, GroundTruth], detections: Mapping[str, Detections]
 ) -> Overlaps:
     """Compare detections with objects, each image and class once, whatever is asked later."""
-    masks = all(found.rles is not None for found in detections.values())
-    kinds = ("box", "mask") if masks else ("box",)
+    kinds = ("box", "mask") if have_masks(detections) else ("box",)
     columns: dict[str, list[np.ndarray]] = {
         key: [] for key in ("classes", "scores", *kinds, *(f"{kind} iou" for kind in kinds))
     }
