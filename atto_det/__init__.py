@@ -1,7 +1,7 @@
 """AttoNet backbones and Atto-MaskRCNN for Detectron2. Importing this loads neither torch nor it.
 
 `create_backbone` and `create_classifier` need torch alone, `Predictor` takes Detectron2 or else
-torchvision (`atto_det.engine`), and `import atto_det.detection` registers everything with
+torchvision (`atto_det.engine`), and `import atto_det.detectron2` registers everything with
 Detectron2.
 """
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from atto_det.errors import UserError
 
-PACKAGES = {"detectron2": "atto_det.detection", "torchvision": "atto_det.portable"}
+PACKAGES = {"detectron2": "atto_det.detectron2", "torchvision": "atto_det.torchvision"}
 NAMES = ("auto", *PACKAGES)
 
 

@@ -53,7 +53,7 @@ def data_root(mini_voc, monkeypatch, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def trained(mini_voc, repository, tmp_path_factory) -> Path:
     """The checkpoint of two steps on the mini VOC."""
-    from atto_det.detection import load_config, run
+    from atto_det.detectron2 import load_config, run
 
     output = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:

@@ -48,7 +48,7 @@ def test_without_detectron2():
         "print(atto_det.create_backbone('attonet_d').channels['res5'])\n"
         "for attempt in range(2):\n"
         "    try:\n"
-        "        import atto_det.detection\n"
+        "        import atto_det.detectron2\n"
         "    except ImportError as error:\n"
         "        print(error)\n"
         "print(atto_det.Predictor.__module__)\n"
@@ -58,7 +58,7 @@ def test_without_detectron2():
     for line in printed[1:3]:
         assert "needs Detectron2" in line
         assert "pip install" in line
-    assert printed[3] == "atto_det.portable.predictor"
+    assert printed[3] == "atto_det.torchvision.predictor"
 
 
 def test_detection_can_be_imported_and_reloaded():
@@ -69,11 +69,11 @@ def test_detection_can_be_imported_and_reloaded():
         "from detectron2.data import DatasetCatalog, MetadataCatalog\n"
         "from detectron2.modeling import BACKBONE_REGISTRY\n"
         "before = get_cfg().dump(), set(DatasetCatalog.list())\n"
-        "import atto_det.detection\n"
-        "import atto_det.detection\n"
-        "importlib.reload(atto_det.detection)\n"
-        "importlib.reload(sys.modules['atto_det.detection.backbone'])\n"
-        "importlib.reload(atto_det.detection)\n"
+        "import atto_det.detectron2\n"
+        "import atto_det.detectron2\n"
+        "importlib.reload(atto_det.detectron2)\n"
+        "importlib.reload(sys.modules['atto_det.detectron2.backbone'])\n"
+        "importlib.reload(atto_det.detectron2)\n"
         "assert get_cfg().dump() == before[0], 'the default config changed'\n"
         "assert before[1] < set(DatasetCatalog.list())\n"
         "print(*sorted(n for n, _ in BACKBONE_REGISTRY if 'attonet' in n))\n"

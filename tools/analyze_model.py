@@ -54,10 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
     from rich.progress import track
 
-    from atto_det import gallery
-    from atto_det.complexity import print_tables
     from atto_det.config import class_head
-    from atto_det.detection import Predictor, analysis, memory, model
+    from atto_det.detectron2 import Predictor, analysis, memory, model
+    from atto_det.drawing import gallery
+    from atto_det.reports.costs import print_tables
 
     fixed = {
         f"{height}x{width}": analysis.Pass(height, width, args.proposals, args.detections)

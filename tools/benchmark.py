@@ -3,7 +3,7 @@
 python tools/benchmark.py --config-file configs/atto_maskrcnn_lite_voc.yaml \\
     configs/atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
 
-What is real and what is fixed stands at the top of atto_det/detection/benchmark.py. A ratio is a
+What is real and what is fixed stands at the top of atto_det/detectron2/benchmark.py. A ratio is a
 detector's median over that of the first one in the same mode (in eager mode, where it was not timed
 in this one); a gain, its eager median over this.
 """
@@ -56,11 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.progress import track
 
-    from atto_det import checkpoint
-    from atto_det.complexity.latency_report import print_latencies, write_latencies
     from atto_det.config import check_device
-    from atto_det.detection import benchmark
-    from atto_det.portable.benchmark import Detector
+    from atto_det.detectron2 import benchmark
+    from atto_det.export.benchmark import Detector
+    from atto_det.reports.latency import print_latencies, write_latencies
+    from atto_det.weights import checkpoint
 
     check_device(args.device)
     keys = ("proposals", "detections", "batch", "device", "classes")

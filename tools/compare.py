@@ -47,12 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     if min(args.proposals, args.detections) < 1:
         raise UserError("--proposals and --detections must be at least 1")
 
-    from atto_det.complexity import comparison
-    from atto_det.complexity.comparison_report import print_comparison, write_comparison
+    from atto_det.reports import comparison
+    from atto_det.reports.comparison_report import print_comparison, write_comparison
 
     content = comparison.load(args.json) if args.json.exists() or not args.runs else None
     if args.runs:
-        from atto_det.detection import analysis
+        from atto_det.detectron2 import analysis
 
         height, width = analysis.parse_size(args.input)
         way = analysis.Pass(height, width, args.proposals, args.detections)

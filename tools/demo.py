@@ -48,8 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     import visualize
     from rich.progress import track
 
-    from atto_det import curves, engine
+    from atto_det import engine
     from atto_det.data import mini_voc
+    from atto_det.reports import curves
 
     run = engine.choose().run
 

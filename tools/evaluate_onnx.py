@@ -30,9 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.progress import track
 
-    from atto_det import catalog, data, scoring
-    from atto_det.portable.config import read_file
-    from atto_det.portable.runtimes import OnnxDetector
+    from atto_det import data
+    from atto_det.data import catalog
+    from atto_det.export.runtimes import OnnxDetector
+    from atto_det.torchvision.config import read_file
+    from atto_det.training import scoring
 
     detector = OnnxDetector(args.model, runtime=args.runtime)
     if args.config_file:

@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _onnx(args: argparse.Namespace) -> list[str]:
-    from atto_det.portable.onnx_export import export
-    from atto_det.portable.samples import calibration_pictures, check_pictures
+    from atto_det.export.onnx_export import export
+    from atto_det.export.samples import calibration_pictures, check_pictures
 
     source, path = args.calibration, args.checkpoint
     measured = calibration_pictures(source, path) if args.int8 else []
@@ -64,25 +64,25 @@ def _onnx(args: argparse.Namespace) -> list[str]:
 
 
 def _weights(args: argparse.Namespace) -> list[str]:
-    from atto_det import weights
     from atto_det.config import load_yaml
     from atto_det.nets import ATTONETS
     from atto_det.nets.normalisation import Normalisation, difference
+    from atto_det.weights import backbone_file
 
-    state, description = weights.read_pretraining(args.checkpoint)
+    state, description = backbone_file.read_pretraining(args.checkpoint)
     if description.network not in ATTONETS:
         raise UserError(
             f"checkpoint {args.checkpoint} holds {description.network}; the backbones exported "
             f"for detectors are {', '.join(ATTONETS)}"
         )
-    backbone = weights.without_head(state)
+    backbone = backbone_file.without_head(state)
     stem = f"as trained: {description.normalisation}"
     if args.format == "safetensors":
-        sha256 = weights.write_backbone(args.output, backbone, description)
+        sha256 = backbone_file.write_backbone(args.output, backbone, description)
     else:
         config = args.config_file or BASE
         fed = Normalisation.of_detector(load_yaml(config), str(config))
-        sha256 = weights.write_detectron2(args.output, backbone, description, fed)
+        sha256 = backbone_file.write_detectron2(args.output, backbone, description, fed)
         absorbed = difference(description.normalisation, fed) or "nothing"
         stem = f"for {config.name}: {fed}; absorbed: {absorbed}"
     return [

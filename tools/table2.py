@@ -32,10 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Count, print, and write files where asked to."""
     args = parser().parse_args(arguments)
 
-    from atto_det import checkpoint
-    from atto_det.complexity import table2, table2_report
     from atto_det.pretraining.measured import parse_top1, read_measured
     from atto_det.pretraining.networks import create_network
+    from atto_det.reports import table2, table2_report
+    from atto_det.weights import checkpoint
 
     measured = [parse_top1(text) for text in args.top1]
     measured += [read_measured(path) for path in args.checkpoint]

@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     from rich.progress import track
     from rich.table import Table
 
-    from atto_det.checkpoint import versions
     from atto_det.pretraining.throughput import speeds
+    from atto_det.weights.checkpoint import versions
 
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("--device is cuda, and there is no CUDA device: take cpu")

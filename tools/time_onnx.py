@@ -35,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     from atto_det import data
     from atto_det.complexity.latency import Contestant, measure
-    from atto_det.portable.metadata import read_metadata
-    from atto_det.portable.runtimes import open_runtime
+    from atto_det.export.metadata import read_metadata
+    from atto_det.export.runtimes import open_runtime
 
     rng = np.random.default_rng(0)
     contestants = []

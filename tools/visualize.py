@@ -51,8 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.progress import track
 
-    from atto_det import engine, gallery
-    from atto_det.catalog import load_dataset, register_own_data
+    from atto_det import engine
+    from atto_det.data.catalog import load_dataset, register_own_data
+    from atto_det.drawing import gallery
 
     videos = [p for p in args.inputs if p.suffix.lower() in gallery.VIDEO_SUFFIXES]
     if args.dataset and len(videos) < len(args.inputs):

@@ -1,13 +1,7 @@
 """Readers of data sets; they give plain records (see records.py) and know no framework."""
 
 from atto_det.data.coco import load_coco, to_coco
-from atto_det.data.images import (
-    image_size,
-    read_image,
-    read_palette_png,
-    rgb_picture,
-    voc_palette,
-)
+from atto_det.data.images import image_size, read_image, read_palette_png, rgb_picture, voc_palette
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance
 from atto_det.data.root import data_root
 from atto_det.data.sbd import find_sbd_root, load_sbd, load_voc_train_aug

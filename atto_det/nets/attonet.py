@@ -11,12 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
-from atto_det.nets.blocks import (
-    AttoModule,
-    conv_norm,
-    freeze,
-    is_untrained_frozen_norm,
-)
+from atto_det.nets.blocks import AttoModule, conv_norm, freeze, is_untrained_frozen_norm
 from atto_det.nets.blocks import AttoModuleSpec as Module
 
 STAGES = ("res2", "res3", "res4", "res5")

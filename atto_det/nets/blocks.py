@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from atto_det.errors import UserError
 
@@ -200,16 +199,6 @@ def freeze(module: nn.Module) -> None:
                 frozen.load_state_dict(child.state_dict())
                 frozen.eps = child.eps
                 setattr(parent, name, frozen)
-
-
-def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> None:
-    """Make batch norm `norm`, as it is in evaluation, part of the convolution before it.
-
-    `conv` is changed, and cannot be trained any more.
-    """
-    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-    conv.requires_grad_(False)
 
 
 def is_untrained_frozen_norm(module: nn.Module) -> bool:

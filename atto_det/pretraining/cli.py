@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from atto_det.checkpoint import load_checkpoint, run_record, save_checkpoint
 from atto_det.errors import UserError, atomic_path
+from atto_det.weights.checkpoint import load_checkpoint, run_record, save_checkpoint
 
 from .data import ClassifierData
 from .module import Classifier

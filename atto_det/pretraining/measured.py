@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from atto_det.complexity.table2 import Data, Measured
 from atto_det.errors import UserError
-from atto_det.weights import read_pretraining
+from atto_det.reports.table2 import Data, Measured
+from atto_det.weights.backbone_file import read_pretraining
 
 
 def read_measured(path: str | Path) -> Measured:

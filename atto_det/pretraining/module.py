@@ -14,10 +14,10 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from atto_det.checkpoint import versions
 from atto_det.errors import UserError
 from atto_det.nets.quantisation import quantised_call
-from atto_det.weights import FORMAT, TRAINING_PART, Description
+from atto_det.weights.backbone_file import FORMAT, TRAINING_PART, Description
+from atto_det.weights.checkpoint import versions
 
 from .callbacks import EpochReport
 from .networks import create_network

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from atto_det.complexity.latency import Contestant, Timing, measure, peak_memory_of
-from atto_det.complexity.latency_report import (
+from atto_det.errors import UserError
+from atto_det.reports.latency import (
     Latency,
     latency_record,
     latency_tables,
@@ -15,7 +16,6 @@ from atto_det.complexity.latency_report import (
     speedup,
     write_latencies,
 )
-from atto_det.errors import UserError
 
 
 class Clock:

@@ -8,12 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atto_det.data.image_folder import (
-    SUFFIXES,
-    read_class_list,
-    read_image_folder,
-    read_splits,
-)
+from atto_det.data.image_folder import SUFFIXES, read_class_list, read_image_folder, read_splits
 from atto_det.errors import UserError
 
 TREE = {"train": {"dog": 3, "cat": 2}, "val": {"dog": 1, "cat": 1}}

@@ -9,12 +9,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from atto_det.nets import create_classifier
-from atto_det.nets.quantisation import (
-    fake_quantise,
-    quantised_call,
-    scales,
-    weight_names,
-)
+from atto_det.nets.quantisation import fake_quantise, quantised_call, scales, weight_names
 
 
 def test_a_grid_worked_out_by_hand():

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from atto_det.checkpoint import load_checkpoint
 from atto_det.errors import UserError
 from atto_det.pretraining.module import Classifier
-from atto_det.weights import TRAINING_PART
+from atto_det.weights.backbone_file import TRAINING_PART
+from atto_det.weights.checkpoint import load_checkpoint
 
 
 def classifier(**settings) -> Classifier:

@@ -47,7 +47,12 @@ class Command:
 @pytest.fixture(scope="session")
 def fork_context():
     context = multiprocessing.get_context("forkserver")
-    modules = ["atto_det.detection.run", "atto_det.gallery", "atto_det.pretraining.cli", "scipy.io"]
+    modules = [
+        "atto_det.detectron2.run",
+        "atto_det.drawing.gallery",
+        "atto_det.pretraining.cli",
+        "scipy.io",
+    ]
     context.set_forkserver_preload(modules)
     return context
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
-from atto_det.detection.analysis import read_config
+from atto_det.detectron2.analysis import read_config
 
 PROTOCOL = {"split": "voc_2012_seg_val", "images": 3, "threshold": 0.5, "style": "area"}
 

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
-from atto_det import checkpoint, weights
+from atto_det.weights import backbone_file, checkpoint
 
 UNTESTED = ["DATASETS.TEST", "()"]
 
@@ -40,8 +40,8 @@ def test_from_the_checkpoint_to_a_trained_detector(classifier, export, train, se
     ):
         assert done.stdout.count(text) == 1
     model = checkpoint.load_checkpoint(tmp_path / "output/mini_voc/model_final.pth")["model"]
-    stem = net.state_dict()[weights.STEM]
-    assert model[f"backbone.bottom_up.{weights.STEM}"].equal(stem)  # frozen
+    stem = net.state_dict()[backbone_file.STEM]
+    assert model[f"backbone.bottom_up.{backbone_file.STEM}"].equal(stem)  # frozen
 
     text = sentence(train("--eval-only", "MODEL.WEIGHTS", "a.safetensors"))
     assert "a.safetensors lacks 36 tensors of the model" in text
@@ -58,15 +58,17 @@ def test_a_file_for_a_detector_of_detectron2(classifier, export, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "for Base-Atto-MaskRCNN.yaml: mean [123.675, 116.28, 103.53]" in done.stdout
     assert "absorbed: nothing" in done.stdout
-    stem = net.state_dict()[weights.STEM]
-    assert checkpoint.load_checkpoint(tmp_path / "base.pth")["model"][weights.STEM].equal(stem)
+    stem = net.state_dict()[backbone_file.STEM]
+    assert checkpoint.load_checkpoint(tmp_path / "base.pth")["model"][backbone_file.STEM].equal(
+        stem
+    )
     (tmp_path / "stock.yaml").write_text("MODEL: {MASK_ON: true}\n")  # BGR and std 1 by default
     done = export(path, "pth", "stock.pth", "--config-file", "stock.yaml")
     assert done.returncode == 0, done.stderr
     assert "absorbed: std [57.375, 57.12, 58.395] to [1.0, 1.0, 1.0], RGB to BGR" in done.stdout
     content = checkpoint.load_checkpoint(tmp_path / "stock.pth")
     assert set(content) == {"model", "matching_heuristics", "atto_det_backbone"}
-    other = content["model"][weights.STEM]
+    other = content["model"][backbone_file.STEM]
     assert other.flip(1)[:, 0].allclose(stem[:, 0] / 58.395)
     assert not any(key.startswith("fc.") for key in content["model"])
 

@@ -11,13 +11,11 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from atto_det import checkpoint
 from atto_det.data import VOC_CLASSES
-from atto_det.portable.metadata import read_metadata
+from atto_det.export.metadata import read_metadata
+from atto_det.weights import checkpoint
 
-file = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).parents[1] / "portable/detector_file.py"))
-)
+file = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 
 
 @pytest.fixture

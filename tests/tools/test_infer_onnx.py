@@ -17,16 +17,14 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from atto_det.pasting import paste_masks
-from atto_det.portable.onnx_export import export
-from atto_det.portable.runtimes import OnnxDetector
-from atto_det.portable.samples import check_pictures
+from atto_det.export.onnx_export import export
+from atto_det.export.runtimes import OnnxDetector
+from atto_det.export.samples import check_pictures
+from atto_det.ops.paste_masks import paste_masks
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools/infer_onnx.py"
-file = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).parents[1] / "portable/detector_file.py"))
-)
+file = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 tool = SimpleNamespace(**runpy.run_path(str(TOOL)))
 
 # What is neither of the standard library nor of the three packages cannot be imported.

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from atto_det.checkpoint import load_checkpoint
+from atto_det.weights.checkpoint import load_checkpoint
 
 SETTINGS = {
     "model.network": "attonet_d",

@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
-from atto_det import checkpoint
+from atto_det.weights import checkpoint
 
 UNTESTED = ["DATASETS.TEST", "()"]
 
@@ -44,7 +44,7 @@ def test_from_the_shell_to_a_result(repository, environment, tiny, tmp_path):
 
 def test_interrupted_by_the_keyboard_it_says_so(train):
     interrupt = (
-        "from atto_det.detection import Trainer\n"
+        "from atto_det.detectron2 import Trainer\n"
         "def run_step(self):\n    raise KeyboardInterrupt\n"
         "Trainer.run_step = run_step"
     )

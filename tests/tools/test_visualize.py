@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
-from atto_det import checkpoint
+from atto_det.weights import checkpoint
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from atto_det import checkpoint
+from atto_det.weights import checkpoint
 
 WITHOUT = """
 import importlib.abc, sys
@@ -61,7 +61,7 @@ def test_training_and_drawing(tool, tiny, tmp_path):
 def test_detectron2_asked_for_by_name_is_a_sentence(tool, tiny):
     done = tool("train_net.py", "--config-file", tiny, "--engine", "detectron2")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: atto_det.detection needs Detectron2")
+    assert done.stderr.startswith("error: atto_det.detectron2 needs Detectron2")
     assert done.stderr.count("\n") == 1
 
 

@@ -1,0 +1,42 @@
+"""AttoNets in Detectron2. Importing this registers backbones, heads and data sets, once.
+
+import atto_det.detectron2
+cfg = atto_det.detectron2.get_cfg()            # or add_attonet_config(your_cfg)
+cfg.MODEL.BACKBONE.NAME = "build_attonet_fpn_backbone"
+"""
+
+from . import _detectron2, run  # noqa: F401  (first: says if Detectron2 is missing)
+from .backbone import AttoNetBackbone, register_backbones
+from .catalog import data_root, load_dataset, register_builtin
+from .checkpointer import AttoCheckpointer
+from .config import add_attonet_config, get_cfg, load_config
+from .evaluator import VOCInstanceEvaluator
+from .heads import SeparableMaskHead, SeparableRPNHead, register_heads
+from .mapper import AttoDatasetMapper
+from .predictor import Predictor
+from .trainer import Trainer, evaluate_model
+
+ENGINE = "detectron2"
+
+__all__ = [
+    "ENGINE",
+    "AttoCheckpointer",
+    "AttoDatasetMapper",
+    "AttoNetBackbone",
+    "Predictor",
+    "SeparableMaskHead",
+    "SeparableRPNHead",
+    "Trainer",
+    "VOCInstanceEvaluator",
+    "add_attonet_config",
+    "data_root",
+    "evaluate_model",
+    "get_cfg",
+    "load_config",
+    "load_dataset",
+    "run",
+]
+
+register_backbones()
+register_heads()
+register_builtin()

@@ -1,0 +1,26 @@
+"""Imports Detectron2, or says in a sentence that it is missing."""
+
+import logging
+import warnings
+
+from atto_det.errors import UserError
+
+
+class MissingDetectron2(UserError, ImportError):
+    """Detectron2 is not installed."""
+
+
+# Detectron2 uses what newer versions of torch deprecate; that is no user's concern.
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release")
+# Of masks, which it copies before anybody writes to them.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import detectron2.modeling  # noqa: F401
+except ImportError as error:
+    raise MissingDetectron2(
+        "atto_det.detectron2 needs Detectron2, which cannot be imported here "
+        f"({error}): pip install --no-build-isolation -r requirements/detectron2.txt"
+    ) from error

@@ -1,0 +1,249 @@
+"""What `tools/analyze_model.py` does: a config or checkpoint in, costs beside baselines out."""
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from detectron2.config import CfgNode
+from detectron2.modeling import GeneralizedRCNN
+from torch import nn
+
+from atto_det.complexity import Cost, Part, count, merge, peak_memory
+from atto_det.config import class_head
+from atto_det.errors import UserError, atomic_path
+from atto_det.reports.costs import Analysis, markdown, record
+from atto_det.reports.costs_plot import plot_costs
+from atto_det.weights import checkpoint
+
+from .baselines import build_baseline, torchvision_parts
+from .catalog import class_names_of, register_own_data
+from .complexity import detector_cost, detector_parts
+from .config import config_from_text, read_file
+from .model import build_model
+from .predictor import Predictor
+
+C4_NOTE = "res5 runs on every proposal and again on every detection"
+
+
+class Pass(NamedTuple):
+    """One picture's way through a detector: its size in pixels, and how many regions."""
+
+    height: int
+    width: int
+    proposals: int
+    detections: int
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width in pixels from text such as "800x1088".
+
+    Raises:
+        UserError: other text.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not match:
+        raise UserError(f"{text!r} is no input size: write HEIGHTxWIDTH in pixels, as in 800x1088")
+    return int(match[1]), int(match[2])
+
+
+def read_config(config_file: str | Path, classes: int | None = None) -> CfgNode:
+    """The config of a file, on the CPU, for a look at the model alone: its data need not be there.
+
+    Args:
+        classes: class count instead of the config's.
+
+    Raises:
+        UserError: a faulty config, or one that takes the class count from data which is not here.
+    """
+    cfg = read_file(config_file)
+    cfg.MODEL.DEVICE = "cpu"
+    key, head = class_head(cfg)
+    if classes is not None:
+        head.NUM_CLASSES = classes
+    elif head.NUM_CLASSES == 0:
+        head.NUM_CLASSES = _classes_of_data(cfg, config_file, key)
+    cfg.freeze()
+    return cfg
+
+
+def _classes_of_data(cfg: CfgNode, config_file: str | Path, key: str) -> int:
+    try:
+        register_own_data(cfg)
+        return len(class_names_of(cfg.DATASETS.TRAIN[0]))
+    except (UserError, IndexError) as error:
+        raise UserError(
+            f"{config_file} leaves the class count to its data ({key} is 0), "
+            "which is not here: give --classes"
+        ) from error
+
+
+def build_named(name: str, classes: int | None = None) -> tuple[nn.Module, str]:
+    """A detector by name, with random weights, and where it comes from.
+
+    Args:
+        name: one of `BASELINES`, or a YAML file as in `read_config`.
+        classes: class count; without it that of the file, or VOC's 20 of a baseline.
+
+    Raises:
+        UserError: neither, or what `read_config` raises.
+    """
+    if Path(name).suffix:
+        return build_model(read_config(name, classes)).eval(), name
+    return build_baseline(name, classes or 20)
+
+
+def analyse(
+    name: str,
+    source: str,
+    model: nn.Module,
+    workloads: dict[str, Sequence[Pass]],
+    *,
+    memory: bool = False,
+) -> Analysis:
+    """What `model`, one of Detectron2's or torchvision's Mask R-CNN, costs by part.
+
+    Args:
+        workloads: name to passes; their mean counts.
+        memory: also the peak memory of the first pass of each.
+
+    Raises:
+        UserError: an architecture that `detector_cost` does not know.
+    """
+    known = {way: _cost(model, way) for ways in workloads.values() for way in dict.fromkeys(ways)}
+    costs = {key: _mean([known[way] for way in ways]) for key, ways in workloads.items()}
+    peaks = {}
+    if memory:
+        peaks = {k: peak_memory(_parts(model, ways[0])) for k, ways in workloads.items()}
+    is_c4 = isinstance(model, GeneralizedRCNN) and hasattr(model.roi_heads, "res5")
+    return Analysis(name, source, costs, peaks, C4_NOTE if is_c4 else "")
+
+
+def _parts(model: nn.Module, way: Pass) -> list[Part]:
+    regions = {"proposals": way.proposals, "detections": way.detections}
+    if _is_torchvision(model):
+        return torchvision_parts(model, way.height, way.width, **regions)
+    return detector_parts(model, way.height, way.width, stages=True, **regions)
+
+
+def _is_torchvision(model: nn.Module) -> bool:
+    return type(model).__module__.startswith("torchvision.")
+
+
+def _cost(model: nn.Module, way: Pass) -> list[Cost]:
+    if _is_torchvision(model):
+        return merge(count(_parts(model, way)))
+    height, width, proposals, detections = way
+    return detector_cost(
+        model, height, width, proposals=proposals, detections=detections, stages=True
+    )
+
+
+def _mean(costs: list[list[Cost]]) -> list[Cost]:
+    """Part by part; all lists have the same parts."""
+    return [
+        Cost(
+            parts[0].name,
+            round(statistics.fmean(part.macs for part in parts)),
+            parts[0].parameters,
+            round(statistics.fmean(part.activations for part in parts)),
+        )
+        for parts in zip(*costs, strict=True)
+    ]
+
+
+def cost_of_config(text: str, where: str, way: Pass) -> list[dict[str, Any]]:
+    """The cost of each part, as `Cost` has it, of the model that a complete config describes.
+
+    Args:
+        text: YAML.
+        where: the config comes from, for messages.
+
+    Raises:
+        UserError: a faulty config, or an architecture that `detector_cost` does not know.
+    """
+    cfg = config_from_text(text, where)
+    cfg.MODEL.DEVICE = "cpu"
+    return [asdict(cost) for cost in _cost(build_model(cfg), way)]
+
+
+def passes_on(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    progress: Callable[[Sequence[Path]], Iterable[Path]] = iter,
+) -> list[Pass]:
+    """Predict on pictures; the size that each has in the network, and the regions found in it.
+
+    Raises:
+        UserError: an unreadable picture, or another architecture than Faster or Mask R-CNN.
+    """
+    model = predictor.model
+    if not isinstance(model, GeneralizedRCNN):
+        raise UserError(
+            f"regions of a {type(model).__name__} cannot be counted: give a Faster or Mask R-CNN"
+        )
+    seen: dict[str, tuple[int, ...]] = {}
+    hooks = [
+        model.backbone.register_forward_pre_hook(
+            lambda module, args: seen.update(size=tuple(args[0].shape[-2:]))
+        ),
+        model.proposal_generator.register_forward_hook(
+            lambda module, args, output: seen.update(proposals=(len(output[0][0]),))
+        ),
+        model.roi_heads.register_forward_hook(
+            lambda module, args, output: seen.update(detections=(len(output[0][0]),))
+        ),
+    ]
+    ways = []
+    try:
+        for path in progress(paths):
+            predictor(path)
+            ways.append(Pass(*seen["size"], *seen["proposals"], *seen["detections"]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ways
+
+
+def describe(ways: Sequence[Pass]) -> str:
+    """A sentence on the regions found in pictures."""
+    text = []
+    for name in ("proposals", "detections"):
+        found = [getattr(way, name) for way in ways]
+        text.append(f"{min(found)} to {max(found)} {name} (median {statistics.median(found):g})")
+    pictures = "1 picture" if len(ways) == 1 else f"{len(ways)} pictures"
+    return f"On {pictures} the model found {' and '.join(text)}."
+
+
+def write(
+    folder: Path,
+    analyses: Sequence[Analysis],
+    cfg: CfgNode,
+    workloads: dict[str, Sequence[Pass]],
+    remarks: Sequence[str],
+) -> list[Path]:
+    """complexity.md, complexity.json and complexity.png in `folder`; returns their paths.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    files = [folder / f"complexity.{suffix}" for suffix in ("md", "json", "png")]
+    with atomic_path(files[0]) as temporary:
+        temporary.write_text(markdown(f"What {analyses[0].name} costs", analyses, remarks))
+    content = {
+        "command": sys.argv,
+        "versions": checkpoint.versions(),
+        "remarks": list(remarks),
+        "workloads": {k: [way._asdict() for way in ways] for k, ways in workloads.items()},
+        "detectors": record(analyses),
+        "config": yaml.safe_load(cfg.dump()),
+    }
+    with atomic_path(files[1]) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    plot_costs(analyses, files[2])
+    return files

@@ -1,0 +1,277 @@
+"""Detectors as contestants of `atto_det.complexity.latency`, with so much work and no less.
+
+What is real: one picture, resized beforehand to exactly the size asked for; everything from there
+on that `model(inputs)` does, from normalising pixels to masks of that size; the weights are random,
+as time does not depend on their values but for the two choices below.
+
+What is fixed, by `regions.py`, since random weights find nothing: the RPN does all its work (head,
+top-k, decoding, NMS) on what its weights say, and then the stated number of boxes takes the place
+of what it found. Likewise the box head does all its work, and then fixed scores and offsets of zero
+take the place of its predictions; the post-processing (threshold, NMS of each class, top-k) is real
+and leaves the stated number of detections.
+
+Parts: preprocessing (normalising, padding), bottom_up and fpn (backbone where there is no FPN), rpn
+(head and proposals), box pooling, box head, post-processing, mask pooling, mask head (up to the
+chosen class's probabilities), mask pasting.
+"""
+
+import functools
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from detectron2.modeling import FPN, GeneralizedRCNN
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
+from torch import Tensor, nn
+
+from atto_det.complexity.benchmarking import SEED, Entry, Unavailable
+from atto_det.complexity.latency import Contestant, Mark, measure, peak_memory_of
+from atto_det.data.sample import sample_picture
+from atto_det.errors import UserError
+from atto_det.reports.latency import Latency
+
+from .analysis import build_named, parse_size
+from .baselines import ZOO
+from .inference import optimise_for_inference
+from .regions import fix_regions
+
+MODES = ("eager", "fast", "compile")
+MEASURED = ("eager", "fast", "torchvision")  # whose peak memory is that of running
+
+
+def parse_detector(text: str, size: str) -> tuple[str, int, int]:
+    """Detector, height and width from "tiny.yaml@320x320", or from "tiny.yaml" with `size`.
+
+    Raises:
+        UserError: a size that is none.
+    """
+    name, at, own = text.rpartition("@")
+    return (name, *parse_size(own)) if at else (text, *parse_size(size))
+
+
+def make(
+    entry: Entry, threads: int | None = None, build: Callable[..., Any] | None = None
+) -> Contestant:
+    """The contestant of an entry, which has run once.
+
+    Args:
+        build: from entry and threads to what is timed; None for one of Detectron2's.
+
+    Raises:
+        UserError: a faulty config or picture, another architecture than Faster or Mask R-CNN, or
+            so few proposals that they cannot give so many detections.
+        Unavailable: the mode does not work here.
+    """
+    return _contestant((build or _detector)(entry, threads))
+
+
+def run(
+    entries: Sequence[Entry],
+    *,
+    repeats: int,
+    warmup: int = 1,
+    threads: int | None = None,
+    memory: bool = True,
+    others: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+    say: Callable[[str], None] = print,
+    progress: Callable[[range], Any] = iter,
+) -> list[Latency]:
+    """Time entries in turn; those whose mode does not work here are left out with a line.
+
+    Peak memory is measured where making a contestant takes less than running it: not where it is
+    compiled or exported. All entries have one batch size and device.
+
+    Args:
+        others: modes of other engines, and what makes their contestants from entry and threads.
+
+    Raises:
+        UserError: as `make`, or no entry works here.
+    """
+    detectors = []
+    for entry in entries:
+        say(f"building {entry.name}")
+        try:
+            detectors.append(others.get(entry.mode, _detector)(entry, threads))
+        except Unavailable as reason:
+            say(f"left out {entry.name}: {reason}")
+    if not detectors:
+        raise UserError("none of the modes works here: add eager")
+    batch, device = entries[0].batch, entries[0].device
+    contestants = [_contestant(detector) for detector in detectors]
+    timings = measure(
+        contestants, repeats, batch=batch, warmup=warmup, device=device, progress=progress
+    )
+    latencies = []
+    for detector, timing in zip(detectors, timings, strict=True):
+        entry, peak = detector.entry, None
+        if memory and entry.mode in MEASURED:
+            say(f"measuring peak memory of {entry.name}")
+            build = others.get(entry.mode)
+            again = functools.partial(make, entry, threads, build)
+            imports = [__name__, *([build.__module__] if build else [])]
+            peak = peak_memory_of(again, device=device, imports=imports)
+        name, size = Path(entry.detector).stem, f"{entry.height}x{entry.width}"
+        latencies.append(Latency(name, entry.mode, size, *detector.limits, timing, peak))
+    return latencies
+
+
+def machine(device: str, threads: int | None) -> dict[str, Any]:
+    """What the figures depend on besides versions."""
+    if threads:
+        torch.set_num_threads(threads)
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    found = re.search(r"model name\s*: (.*)", text)
+    result = {"device": device, "cpu": found[1] if found else platform.processor()}
+    result |= {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if device.startswith("cuda"):
+        result |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return result
+
+
+def remarks(
+    on: dict[str, Any],
+    versions: dict[str, str],
+    entry: Entry,
+    latencies: Sequence[Latency],
+    repeats: int,
+    warmup: int,
+) -> list[str]:
+    """Sentences on how the figures came about."""
+    place = on.get("gpu") or f"{on['cpu']}, {on['threads']} threads of {on['cores']} cores"
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    picture = entry.image or "a painted picture"
+    work = dict.fromkeys(
+        f"{one.detector} at {one.size}: {one.proposals} proposals, {one.detections} detections."
+        for one in latencies
+    )
+    return [
+        f"On {place}. Batch {entry.batch}; {repeats} rounds after {warmup} to warm "
+        f"up, all detectors in turn; {picture}.",
+        *work,
+        "These are fixed in each picture; the weights are random. Reading and resizing the picture "
+        "do not count.",
+        f"Ratio: median over that of {latencies[0].detector} in the same mode; gain: the "
+        "detector's own eager median over this. Parts are means over the middle half of the runs.",
+        f"Versions: {packages}.",
+    ]
+
+
+def _contestant(detector: "_Detector") -> Contestant:
+    return Contestant(detector.entry.name, detector.run)
+
+
+def _detector(entry: Entry, threads: int | None) -> "_Detector":
+    if threads:
+        torch.set_num_threads(threads)
+    detector = _Detector(entry, *_build(entry))
+    proposals, detections = detector.limits
+    for found in detector.run(lambda name: None):  # also fills caches, and compiles
+        if len(found["instances"]) != detections:
+            raise UserError(
+                f"{proposals} proposals in {entry.name} leave {len(found['instances'])} of "
+                f"{detections} detections: lower --detections or raise --proposals"
+            )
+    return detector
+
+
+def _build(entry: Entry) -> tuple[GeneralizedRCNN, tuple[int, int]]:
+    """The model in its mode, and how many proposals and detections it gets."""
+    torch.manual_seed(SEED)
+    if entry.detector not in ZOO and not Path(entry.detector).suffix:
+        known = ", ".join(ZOO)
+        raise UserError(f"{entry.detector} is neither a YAML file nor a baseline: {known}")
+    model, _ = build_named(entry.detector, entry.classes)
+    rpn, heads = model.proposal_generator, getattr(model, "roi_heads", None)
+    known = isinstance(heads, StandardROIHeads | Res5ROIHeads)
+    if not isinstance(rpn, RPN) or not known or isinstance(heads, CascadeROIHeads):
+        raise UserError(f"{entry.detector} is no Faster or Mask R-CNN, which this times")
+    model = model.to(entry.device).eval()
+    if entry.mode != "eager":
+        optimise_for_inference(model)
+    if entry.mode == "compile":
+        _compile(model)
+    proposals = entry.proposals or rpn.post_nms_topk[False]
+    detections = entry.detections or heads.box_predictor.test_topk_per_image
+    heads.box_predictor.test_topk_per_image = detections
+    return model, (proposals, detections)
+
+
+def _compile(model: GeneralizedRCNN) -> None:
+    """Compile methods, so that hooks on the modules stay outside."""
+    bottom_up = getattr(model.backbone, "bottom_up", model.backbone)
+    modules = [bottom_up, model.proposal_generator.rpn_head]
+    heads = model.roi_heads
+    modules.append(heads.res5 if isinstance(heads, Res5ROIHeads) else heads.box_head)
+    for module in modules:
+        module.forward = torch.compile(module.forward, dynamic=False)
+
+
+class _Detector:
+    """A model with its inputs; marks its parts as it runs, by hooks."""
+
+    def __init__(self, entry: Entry, model: GeneralizedRCNN, limits: tuple[int, int]) -> None:
+        self.entry, self.model, self.limits = entry, model, limits
+        self._mark: Mark = lambda name: None
+        pixels = torch.as_tensor(
+            sample_picture(entry.height, entry.width, entry.image, SEED), device=entry.device
+        )
+        one = {"image": pixels, "height": entry.height, "width": entry.width}
+        self._inputs = [one] * entry.batch
+        fix_regions(model, limits[0], entry.height, entry.width)
+        self._add_hooks(model)
+
+    def run(self, mark: Mark) -> list[dict]:
+        """One forward pass of the batch."""
+        self._mark = mark
+        with torch.inference_mode():
+            try:
+                found = self.model(self._inputs)
+            except Exception as error:
+                if self.entry.mode != "compile":
+                    raise
+                reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+                raise Unavailable(f"torch.compile fails ({reason})") from error
+        mark("mask pasting" if self.model.roi_heads.mask_on else "post-processing")
+        return found
+
+    def _add_hooks(self, model: GeneralizedRCNN) -> None:
+        backbone, heads = model.backbone, model.roi_heads
+        has_fpn = isinstance(backbone, FPN)
+        self._before(backbone.bottom_up if has_fpn else backbone, "preprocessing")
+        if has_fpn:
+            self._behind(backbone.bottom_up, "bottom_up")
+        self._behind(backbone, "fpn" if has_fpn else "backbone")
+        self._behind(model.proposal_generator, "rpn")
+        self._behind(heads.box_predictor, "box head")
+        if isinstance(heads, Res5ROIHeads):  # one pooler for both, first called for boxes
+            self._pooled = 0
+            heads.pooler.register_forward_pre_hook(self._c4_pools)
+            heads.pooler.register_forward_hook(self._c4_pooled)
+        else:
+            self._behind(heads.box_pooler, "box pooling")
+            if heads.mask_on:
+                self._before(heads.mask_pooler, "post-processing")
+                self._behind(heads.mask_pooler, "mask pooling")
+        if heads.mask_on:
+            self._behind(heads.mask_head, "mask head")
+
+    def _before(self, module: nn.Module, part: str) -> None:
+        module.register_forward_pre_hook(lambda module, args: self._mark(part))
+
+    def _behind(self, module: nn.Module, part: str) -> None:
+        module.register_forward_hook(lambda module, args, output: self._mark(part))
+
+    def _c4_pools(self, module: nn.Module, args: tuple) -> None:
+        if self._pooled % 2:
+            self._mark("post-processing")
+
+    def _c4_pooled(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        second = self._pooled % 2 and self.model.roi_heads.mask_on
+        self._mark("mask pooling" if second else "box pooling")
+        self._pooled += 1 if self.model.roi_heads.mask_on else 2

@@ -1,0 +1,113 @@
+"""The data sets of `atto_det.data.catalog` in Detectron2's own catalogues, beside Detectron2's."""
+
+from functools import partial
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from atto_det import data
+from atto_det.data import catalog, data_root
+from atto_det.data.catalog import names_of
+from atto_det.errors import UserError
+
+__all__ = ["data_root", "names_of"]
+
+
+def register(name: str, entry: catalog.Entry) -> None:
+    """Put a data set into Detectron2's catalogues; one of the same name is replaced."""
+    if name in DatasetCatalog:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, partial(dataset_dicts, name))
+    MetadataCatalog.get(name).set(
+        thing_classes=list(entry.class_names),
+        stuff_classes=["background", *entry.class_names],
+        ignore_label=255,
+        evaluator_type="voc_instance",
+    )
+
+
+def register_builtin() -> None:
+    """Register `voc_2012_seg_*`, `sbd_*` and `mini_voc_*`, once."""
+    for name, entry in catalog.BUILTIN.items():
+        if name not in DatasetCatalog:
+            register(name, entry)
+
+
+def register_own_data(cfg: CfgNode) -> None:
+    """Register what `DATASETS.FOLDERS` and `DATASETS.COCO` name.
+
+    Raises:
+        UserError: as `atto_det.data.catalog.register_own_data`.
+    """
+    taken = set(DatasetCatalog.list()).difference(catalog.names())
+    for name, entry in catalog.register_own_data(cfg, taken).items():
+        register(name, entry)
+
+
+def class_names_of(name: str) -> list[str]:
+    """Class names of a registered data set.
+
+    Raises:
+        UserError: no such data set; it names those of this project and how to add one.
+    """
+    if name not in DatasetCatalog:
+        return catalog.class_names_of(name)  # its sentence: there is none
+    names = MetadataCatalog.get(name).get("thing_classes")
+    if names is None:
+        DatasetCatalog.get(name)  # Detectron2's COCO sets fill in their metadata when loaded
+        names = MetadataCatalog.get(name).get("thing_classes")
+    if names is None:
+        raise UserError(f"data set {name} states no thing_classes in its metadata")
+    return list(names)
+
+
+def load_dataset(name: str) -> data.Dataset:
+    """The records of a data set of ours, read once per process and data root.
+
+    Raises:
+        UserError: no such data set, one of Detectron2's, or broken files.
+    """
+    if name in DatasetCatalog and name not in catalog.names():
+        raise UserError(f"{name} is a data set of Detectron2's; this needs one in VOC layout")
+    return catalog.load_dataset(name)
+
+
+def dataset_dicts(name: str) -> list[dict]:
+    """A data set in Detectron2's form; masks stay run-length encoded.
+
+    The semantic labels are named `sem_seg_palette_file_name`: under Detectron2's own key its reader
+    would turn the palette into grey levels, and so into wrong labels.
+    """
+    return [_dict(record) for record in load_dataset(name).records]
+
+
+def _dict(record: data.ImageRecord) -> dict:
+    result = {
+        "file_name": record.file_name,
+        "image_id": record.image_id,
+        "height": record.height,
+        "width": record.width,
+        "annotations": [
+            {
+                "bbox": list(instance.box),
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": instance.category,
+                "segmentation": instance.rle,
+                "iscrowd": 0,
+            }
+            for instance in record.instances
+        ],
+    }
+    if record.sem_seg_file_name is not None:
+        result["sem_seg_palette_file_name"] = record.sem_seg_file_name
+    return result
+
+
+def _pictures_of(name: str) -> list[tuple[str, str]]:
+    return [(item["image_id"], item["file_name"]) for item in DatasetCatalog.get(name)]
+
+
+# For data sets of Detectron2's too.
+check_split = partial(catalog.check_split, class_names_of=class_names_of, pictures_of=_pictures_of)

@@ -1,0 +1,134 @@
+"""Detectron2's checkpointer over `weights.checkpoint`: whole files, safe reading, own config."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from torch import nn
+
+from atto_det.errors import UserError
+from atto_det.training import run_folder
+from atto_det.weights import checkpoint
+from atto_det.weights.transfer import load_backbone, read_weights
+
+logger = logging.getLogger(__name__)
+ENGINE = "detectron2"
+
+
+class AttoCheckpointer(DetectionCheckpointer):
+    """Writes checkpoints that carry config and class names; reads only tensors and plain values.
+
+    Args:
+        model: what is saved and loaded.
+        save_dir: folder of the checkpoints.
+        cfg, class_names: what the checkpoints carry; `model` is built from `cfg`.
+        allow_pickle: read `.pkl` files (Detectron2's model zoo), which can run code.
+        checkpointables: optimizer, scheduler, trainer.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        cfg: CfgNode,
+        class_names: list[str],
+        allow_pickle: bool = False,
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+        self.cfg = cfg
+        self.class_names = list(class_names)
+        self.lacking: set[str] = set()  # tensors of the model that the last `load` did not set
+        self.description = checkpoint.description(cfg.dump(), class_names)
+        self.allow_pickle = allow_pickle
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write everything that a resumed run needs to `<name>.pth`, and tag it as the last."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: value.state_dict() for key, value in self.checkpointables.items()}
+        self._write(name, {"engine": ENGINE} | states | kwargs)
+        self.tag_last_checkpoint(f"{name}.pth")
+
+    def save_weights(self, name: str, **kwargs: Any) -> None:
+        """Write the model alone, with config and class names, to `<name>.pth`."""
+        if self.save_to_disk:
+            self._write(name, kwargs)
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        path = Path(self.save_dir) / f"{name}.pth"
+        model = {key: value.cpu() for key, value in self.model.state_dict().items()}
+        checkpoint.save_checkpoint(path, {"model": model, "atto_det": self.description} | content)
+        logger.info("wrote %s", path)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the checkpoint to resume from."""
+        run_folder.tag_last(Path(self.save_dir), last_filename_basename)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        # Here, where the name is what it will be read by: a URL can hide it (x.pkl?a=b).
+        if filename.endswith((".pkl", ".pyth")) and not self.allow_pickle:
+            raise UserError(
+                f"{filename} is a pickle, and reading it can run code: "
+                "pass --allow-pickle if you trust it"
+            )
+        if filename.endswith(".safetensors"):
+            return self._torch_load(filename)
+        return super()._load_file(filename)
+
+    def _torch_load(self, f: str) -> dict[str, Any]:
+        return read_weights(f) | {"path": f}
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Take up all of the last checkpoint, if `resume` and there is one; else load `path`.
+
+        Raises:
+            UserError: the last checkpoint is damaged, or was written with another config; for
+                `path` see `load`.
+        """
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[])
+        last, content = run_folder.read_last(Path(self.save_dir), ENGINE, self.class_names)
+        checkpoint.load_weights(self.model, content, last)
+        try:
+            for key, value in self.checkpointables.items():
+                value.load_state_dict(content[key])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{last} cannot be resumed from with this config ({error}): use the one of its run"
+            ) from error
+        logger.info("resumed from %s", last)
+        return content
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load weights (and what is asked for beside them) from `path`; nothing where it is empty.
+
+        Raises:
+            UserError: a missing, damaged or unsafe file, or one of which nothing fits the model.
+        """
+        if path and "://" not in str(path) and not Path(path).is_file():
+            raise UserError(f"checkpoint {path} does not exist")
+        try:
+            return super().load(path, *args, **kwargs)
+        except (AssertionError, OSError) as error:
+            raise UserError(f"checkpoint {path} cannot be read ({error})") from error
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        backbone = checkpoint.get("backbone")
+        if backbone is not None:
+            self.lacking = load_backbone(self.model, self.cfg, backbone, checkpoint["path"])
+            return None  # there is no more to say of it
+        incompatible = super()._load_model(checkpoint)
+        wrong = {key for key, *_ in incompatible.incorrect_shapes}
+        self.lacking = set(incompatible.missing_keys) | wrong
+        # torch makes up these counters where a checkpoint lacks them, so they are never missing.
+        wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
+        if wanted and self.lacking.issuperset(wanted):
+            raise UserError(
+                "no tensor of the checkpoint fits this model: it belongs to another network, or "
+                "its names have another prefix"
+            )
+        return incompatible

@@ -1,0 +1,191 @@
+"""The same detections in less time: what inference can leave out or do in another order.
+
+`optimise_for_inference` changes a model so that it computes the same numbers, up to the rounding of
+single precision:
+
+- batch norms are folded into the convolutions before them, and on a CPU ReLUs and the sums with
+  shortcuts become part of the same calls (`fusion.py`);
+- on a CPU weights, and with them feature maps, lie channels last, as its convolutions prefer;
+- sums work in place, as writing to fresh memory costs more than adding;
+- on a CPU regions are pooled by weighted sums of feature vectors (`pooling.py`);
+- the RPN decodes the boxes that it keeps, not all;
+- the mask head computes the mask of the chosen class, not of all;
+- on a CPU masks are pasted by two matrix products each, into memory that only they touch.
+
+None of Detectron2's classes is changed: single modules of the model get a subclass of their own
+class. Modules of any other class stay as they are.
+"""
+
+import torch
+from detectron2.modeling import FPN
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import (
+    CascadeROIHeads,
+    FastRCNNConvFCHead,
+    MaskRCNNConvUpsampleHead,
+    StandardROIHeads,
+)
+from detectron2.structures import Boxes, Instances, ROIMasks
+from torch import Tensor, nn
+from torch.nn import functional
+
+from atto_det.nets.blocks import AttoModule
+from atto_det.ops.fold_norms import fold_norms
+from atto_det.ops.paste_masks import paste_masks
+
+from .fusion import FusedConv, fuse, linear
+from .heads import SeparableMaskHead
+from .pooling import GatherPooler
+
+
+def optimise_for_inference(model: nn.Module) -> nn.Module:
+    """`model` itself, in evaluation mode, faster from now on and unable to train.
+
+    Give it its weights before: those of a training fit it no longer.
+    """
+    model.eval().requires_grad_(False)
+    fold_norms(model)
+    fuse(model)
+    if next(model.parameters()).device.type == "cpu":
+        model.to(memory_format=torch.channels_last)
+        for module in model.modules():
+            if type(module) in (StandardROIHeads, CascadeROIHeads):
+                _flatten_channels_last(module)
+    for module in model.modules():
+        if type(module) in _FASTER and _fits(module):
+            module.__class__ = _FASTER[type(module)]
+    return model
+
+
+def _fits(module: nn.Module) -> bool:
+    """Whether the faster class of `module` can do all that it does."""
+    if isinstance(module, AttoModule):
+        return isinstance(module.expand.norm, nn.Identity)  # folded
+    if isinstance(module, FPN):
+        is_sum = module._fuse_type == "sum"
+        return is_sum and all(isinstance(conv, FusedConv) for conv in module.lateral_convs)
+    return True
+
+
+def _flatten_channels_last(heads: StandardROIHeads) -> None:
+    """Let dense box heads take features in the order in which they lie in memory."""
+    boxes = heads.box_head
+    for head in boxes if isinstance(boxes, nn.ModuleList) else [boxes]:
+        if type(head) is FastRCNNConvFCHead and head.fcs:
+            size, first = heads.box_pooler.output_size, head.fcs[0]
+            weight = first.weight.unflatten(1, (-1, *size))  # (out, C, P, P)
+            first.weight = nn.Parameter(weight.permute(0, 2, 3, 1).flatten(1), requires_grad=False)
+            head.flatten = _FlattenChannelsLast()
+
+
+class _FlattenChannelsLast(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)  # (R, P * P * C)
+
+
+class _InPlaceModule(AttoModule):
+    """The sum goes into the shortcut's memory: without a convolution there, that of the module
+    before, whose result nobody else reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.mix(self.depthwise(self.compress(x)))
+        return self.expand.conv.add_to(self.shortcut(x), y, relu=True)
+
+
+class _InPlaceFPN(FPN):
+    """Each level's sum goes into the memory of the enlarged coarser level."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        bottom_up = self.bottom_up(x)
+        names = reversed(self.in_features)  # the coarsest level first
+        total, levels = None, []
+        for name, lateral, output in zip(names, self.lateral_convs, self.output_convs, strict=True):
+            if total is None:
+                total = lateral(bottom_up[name])
+            else:
+                total = functional.interpolate(total, scale_factor=2.0, mode="nearest")
+                total = lateral.add_to(total, bottom_up[name])
+            levels.insert(0, output(total))
+        if self.top_block is not None:
+            features = bottom_up | dict(zip(self._out_features, levels, strict=False))
+            levels += self.top_block(features[self.top_block.in_feature])
+        return dict(zip(self._out_features, levels, strict=True))
+
+
+class _Undecoded:
+    """Boxes (B, N, 4) of one level that are decoded when they are asked for by index."""
+
+    def __init__(self, rpn: RPN, anchors: Tensor, deltas: Tensor) -> None:
+        self.rpn, self.anchors, self.deltas = rpn, anchors, deltas  # (N, 4), (B, N, 4)
+        self.device = deltas.device
+
+    def __getitem__(self, index: tuple[Tensor, Tensor]) -> Tensor:
+        deltas = self.deltas[index]  # (B, kept, 4)
+        anchors = self.anchors[index[1]]
+        decode = self.rpn.box2box_transform.apply_deltas
+        return decode(deltas.reshape(-1, 4), anchors.reshape(-1, 4)).view_as(deltas)
+
+
+class _SparingRPN(RPN):
+    def _decode_proposals(self, anchors: list[Boxes], deltas: list[Tensor]) -> list[_Undecoded]:
+        pairs = zip(anchors, deltas, strict=True)
+        return [_Undecoded(self, a.tensor, d.view(len(d), -1, 4)) for a, d in pairs]
+
+
+class _ChosenMasks(MaskRCNNConvUpsampleHead):
+    """Detectron2's mask head, for the class of each detection alone.
+
+    Its upsampling convolution makes 2x2 pixels of each, which no other pixel sees: a matrix
+    product. They are put in their places when there is but one number of each left.
+    """
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
+        for layer in self.conv_norm_relus:
+            x = layer(x)  # (N, C, H, W)
+        chosen = torch.cat([i.pred_classes for i in instances])
+        if self.predictor.out_channels == 1:  # one mask whatever the class
+            chosen = torch.zeros_like(chosen)
+        masks = self._upsample(x, chosen).split([len(i) for i in instances])
+        for item, own in zip(instances, masks, strict=True):
+            item.pred_masks = LeanMasks(own)
+        return instances
+
+    def _upsample(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """Probabilities (N, 2 * H, 2 * W) from features (N, C, H, W) and classes (N,)."""
+        count, _, height, width = x.shape
+        x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (N * H * W, C)
+        weight = self.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C, C)
+        x = linear(x, weight, self.deconv.bias.repeat(4), relu=True)
+        x = x.view(count, height * width * 4, self.deconv.out_channels)
+        weight = self.predictor.weight.flatten(1)[chosen, :, None]  # (N, C, 1)
+        x = torch.baddbmm(self.predictor.bias[chosen, None, None], x, weight).sigmoid_()
+        x = x.view(count, height, width, 2, 2).transpose(2, 3)  # (N, H, 2, W, 2)
+        return x.reshape(count, 2 * height, 2 * width)
+
+
+class LeanMasks(ROIMasks):
+    """Masks (N, M, M) of regions, pasted quickly on a CPU."""
+
+    def __getitem__(self, item: object) -> "LeanMasks":
+        """Some of them."""
+        return LeanMasks(super().__getitem__(item).tensor)
+
+    def to_bitmasks(self, boxes: Boxes, height: int, width: int, threshold: float = 0.5):  # noqa: ANN201
+        """Detectron2's `BitMasks`, (N, height, width)."""
+        whole = super().to_bitmasks
+        if self.device.type != "cpu" or threshold < 0 or not len(self):
+            return whole(boxes, height, width, threshold)
+        masks = LeanMasks(self.tensor[:0]).to_bitmasks(boxes[:0], height, width, threshold)
+        masks.tensor = paste_masks(self.tensor, boxes.tensor, height, width, threshold)
+        return masks
+
+
+_FASTER = {
+    AttoModule: _InPlaceModule,
+    FPN: _InPlaceFPN,
+    ROIPooler: GatherPooler,
+    RPN: _SparingRPN,
+    MaskRCNNConvUpsampleHead: _ChosenMasks,
+    SeparableMaskHead: _ChosenMasks,
+}

@@ -1,0 +1,112 @@
+"""Detectron2's pictures in the batches of `atto_det.training.batches`, and those of test sets."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, DatasetFromList, build_detection_test_loader
+from detectron2.utils import comm
+
+from atto_det.data import catalog
+from atto_det.errors import UserError
+from atto_det.training.batches import (
+    BatchOrder,
+    ErrorsAsItems,
+    Place,
+    Places,
+    check_batch_size,
+    load_batches,
+    raise_errors,
+)
+
+from .catalog import class_names_of
+from .mapper import AttoDatasetMapper, seed_augmentation
+
+
+class _Mapped(torch.utils.data.Dataset):
+    """Pictures mapped under the seed of their place in the training."""
+
+    def __init__(self, dicts: list[dict], mapper: AttoDatasetMapper, seed: int) -> None:
+        # Serialised, so that workers share the memory instead of copying each Python object.
+        self.dicts = DatasetFromList(dicts, copy=False)
+        self.mapper = ErrorsAsItems(mapper)
+        self.seed = seed
+
+    def __getitem__(self, place: Place) -> dict | UserError:
+        iteration, slot, index = place
+        # Detectron2's augmentations draw from numpy's and Python's global generators.
+        states = np.random.get_state(), random.getstate()  # noqa: NPY002
+        seed_augmentation(self.seed, iteration, slot)
+        try:
+            return self.mapper(self.dicts[index])
+        finally:
+            np.random.set_state(states[0])  # noqa: NPY002
+            random.setstate(states[1])
+
+
+class TrainLoader:
+    """The training batches of a config, each a list of dicts, from iteration `start` on.
+
+    `start` may be set until the first batch is asked for.
+
+    Raises:
+        UserError: no pictures with objects, a batch size that the processes cannot share, or a
+            sampler of Detectron2 that does not follow from (seed, iteration).
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+            raise UserError(
+                f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, which a resumed run "
+                "could not continue exactly: only TrainingSampler is supported"
+            )
+        batch_size = cfg.SOLVER.IMS_PER_BATCH
+        check_batch_size(batch_size, comm.get_world_size())
+        dicts = training_dicts(cfg)
+        portrait = np.array([item["height"] > item["width"] for item in dicts])
+        portrait &= cfg.DATALOADER.ASPECT_RATIO_GROUPING
+        self.order = BatchOrder(portrait, batch_size, cfg.SEED)
+        self.dataset = _Mapped(dicts, AttoDatasetMapper(cfg, True), cfg.SEED)
+        self.num_workers = cfg.DATALOADER.NUM_WORKERS
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        places = Places(self.order, self.start, comm.get_rank(), comm.get_world_size())
+        return load_batches(self.dataset, places, self.num_workers)
+
+
+class TestLoader:
+    """The pictures of a test set, one to a batch, this process's share of them, in order."""
+
+    def __init__(self, cfg: CfgNode, name: str) -> None:
+        class_names_of(name)
+        self.loader = build_detection_test_loader(
+            DatasetCatalog.get(name),
+            mapper=ErrorsAsItems(AttoDatasetMapper(cfg, False)),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        return raise_errors(self.loader)
+
+
+def training_dicts(cfg: CfgNode) -> list[dict]:
+    """The dicts of all training sets, those without objects left out unless the config keeps them.
+
+    Raises:
+        UserError: nothing to train on, or a name in DATASETS.NO_HORIZONTAL_FLIP that fits no set.
+    """
+    result = []
+    for name, forbidden in catalog.training_sets(cfg, DatasetCatalog):
+        class_names_of(name)  # a sentence where there is no such set
+        for item in DatasetCatalog.get(name):
+            if item["annotations"] or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+                result.append(item | {"no_horizontal_flip": forbidden})
+    if not result:
+        raise UserError(f"no picture of {', '.join(cfg.DATASETS.TRAIN)} has an object to train on")
+    return result

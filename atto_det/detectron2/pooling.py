@@ -1,0 +1,32 @@
+"""Detectron2's pooler with the ROIAlign of `atto_det.ops.roi_align`."""
+
+import torch
+from detectron2.layers import ROIAlign
+from detectron2.modeling.poolers import (
+    ROIPooler,
+    assign_boxes_to_levels,
+    convert_boxes_to_pooler_format,
+)
+from detectron2.structures import Boxes
+from torch import Tensor
+
+from atto_det.ops.roi_align import roi_align
+
+
+class GatherPooler(ROIPooler):
+    """Detectron2's pooler whose ROIAlignV2 of plain boxes on a CPU is `roi_align`."""
+
+    def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
+        """Feature maps and boxes by picture to (R, C, P, P), as `ROIPooler`."""
+        poolers = list(self.level_poolers)
+        known = all(isinstance(pooler, ROIAlign) and pooler.aligned for pooler in poolers)
+        if not known or x[0].device.type != "cpu" or torch.is_grad_enabled() or not box_lists:
+            return super().forward(x, box_lists)
+        regions = convert_boxes_to_pooler_format(box_lists)
+        levels = torch.zeros(len(regions), dtype=torch.long)
+        if len(x) > 1:
+            bounds = (self.min_level, self.max_level)
+            canonical = (self.canonical_box_size, self.canonical_level)
+            levels = assign_boxes_to_levels(box_lists, *bounds, *canonical)
+        scales = [pooler.spatial_scale for pooler in poolers]
+        return roi_align(x, regions, levels, self.output_size, scales, poolers[0].sampling_ratio)

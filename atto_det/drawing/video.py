@@ -1,0 +1,100 @@
+"""Reading the frames of a video, and writing one whole or not at all, with OpenCV."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from atto_det.drawing.instances import check_image
+from atto_det.errors import UserError, atomic_path
+
+CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # what every build of OpenCV can write
+
+
+class Video:
+    """The frames of a video file, to be iterated over once.
+
+    size is (width, height) in pixels, fps frames a second, frame_count what the file states (0 if
+    it does not; a file cut short has fewer). Frames are BGR uint8 (height, width, 3), turned
+    upright as the file asks.
+
+    Raises:
+        UserError: the file is missing, is no video that OpenCV can read, or states no frame rate.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        if not Path(path).is_file():
+            raise UserError(f"{path} does not exist or is no file; name a video file")
+        self._capture = cv2.VideoCapture(str(path))
+        readable, self._first = self._capture.read()
+        if not readable:
+            raise UserError(f"{path} is no video that OpenCV can read, or holds no frame")
+        # The header may give the size before turning; the frame is right.
+        self.size = (self._first.shape[1], self._first.shape[0])
+        self.fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.frame_count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        if not 0 < self.fps < 1e4:
+            raise UserError(f"{path} states no frame rate; convert it to .mp4 first")
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        frame, readable = self._first, True
+        while readable:
+            yield frame
+            readable, frame = self._capture.read()
+        self._capture.release()
+
+
+@contextmanager
+def video_writer(
+    path: str | os.PathLike, size: tuple[int, int], fps: float
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that adds one BGR uint8 frame of `size` (width, height) to a new video.
+
+    The file appears when the block ends well. `.mp4` is MPEG-4, `.avi` is Motion JPEG. Where a
+    side is odd its last pixels are repeated once, since video formats want even sides.
+
+    Raises:
+        UserError: another suffix, a frame of another size, no frame, or a file that cannot be
+            written whole.
+    """
+    path = Path(path)
+    codec = CODECS.get(path.suffix.lower())
+    if codec is None:
+        raise UserError(f"{path} was not written: a video's suffix must be {' or '.join(CODECS)}")
+    count, odd = 0, (size[0] % 2, size[1] % 2)
+    even = (size[0] + odd[0], size[1] + odd[1])
+
+    def add(frame: np.ndarray) -> None:
+        nonlocal count
+        check_image(frame)
+        if (frame.shape[1], frame.shape[0]) != tuple(size):  # OpenCV would drop it silently
+            raise UserError(
+                f"{path} was not written: frame {count} is {frame.shape[1]}×{frame.shape[0]} "
+                f"pixels but the video {size[0]}×{size[1]}"
+            )
+        writer.write(cv2.copyMakeBorder(frame, 0, odd[1], 0, odd[0], cv2.BORDER_REPLICATE))
+        count += 1
+
+    with atomic_path(path) as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), fps, even)
+        try:
+            if not writer.isOpened():
+                raise UserError(
+                    f"{path} was not written: OpenCV cannot make a {path.suffix} of "
+                    f"{size[0]}×{size[1]} pixels at {fps:g} frames a second"
+                )
+            yield add
+        finally:
+            writer.release()
+        if count == 0:
+            raise UserError(f"{path} was not written: it would hold no frame")
+        # OpenCV reports no failed write, so what came out is counted.
+        stored = int(cv2.VideoCapture(str(temporary)).get(cv2.CAP_PROP_FRAME_COUNT))
+        if stored != count:
+            raise UserError(
+                f"{path} was not written: only {max(0, stored)} of {count} frames were stored; "
+                f"is the disk full?"
+            )

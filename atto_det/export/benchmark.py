@@ -1,0 +1,153 @@
+"""The torchvision engine's detectors, and ONNX files of them, as contestants beside Detectron2's.
+
+The work is that of `atto_det.detectron2.benchmark`: one picture, resized beforehand, random
+weights, a fixed number of proposals and detections behind the network's own work on each, masks
+pasted. In an ONNX file whatever does not reach an output would be left out: what is fixed gets the
+network's own results added, times zero.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atto_det.complexity.benchmarking import SEED, Entry, Unavailable
+from atto_det.complexity.latency import Mark
+from atto_det.complexity.regions import spread_boxes, sure_scores
+from atto_det.data.sample import sample_picture
+from atto_det.errors import UserError
+from atto_det.export.rewrite import for_onnx
+from atto_det.ops.fold_norms import folded
+from atto_det.ops.paste_masks import paste_masks
+from atto_det.torchvision.config import read_file
+from atto_det.torchvision.model import build_model
+
+RUNTIMES = {  # mode: runtime, whether in 8 bits
+    "onnx": ("onnxruntime", False),
+    "onnx-int8": ("onnxruntime", True),
+    "openvino": ("openvino", False),
+    "openvino-int8": ("openvino", True),
+}
+MODES = ("torchvision", *RUNTIMES)
+OUTPUTS = ("boxes", "scores", "labels", "masks")
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+class Detector:
+    """An Atto-MaskRCNN with its input.
+
+    Args:
+        entry: its mode is one of `MODES`, its device the CPU, its batch one picture.
+        threads: of the runtime; None for its own choice.
+
+    Attributes:
+        limits: proposals and detections.
+
+    Raises:
+        UserError: a config that this engine cannot honour, or so few proposals that they cannot
+            give so many detections.
+        Unavailable: another device or batch, or a runtime that is not installed.
+    """
+
+    def __init__(self, entry: Entry, threads: int | None = None) -> None:
+        if entry.batch != 1 or entry.device != "cpu" or not Path(entry.detector).suffix:
+            raise Unavailable(f"{entry.mode} is timed for YAML files, one picture on a CPU")
+        self.entry = entry
+        cfg = read_file(entry.detector, ["MODEL.DEVICE", "cpu"])
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES = entry.classes or cfg.MODEL.ROI_HEADS.NUM_CLASSES or 20
+        proposals = entry.proposals or cfg.MODEL.RPN.POST_NMS_TOPK_TEST
+        cfg.TEST.DETECTIONS_PER_IMAGE = entry.detections or cfg.TEST.DETECTIONS_PER_IMAGE
+        self.limits = (proposals, cfg.TEST.DETECTIONS_PER_IMAGE)
+        torch.manual_seed(SEED)
+        model = folded(build_model(cfg))
+        pixels = torch.as_tensor(
+            sample_picture(entry.height, entry.width, entry.image, SEED), dtype=torch.float32
+        )
+        if entry.mode == "torchvision":
+            model.to(memory_format=torch.channels_last)
+            self._find = partial(_Fixed(model, proposals, entry.height, entry.width), pixels)
+        else:
+            run = _open(model, proposals, pixels, *RUNTIMES[entry.mode], threads)
+            self._find = partial(_find, run, pixels.numpy())
+        found = len(self.run(lambda name: None))
+        if found != self.limits[1]:
+            raise UserError(
+                f"{proposals} proposals in {entry.name} leave {found} of {self.limits[1]} "
+                "detections: lower --detections or raise --proposals"
+            )
+
+    def run(self, mark: Mark) -> Tensor:
+        """Masks (N, height, width) of the picture."""
+        with torch.inference_mode():
+            boxes, _, _, masks = self._find()
+            mark("network")
+            pasted = paste_masks(masks[:, 0], boxes, self.entry.height, self.entry.width, 0.5)
+        mark("mask pasting")
+        return pasted
+
+
+class _Fixed(nn.Module):
+    """A model with fixed regions behind its own work, for one picture."""
+
+    def __init__(self, model: nn.Module, proposals: int, height: int, width: int) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("boxes", spread_boxes(proposals, height, width))
+        classes = model.roi_heads.box_predictor.cls_score.out_features - 1
+        logits = sure_scores(proposals, classes).log().roll(1, dims=1)  # background first
+        self.register_buffer("logits", logits)
+        model.rpn.register_forward_hook(self._propose)
+        model.roi_heads.box_predictor.register_forward_hook(self._predict)
+
+    def _propose(self, rpn: nn.Module, args: tuple, output: tuple) -> tuple:
+        [found], losses = output
+        return [self.boxes + 0 * found.sum()], losses
+
+    def _predict(self, predictor: nn.Module, args: tuple, output: tuple) -> tuple:
+        logits, offsets = output
+        return self.logits + 0 * logits, 0 * offsets
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        found = self.model([image])[0]
+        return tuple(found[name] for name in OUTPUTS)
+
+
+def _find(run: Run, pixels: np.ndarray) -> tuple[Tensor, ...]:
+    return tuple(map(torch.as_tensor, run(pixels).values()))  # OpenVINO has names of its own
+
+
+def _open(
+    model: nn.Module, proposals: int, pixels: Tensor, runtime: str, int8: bool, threads: int | None
+) -> Run:
+    """The model in a runtime, prepared as `onnx_export` prepares it."""
+    try:
+        from atto_det.export.onnx_export import OPSET
+        from atto_det.export.runtimes import open_runtime
+    except ImportError as error:
+        raise Unavailable(f"{error.name} is not installed") from error
+    fixed = _Fixed(for_onnx(model, int8=int8), proposals, *pixels.shape[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of the tracer
+            torch.onnx.export(
+                fixed,
+                (pixels,),
+                path,
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=["image"],
+                output_names=list(OUTPUTS),
+            )
+        if int8:
+            from atto_det.export.quantise import quantise
+
+            quantise(path, path, [pixels.numpy()], detector=True)
+        try:
+            return open_runtime(path, runtime, threads or 0)
+        except UserError as error:
+            raise Unavailable(str(error)) from error

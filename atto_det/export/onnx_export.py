@@ -1,0 +1,265 @@
+"""Trained weights as ONNX files, checked against the model that they come from.
+
+A detector's file takes a picture and gives detections (`Deployable`); the backbone of a trained
+classifier takes normalised pictures and gives its feature maps. `Metadata` describes either. A file
+gets its name when it has run in ONNX Runtime and found what PyTorch finds.
+"""
+
+import hashlib
+import importlib.util
+import warnings
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atto_det.errors import UserError, atomic_path
+from atto_det.evaluation import Detections
+from atto_det.nets import ATTONETS, STAGES, create_backbone
+from atto_det.ops.fold_norms import folded
+from atto_det.ops.resize import resize
+from atto_det.torchvision.predictor import Predictor
+from atto_det.weights import backbone_file, checkpoint
+
+from .deployable import INPUTS, OUTPUTS, Deployable
+from .metadata import Metadata
+from .rewrite import for_onnx, split_multipliers
+
+OPSET = 18
+SAME = 0.99  # of the detections, at least
+TOLERANCE = 1e-3  # of a backbone's features, as a share of the largest: rounding alone reaches 1e-4
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    metadata: of the file.
+    checks: a sentence for each runtime that ran it.
+    """
+
+    metadata: Metadata
+    checks: list[str]
+
+
+def export(
+    path: str | Path,
+    target: str | Path,
+    pictures: Sequence[np.ndarray],
+    calibration: Sequence[np.ndarray] = (),
+) -> Exported:
+    """Write the detector, or the classifier's backbone, of a checkpoint to an ONNX file.
+
+    Args:
+        path: a checkpoint of either engine, or of the pretraining.
+        target: the `.onnx` file.
+        pictures: uint8 RGB (H, W, 3), on which it must find what PyTorch finds.
+        calibration: pictures to measure ranges on; with them the file works in 8 bits.
+
+    Raises:
+        UserError: a missing, damaged, unsafe or foreign checkpoint, a model that this engine does
+            not have, a missing package, a file that does not find what PyTorch finds, or one that
+            cannot be written.
+    """
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{package} is not installed: pip install 'atto_det[onnx]'")
+    write = _detector if "atto_det" in checkpoint.load_checkpoint(path) else _backbone
+    with atomic_path(target) as temporary:
+        return write(Path(path), temporary, pictures, calibration)
+
+
+def _detector(
+    path: Path, target: Path, pictures: Sequence[np.ndarray], calibration: Sequence[np.ndarray]
+) -> Exported:
+    predictor = Predictor(path, device="cpu")
+    cfg, order = predictor.cfg, predictor.cfg.INPUT.FORMAT
+    metadata = Metadata(
+        kind="detector",
+        network=cfg.MODEL.ATTONET.NAME,
+        class_names=predictor.class_names,
+        channel_order=order,
+        mean=list(cfg.MODEL.PIXEL_MEAN),
+        std=list(cfg.MODEL.PIXEL_STD),
+        min_size=cfg.INPUT.MIN_SIZE_TEST,
+        max_size=cfg.INPUT.MAX_SIZE_TEST,
+        score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+        detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        **_origin(path, calibration),
+    )
+    model = for_onnx(predictor.model, int8=bool(calibration))
+    example = torch.as_tensor(_in_order(pictures[0], order))
+    axes = {INPUTS[0]: {0: "height", 1: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
+    # The tracer's warnings are ignored: what it gets wrong is found below.
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(
+            Deployable(model, cfg).eval(),
+            (example,),
+            target,
+            opset_version=OPSET,
+            dynamo=False,  # the newer exporter cannot follow the choice of regions
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes=axes,
+        )
+    _describe(target, metadata)
+    wanted = [predictor(picture[:, :, ::-1]) for picture in pictures]
+    checks = _check_detector(target, pictures, wanted, strict=True)
+    if calibration:
+        from .quantise import quantise
+
+        inputs = (_in_order(picture, order) for picture in calibration)
+        count = quantise(target, target, inputs, detector=True)
+        _describe(target, metadata)
+        checks = [f"in 8 bits, measured on {count} pictures"]
+        checks += _check_detector(target, pictures, wanted, strict=False)
+    return Exported(metadata, checks)
+
+
+def _check_detector(
+    path: Path, pictures: Sequence[np.ndarray], wanted: list[Detections], *, strict: bool
+) -> list[str]:
+    """Run the file in the runtimes that are installed; `strict` where it must not differ."""
+    from .runtimes import RUNTIMES, OnnxDetector, agreement
+
+    checks = []
+    for runtime in RUNTIMES:
+        if importlib.util.find_spec(runtime) is None:
+            continue
+        detector = OnnxDetector(path, runtime=runtime)
+        found = [detector(picture[:, :, ::-1]) for picture in pictures]
+        overlaps = {} if strict else {"box_iou": 0.5, "mask_iou": 0.5}
+        result = agreement(wanted, found, **overlaps)
+        what = "the same" if strict else "overlapping by half"
+        checks.append(
+            f"{runtime} {version(runtime)}: {result.same} of {result.total} detections {what} as "
+            f"PyTorch's in {len(pictures)} pictures"
+        )
+        if strict and result.share < SAME:
+            raise UserError(
+                f"the exported file does not find what the checkpoint's model finds ({checks[-1]})"
+            )
+    return checks
+
+
+def _backbone(
+    path: Path, target: Path, pictures: Sequence[np.ndarray], calibration: Sequence[np.ndarray]
+) -> Exported:
+    state, description = backbone_file.read_pretraining(path)
+    if description.network not in ATTONETS:
+        raise UserError(
+            f"checkpoint {path} holds {description.network}; the backbones exported for "
+            f"detectors are {', '.join(ATTONETS)}"
+        )
+    normalisation, size = description.normalisation, description.input_size
+    metadata = Metadata(
+        kind="backbone",
+        network=description.network,
+        class_names=description.class_names,
+        channel_order=normalisation.channel_order,
+        mean=list(normalisation.mean),
+        std=list(normalisation.std),
+        min_size=size,
+        max_size=size,
+        score_threshold=0.0,
+        detections_per_image=0,
+        **_origin(path, calibration),
+    )
+    net = create_backbone(description.network, STAGES)
+    net.load_state_dict(backbone_file.without_head(state))
+    net = folded(net)
+
+    def normalised(picture: np.ndarray) -> np.ndarray:
+        """(1, 3, size, size)"""
+        pixels = _in_order(resize(picture, size, size), normalisation.channel_order)
+        pixels = (pixels - np.float32(normalisation.mean)) / np.float32(normalisation.std)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+
+    exported = _Features(split_multipliers(net) if calibration else net)
+    any_size = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(
+            exported,
+            (torch.zeros(2, 3, size, size),),
+            target,
+            opset_version=OPSET,
+            dynamo=True,
+            input_names=list(INPUTS),
+            output_names=list(STAGES),
+            dynamic_shapes=(any_size,),
+            external_data=False,
+            verbose=False,
+        )
+    _describe(target, metadata)
+    check = _check_backbone(target, net, [normalised(picture) for picture in pictures])
+    if calibration:
+        from .quantise import quantise
+
+        count = quantise(target, target, map(normalised, calibration), detector=False)
+        _describe(target, metadata)
+        check = f"in 8 bits, measured on {count} pictures"
+    return Exported(metadata, [check])
+
+
+class _Features(nn.Module):
+    """A backbone's feature maps as a tuple."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Normalised pictures (B, 3, H, W) to maps (B, C, H / stride, W / stride)."""
+        return tuple(self.net(image).values())
+
+
+def _check_backbone(path: Path, net: nn.Module, pictures: Iterable[np.ndarray]) -> str:
+    """Compare features with PyTorch's, in batches of one and in a batch of two of another size."""
+    from .runtimes import open_runtime
+
+    run, worst = open_runtime(path, "onnxruntime"), 0.0
+    inputs = list(pictures)
+    inputs.append(np.repeat(inputs[0][:, :, : inputs[0].shape[2] // 2 + 3], 2, axis=0))
+    for value in inputs:
+        found = run(value)
+        with torch.no_grad():
+            wanted = net(torch.as_tensor(value))
+        for name, features in wanted.items():
+            difference = np.abs(found[name] - features.numpy()).max()
+            worst = max(worst, float(difference / features.abs().max()))
+    if not worst <= TOLERANCE:
+        raise UserError(f"the exported file's features differ from PyTorch's by {worst:.1e}")
+    return f"onnxruntime {version('onnxruntime')}: features within {worst:.0e} of PyTorch's"
+
+
+def _in_order(picture: np.ndarray, order: str) -> np.ndarray:
+    """An RGB picture in a channel order."""
+    return np.ascontiguousarray(picture[:, :, ::-1] if order == "BGR" else picture)
+
+
+def _origin(path: Path, calibration: Sequence[np.ndarray]) -> dict:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    versions = checkpoint.versions() | {package: version(package) for package in PACKAGES}
+    return {
+        "precision": "int8" if calibration else "float32",
+        "opset": OPSET,
+        "versions": versions,
+        "checkpoint_sha256": sha256,
+    }
+
+
+def _describe(path: Path, metadata: Metadata) -> None:
+    """Put the metadata into the file, leave out what nobody reads, and check the whole."""
+    import onnx
+
+    model = onnx.load(path)
+    model.producer_name, model.producer_version = "atto_det", checkpoint.versions()["atto_det"]
+    del model.graph.value_info[:], model.metadata_props[:]  # shapes of inner values
+    onnx.helper.set_model_props(model, metadata.as_properties())
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)

@@ -1,0 +1,169 @@
+"""Detectors in ONNX files, run by ONNX Runtime or OpenVINO behind one call."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+
+from atto_det import data
+from atto_det.errors import UserError
+from atto_det.evaluation import Detections
+from atto_det.torchvision.predictor import to_detections
+
+from .metadata import Metadata, read_metadata
+
+RUNTIMES = ("onnxruntime", "openvino")
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # input to outputs by name
+
+
+class OnnxDetector:
+    """A detector that `tools/export.py` wrote, used as `atto_det.Predictor` is.
+
+    Args:
+        path: the `.onnx` file; it is all that is needed.
+        runtime: one of `RUNTIMES`, on the CPU in single precision where the file asks for no less.
+        threads: 0 leaves it to the runtime.
+
+    Attributes:
+        metadata: what the file says of itself.
+        class_names: name of each class index.
+
+    Raises:
+        UserError: a missing, damaged or foreign file, a backbone alone, or a runtime that is
+            unknown or not installed.
+    """
+
+    def __init__(self, path: str | Path, *, runtime: str = "onnxruntime", threads: int = 0) -> None:
+        self.metadata: Metadata = read_metadata(path)
+        if self.metadata.kind != "detector":
+            raise UserError(f"{path} holds a {self.metadata.kind}, which detects nothing by itself")
+        self.class_names = self.metadata.class_names
+        self._run = open_runtime(path, runtime, threads)
+
+    def __call__(self, image: str | Path | np.ndarray) -> Detections:
+        """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
+
+        Returns:
+            boxes, masks and scores at the picture's own size, highest score first.
+
+        Raises:
+            UserError: an unreadable picture, or an array of another form.
+        """
+        image = data.rgb_picture(image)
+        if self.metadata.channel_order == "BGR":
+            image = image[:, :, ::-1]
+        found = {k: torch.as_tensor(v) for k, v in self._run(np.ascontiguousarray(image)).items()}
+        found |= {"labels": found["classes"] + 1, "masks": found["masks"][:, None]}
+        return to_detections(found, image.shape[:2], image.shape[:2])
+
+
+def open_runtime(path: str | Path, runtime: str, threads: int = 0) -> Run:
+    """The graph of an ONNX file as a function of its one input, on the CPU.
+
+    Raises:
+        UserError: a runtime that is unknown or not installed, or a graph that it cannot run, then
+            or later.
+    """
+    if runtime not in RUNTIMES:
+        raise UserError(f"the runtime is {runtime!r}: choose one of {', '.join(RUNTIMES)}")
+    with _one_sentence(path, runtime):
+        run = (_onnxruntime if runtime == "onnxruntime" else _openvino)(os.fspath(path), threads)
+
+    def run_checked(value: np.ndarray) -> dict[str, np.ndarray]:
+        with _one_sentence(path, runtime):
+            return run(value)
+
+    return run_checked
+
+
+@contextmanager
+def _one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{runtime} is not installed: pip install 'atto_det[onnx]' ({error})"
+        ) from error
+    except Exception as error:  # the runtimes' own kinds have no common one
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{runtime} cannot run {path}: {reason}") from error
+
+
+def _onnxruntime(path: str, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    # Or its threads go on spinning for a while, and mask pasting takes twice as long.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    [name] = (item.name for item in session.get_inputs())
+    names = [item.name for item in session.get_outputs()]
+    return lambda value: dict(zip(names, session.run(names, {name: value}), strict=True))
+
+
+def _openvino(path: str, threads: int) -> Run:
+    import openvino
+
+    # Without the hint it takes bfloat16 where the CPU has it, and finds four in ten objects
+    # elsewhere.
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    model = openvino.Core().compile_model(path, "CPU", options)
+    [name] = (item.get_any_name() for item in model.inputs)
+    names = [item.get_any_name() for item in model.outputs]
+
+    def run(value: np.ndarray) -> dict[str, np.ndarray]:
+        result = model({name: value})
+        return {name: np.array(result[name]) for name in names}
+
+    return run
+
+
+class Agreement(NamedTuple):
+    """How many detections of two detectors are the same, out of how many of the one with more."""
+
+    same: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """Of the same ones, 0 to 1; 1 where neither found anything."""
+        return self.same / self.total if self.total else 1.0
+
+
+def agreement(
+    first: Sequence[Detections],
+    second: Sequence[Detections],
+    *,
+    box_iou: float = 0.99,
+    mask_iou: float = 0.98,
+) -> Agreement:
+    """Pair the detections of one class in each picture whose boxes and masks overlap more.
+
+    Two masks without a pixel are the same.
+    """
+    same = total = 0
+    for one, other in zip(first, second, strict=True):
+        total += max(len(one.scores), len(other.scores))
+        if len(one.scores) and len(other.scores):
+            crowd = [0] * len(other.scores)
+            boxes = mask_util.iou(_corner_and_size(one), _corner_and_size(other), crowd)
+            masks = mask_util.iou(list(one.rles), list(other.rles), crowd)
+            empty = (mask_util.area(list(found.rles)) == 0 for found in (one, other))
+            fits = (boxes > box_iou) & ((masks > mask_iou) | np.logical_and.outer(*empty))
+            fits &= np.equal.outer(one.classes, other.classes)
+            for row in fits:
+                if row.any():
+                    same += 1
+                    fits[:, row.argmax()] = False
+    return Agreement(same, total)
+
+
+def _corner_and_size(found: Detections) -> np.ndarray:
+    return np.hstack([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]])

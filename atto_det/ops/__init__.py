@@ -1,0 +1,1 @@
+"""Operations on tensors and pictures that no network or detector owns."""

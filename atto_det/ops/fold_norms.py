@@ -1,0 +1,73 @@
+"""Batch norms folded into the convolutions before them, in a network of any framework."""
+
+import copy
+import itertools
+from collections import Counter
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+
+def is_norm(module: nn.Module | None) -> bool:
+    """Whether `module` is a batch norm: torch's, or one frozen by torchvision or Detectron2."""
+    trainable = isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)
+    return trainable or type(module).__name__ == "FrozenBatchNorm2d"
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether `module` is a convolution alone: Detectron2's may hold a norm and an activation."""
+    parts = (getattr(module, "norm", None), getattr(module, "activation", None))
+    return isinstance(module, nn.Conv2d) and parts == (None, None)
+
+
+def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> None:
+    """Make batch norm `norm`, as it is in evaluation, part of the convolution before it.
+
+    `conv` is changed, and cannot be trained any more.
+    """
+    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+    conv.requires_grad_(False)
+
+
+def fold_norms(model: nn.Module) -> None:
+    """Fold each batch norm of `model` whose convolution is used in one place alone.
+
+    A module with norms of its own kind has a method `fold_level_norms`, which is called.
+    """
+    places = count_places(model)
+    for module in list(model.modules()):
+        if hasattr(module, "fold_level_norms"):
+            module.fold_level_norms()
+        norm = getattr(module, "norm", None)
+        if isinstance(module, nn.Conv2d) and is_norm(norm) and places[module] == 1:
+            fold_norm(module, norm)
+            module.norm = None
+        if isinstance(module, nn.Sequential):
+            children = list(module.named_children())
+            for (_, conv), (name, norm) in itertools.pairwise(children):
+                if is_plain(conv) and is_norm(norm) and places[conv] == 1:
+                    fold_norm(conv, norm)
+                    setattr(module, name, nn.Identity())
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy of `network` for inference, its batch norms folded."""
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    fold_norms(network)
+    return network
+
+
+def count_places(model: nn.Module) -> Counter[nn.Module]:
+    """In how many places of `model` each module is."""
+    return Counter(module for _, module in model.named_modules(remove_duplicate=False))
+
+
+def folded_levels(conv: nn.Conv2d, norms: nn.ModuleList) -> list[nn.Conv2d]:
+    """For norms of several levels behind one shared convolution: a folded copy of it for each."""
+    result = []
+    for norm in norms:
+        own = copy.deepcopy(conv)
+        fold_norm(own, norm)
+        result.append(own)
+    return result

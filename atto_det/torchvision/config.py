@@ -1,0 +1,314 @@
+"""Detectron2's experiment files without Detectron2: what this engine honours, and what it cannot.
+
+Every key stands here with Detectron2's default. `Only` marks those of which this engine runs some
+values alone; another one is an error that names the key. `IGNORED` are sections of other models,
+which Detectron2's Atto-MaskRCNN does not read either.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from atto_det.config import (
+    load_yaml,
+    merge,
+    merge_options,
+    parse_yaml,
+    set_class_count,
+    use_available_device,
+)
+from atto_det.errors import UserError
+
+
+class Only:
+    """The values that a key may have here; Detectron2's default is the first, or stated."""
+
+    def __init__(self, *allowed: Any, default: Any = None) -> None:
+        self.allowed = allowed
+        self.default = allowed[0] if default is None else default
+
+
+DEFAULTS: dict[str, Any] = {
+    "MODEL": {
+        "META_ARCHITECTURE": Only("GeneralizedRCNN"),
+        "MASK_ON": Only(True, default=False),
+        "KEYPOINT_ON": Only(False),
+        "LOAD_PROPOSALS": Only(False),
+        "WEIGHTS": "",
+        "DEVICE": "cuda",
+        "PIXEL_MEAN": [103.53, 116.28, 123.675],
+        "PIXEL_STD": [1.0, 1.0, 1.0],
+        "BACKBONE": {
+            "NAME": Only(
+                "build_attonet_fpn_backbone",
+                "build_separable_fpn_backbone",
+                default="build_resnet_backbone",
+            ),
+            "FREEZE_AT": 2,
+        },
+        "ATTONET": {"NAME": "attonet_a", "NORM": "BN"},
+        "SEPARABLE": {"BACKBONE": Only("build_attonet_fpn_backbone"), "RPN_NORM": ""},
+        "FPN": {
+            "IN_FEATURES": [],
+            "OUT_CHANNELS": 256,
+            "NORM": "",
+            "FUSE_TYPE": Only("sum"),
+        },
+        "ANCHOR_GENERATOR": {
+            "NAME": Only("DefaultAnchorGenerator"),
+            "SIZES": [[32, 64, 128, 256, 512]],
+            "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+            "OFFSET": Only(0.0),
+        },
+        "PROPOSAL_GENERATOR": {"NAME": Only("RPN"), "MIN_SIZE": 0},
+        "RPN": {
+            "HEAD_NAME": Only("StandardRPNHead", "SeparableRPNHead"),
+            "IN_FEATURES": ["res4"],
+            "CONV_DIMS": Only([-1]),
+            "BOUNDARY_THRESH": Only(-1),
+            "IOU_THRESHOLDS": [0.3, 0.7],
+            "IOU_LABELS": [0, -1, 1],
+            "BATCH_SIZE_PER_IMAGE": 256,
+            "POSITIVE_FRACTION": 0.5,
+            "BBOX_REG_LOSS_TYPE": Only("smooth_l1"),
+            "BBOX_REG_LOSS_WEIGHT": 1.0,
+            "BBOX_REG_WEIGHTS": (1.0, 1.0, 1.0, 1.0),
+            "SMOOTH_L1_BETA": 0.0,
+            "LOSS_WEIGHT": 1.0,
+            "PRE_NMS_TOPK_TRAIN": 12000,
+            "PRE_NMS_TOPK_TEST": 6000,
+            "POST_NMS_TOPK_TRAIN": 2000,
+            "POST_NMS_TOPK_TEST": 1000,
+            "NMS_THRESH": 0.7,
+        },
+        "ROI_HEADS": {
+            "NAME": Only("StandardROIHeads", default="Res5ROIHeads"),
+            "NUM_CLASSES": 80,
+            "IN_FEATURES": ["res4"],
+            "IOU_THRESHOLDS": [0.5],
+            "IOU_LABELS": [0, 1],
+            "BATCH_SIZE_PER_IMAGE": 512,
+            "POSITIVE_FRACTION": 0.25,
+            "PROPOSAL_APPEND_GT": True,
+            "SCORE_THRESH_TEST": 0.05,
+            "NMS_THRESH_TEST": 0.5,
+        },
+        "ROI_BOX_HEAD": {
+            "NAME": Only("FastRCNNConvFCHead", default=""),
+            "NUM_CONV": Only(0),
+            "NUM_FC": Only(2, default=0),
+            "FC_DIM": 1024,
+            "POOLER_TYPE": Only("ROIAlignV2"),
+            "POOLER_RESOLUTION": 14,
+            "POOLER_SAMPLING_RATIO": 0,
+            "BBOX_REG_LOSS_TYPE": Only("smooth_l1"),
+            "BBOX_REG_LOSS_WEIGHT": 1.0,
+            "BBOX_REG_WEIGHTS": (10.0, 10.0, 5.0, 5.0),
+            "SMOOTH_L1_BETA": 0.0,
+            "CLS_AGNOSTIC_BBOX_REG": Only(False),
+            "TRAIN_ON_PRED_BOXES": Only(False),
+            "USE_FED_LOSS": Only(False),
+            "USE_SIGMOID_CE": Only(False),
+        },
+        "ROI_MASK_HEAD": {
+            "NAME": Only("MaskRCNNConvUpsampleHead", "SeparableMaskHead"),
+            "NUM_CONV": 0,
+            "CONV_DIM": 256,
+            "NORM": "",
+            "CLS_AGNOSTIC_MASK": Only(False),
+            "POOLER_TYPE": Only("ROIAlignV2"),
+            "POOLER_RESOLUTION": 14,
+            "POOLER_SAMPLING_RATIO": 0,
+        },
+    },
+    "INPUT": {
+        "FORMAT": Only("BGR", "RGB"),
+        "MASK_FORMAT": Only("polygon", "bitmask"),
+        "MIN_SIZE_TRAIN": (800,),
+        "MIN_SIZE_TRAIN_SAMPLING": Only("choice", "range"),
+        "MAX_SIZE_TRAIN": 1333,
+        "MIN_SIZE_TEST": 800,
+        "MAX_SIZE_TEST": 1333,
+        "RANDOM_FLIP": Only("horizontal", "none"),
+        "CROP": {"ENABLED": Only(False)},
+    },
+    "DATASETS": {
+        "TRAIN": (),
+        "TEST": (),
+        "FOLDERS": [],
+        "COCO": [],
+        "NO_HORIZONTAL_FLIP": [],
+    },
+    "DATALOADER": {
+        "NUM_WORKERS": 4,
+        "ASPECT_RATIO_GROUPING": True,
+        "FILTER_EMPTY_ANNOTATIONS": True,
+        "SAMPLER_TRAIN": Only("TrainingSampler"),
+    },
+    "SOLVER": {
+        "LR_SCHEDULER_NAME": Only("WarmupMultiStepLR", "WarmupCosineLR"),
+        "IMS_PER_BATCH": 16,
+        "BASE_LR": 0.001,
+        "BASE_LR_END": 0.0,
+        "MOMENTUM": 0.9,
+        "NESTEROV": False,
+        "WEIGHT_DECAY": 0.0001,
+        "WEIGHT_DECAY_NORM": 0.0,
+        "WEIGHT_DECAY_BIAS": None,
+        "BIAS_LR_FACTOR": 1.0,
+        "GAMMA": 0.1,
+        "STEPS": (30000,),
+        "MAX_ITER": 40000,
+        "WARMUP_FACTOR": 0.001,
+        "WARMUP_ITERS": 1000,
+        "WARMUP_METHOD": Only("linear", "constant"),
+        "RESCALE_INTERVAL": Only(False),
+        "REFERENCE_WORLD_SIZE": Only(0),
+        "CHECKPOINT_PERIOD": 5000,
+        "CLIP_GRADIENTS": {
+            "ENABLED": False,
+            "CLIP_TYPE": Only("value", "norm"),
+            "CLIP_VALUE": 1.0,
+            "NORM_TYPE": 2.0,
+        },
+        "AMP": {"ENABLED": False},
+    },
+    "TEST": {
+        "EVAL_PERIOD": 0,
+        "DETECTIONS_PER_IMAGE": 100,
+        "AUG": {"ENABLED": Only(False)},
+        "PRECISE_BN": {"ENABLED": Only(False)},
+        "EXPECTED_RESULTS": Only([]),
+    },
+    "OUTPUT_DIR": "./output",
+    "SEED": -1,
+    "CUDNN_BENCHMARK": False,
+    "FLOAT32_PRECISION": Only(""),
+}
+
+IGNORED = (
+    *("VERSION", "GLOBAL", "VIS_PERIOD"),
+    *("MODEL.RESNETS", "MODEL.RETINANET", "MODEL.PANOPTIC_FPN", "MODEL.SEM_SEG_HEAD"),
+    *("MODEL.ROI_KEYPOINT_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD", "MODEL.ANCHOR_GENERATOR.ANGLES"),
+    # Read by what is fixed above alone: convolutions of the box head, federated loss, cropping …
+    *("MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_BOX_HEAD.CONV_DIM"),
+    *("MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES", "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER"),
+    *("INPUT.CROP.SIZE", "INPUT.CROP.TYPE", "SOLVER.NUM_DECAYS"),
+    *("DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"),
+    *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST"),
+    *("DATALOADER.REPEAT_THRESHOLD", "DATALOADER.REPEAT_SQRT"),
+    *("TEST.AUG", "TEST.PRECISE_BN", "TEST.KEYPOINT_OKS_SIGMAS"),
+)
+
+
+def load_config(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
+    """The frozen config of an experiment: defaults, then the file, then `KEY VALUE` options.
+
+    Takes the class count from the data, and falls back to the CPU with one line where there is no
+    GPU.
+
+    Raises:
+        UserError: a key that this engine cannot honour, an unknown key, a value of another type, or
+            data that does not fit.
+    """
+    cfg = read_file(config_file, options)
+    complete(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def read_file(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
+    """Defaults, then the file, then `KEY VALUE` options; without a look at data or machine.
+
+    Raises:
+        UserError: as `load_config`, but for the data.
+    """
+    return _config(load_yaml(config_file), str(config_file), options)
+
+
+def config_from_text(text: str, where: str, options: Sequence[str] = ()) -> CfgNode:
+    """The config that a checkpoint of either engine carries, for use without its data. Not frozen.
+
+    Raises:
+        UserError: as `read_file`.
+    """
+    cfg = _config(parse_yaml(text, where), where, options)
+    use_available_device(cfg)
+    return cfg
+
+
+def complete(cfg: CfgNode) -> None:
+    """Fill in what follows from data and machine: device, class count. Changes `cfg`."""
+    from atto_det.data import catalog
+
+    use_available_device(cfg)
+    catalog.register_own_data(cfg)
+    if cfg.SEED < 0:
+        raise UserError(f"SEED is {cfg.SEED}: the torchvision engine needs one of 0 or more")
+    if cfg.DATASETS.TRAIN:
+        name = cfg.DATASETS.TRAIN[0]
+        set_class_count(cfg, catalog.class_names_of(name), name)
+
+
+def _config(content: Mapping[str, Any], where: str, options: Sequence[str]) -> CfgNode:
+    cfg = CfgNode(_values(DEFAULTS))
+    merge(cfg, _honoured(content), where)
+    keys, values = options[::2], options[1::2]
+    if len(keys) == len(values):
+        pairs = [p for p in zip(keys, values, strict=True) if not _is_ignored(p[0])]
+        options = [text for pair in pairs for text in pair]
+    merge_options(cfg, options)
+    for key, only in _restricted(DEFAULTS):
+        value = cfg
+        for name in key.split("."):
+            value = value[name]
+        if value not in only.allowed:
+            allowed = " or ".join(map(repr, only.allowed))
+            raise UserError(
+                f"{where}: {key} is {value!r}, which the torchvision engine cannot honour; it runs "
+                f"{allowed}: change it, or use Detectron2 (--engine detectron2)"
+            )
+    return cfg
+
+
+def _values(tree: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {}
+    for key, value in tree.items():
+        plain[key] = _values(value) if isinstance(value, dict) else value
+        if isinstance(value, Only):
+            plain[key] = value.default
+    return plain
+
+
+def _restricted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Only]]:
+    for key, value in tree.items():
+        if isinstance(value, Only):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, dict):
+            yield from _restricted(value, f"{prefix}{key}.")
+
+
+def _honoured(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`content` without what no Atto-MaskRCNN reads."""
+    kept = {}
+    for key, value in content.items():
+        full = f"{prefix}{key}"
+        if not _is_ignored(full):
+            kept[key] = _honoured(value, f"{full}.") if isinstance(value, dict) else value
+    return kept
+
+
+def _is_ignored(key: str) -> bool:
+    """Whether `key` or a section above it is; a key of its own in `DEFAULTS` never is."""
+    parts = key.split(".")
+    above = {".".join(parts[: n + 1]) for n in range(len(parts))}
+    return _default(key) is None and not above.isdisjoint(IGNORED)
+
+
+def _default(key: str) -> Any:
+    node: Any = DEFAULTS
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node

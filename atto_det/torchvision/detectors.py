@@ -1,0 +1,124 @@
+"""AttoNets in torchvision's own detectors, under its conventions: anchors, heads, labels, names.
+
+    model = atto_det.torchvision.maskrcnn_attonet_fpn("attonet_a", num_classes=21)
+
+Importing this registers `maskrcnn_attonet_a_fpn` and the like with torchvision, so that
+`torchvision.models.get_model` and its reference scripts build them by name. For the weights and the
+exact behaviour of this project's detectors see `build_model`.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torchvision.models import list_models
+from torchvision.models._api import register_model
+from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from atto_det.errors import UserError
+from atto_det.nets import ATTONETS, FEATURES, STAGES, AttoNet, create_backbone
+from atto_det.nets.normalisation import Normalisation, absorb
+from atto_det.weights import backbone_file as weight_files
+
+from .model import AttoNetFPN
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def maskrcnn_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> MaskRCNN:
+    """torchvision's Mask R-CNN on an AttoNet with FPN.
+
+    Args:
+        network: "attonet_a" … "attonet_d".
+        num_classes: with the background, which is class 0; 91.
+        weights_backbone: a backbone file of tools/export.py.
+        trainable_backbone_layers: 0 to 5, counted from res5 down to the stem; by default 3 with
+            weights and all without. Frozen ones have frozen batch norms.
+        norm: of the backbone, one of `atto_det.nets.NORMS`; "BN".
+        out_channels: of the pyramid's maps; 256, which torchvision's mask head is made for.
+        **arguments: all others of `torchvision.models.detection.MaskRCNN`: min_size, image_mean,
+            box_score_thresh …. `weights` and `progress` are taken for torchvision's sake: there are
+            no weights of whole detectors, and nothing is downloaded.
+
+    Raises:
+        UserError: an unknown network or norm, weights of another network or trained on another mean
+            colour, or a number of layers outside 0 to 5.
+    """
+    return _detector(MaskRCNN, network, **arguments)
+
+
+def fasterrcnn_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> FasterRCNN:
+    """torchvision's Faster R-CNN on an AttoNet with FPN; arguments as `maskrcnn_attonet_fpn`."""
+    return _detector(FasterRCNN, network, **arguments)
+
+
+def retinanet_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> RetinaNet:
+    """torchvision's RetinaNet on an AttoNet: levels of strides 8 to 128, p6 and p7 from p5.
+
+    Arguments as `maskrcnn_attonet_fpn`.
+    """
+    return _detector(RetinaNet, network, **arguments)
+
+
+def _detector(
+    kind: type[nn.Module],
+    network: str,
+    *,
+    num_classes: int = 91,
+    weights: None = None,
+    weights_backbone: str | Path | None = None,
+    trainable_backbone_layers: int | None = None,
+    norm: str = "BN",
+    out_channels: int = 256,
+    progress: bool = True,
+    **arguments: Any,
+) -> nn.Module:
+    if weights is not None:
+        raise UserError(
+            "there are no weights of whole detectors: leave weights out; weights_backbone takes a "
+            "backbone file of tools/export.py"
+        )
+    body = create_backbone(network, STAGES[1:] if kind is RetinaNet else STAGES, norm=norm)
+    if weights_backbone is not None:
+        mean = arguments.get("image_mean") or IMAGENET_MEAN
+        std = arguments.get("image_std") or IMAGENET_STD
+        _load(body, network, weights_backbone, Normalisation.of_unit_range(mean, std))
+    layers = trainable_backbone_layers
+    if layers is None:
+        layers = len(FEATURES) if weights_backbone is None else 3
+    if not 0 <= layers <= len(FEATURES):
+        raise UserError(f"trainable_backbone_layers is {layers}; it lies between 0 and 5")
+    body.freeze(len(FEATURES) - layers)
+    if kind is RetinaNet:
+        levels, extra = ["0", "1", "2", "p6", "p7"], LastLevelP6P7(out_channels, out_channels)
+    else:
+        levels, extra = ["0", "1", "2", "3", "pool"], LastLevelMaxPool()
+    fpn = FeaturePyramidNetwork(list(body.channels.values()), out_channels, extra)
+    return kind(AttoNetFPN(body, fpn, levels), num_classes, **arguments)
+
+
+def _load(body: AttoNet, network: str, path: str | Path, fed: Normalisation) -> None:
+    """Every tensor of `body` from a backbone file, the stem made for pictures fed so."""
+    state, description = weight_files.read_backbone(path)
+    if description.network != network:
+        raise UserError(f"{path} holds {description.network}, not {network}: give one of them")
+    own = body.state_dict()  # frozen norms do not count batches
+    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
+    wrong = weight_files.misfits(own, state)
+    if wrong:
+        raise UserError(f"{path} does not fit {network}: {wrong}")
+    stem = absorb(state[weight_files.STEM], description.normalisation, fed)
+    body.load_state_dict(state | {weight_files.STEM: stem})
+
+
+for _name in ATTONETS:
+    for _kind, _build in (
+        ("maskrcnn", maskrcnn_attonet_fpn),
+        ("fasterrcnn", fasterrcnn_attonet_fpn),
+        ("retinanet", retinanet_attonet_fpn),
+    ):
+        if f"{_kind}_{_name}_fpn" not in list_models():
+            register_model(f"{_kind}_{_name}_fpn")(partial(_build, _name))

@@ -1,0 +1,384 @@
+"""The parts in which Detectron2's Mask R-CNN differs from torchvision's, as torchvision modules.
+
+Unrounded anchors at fixed strides, proposals picked by their logits, losses normalised and targets
+made as Detectron2 does it, separable heads; aligned ROIAlign is in pooling.py. What is not here is
+the same in both: matching, sampling, box coding, the other heads.
+
+Shapes in comments: B pictures, C channels, H and W height and width, A anchors per place, K
+classes (without the background, which is class 0 here), R regions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import (
+    RegionProposalNetwork,
+    RPNHead,
+    concat_box_prediction_layers,
+)
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import clip_boxes_to_image, roi_align
+
+from atto_det.nets import make_norm, separable_conv
+from atto_det.ops.fold_norms import folded_levels, is_norm
+from atto_det.ops.nms import grouped_nms
+
+Targets = list[dict[str, Tensor]] | None
+
+
+class Anchors(AnchorGenerator):
+    """Anchors that are not rounded, at strides that do not follow from the padded size.
+
+    torchvision divides sizes to find strides, and gets 61 for p6 at a height of 800.
+
+    Args:
+        sizes: of each level, side lengths in pixels.
+        aspect_ratios: of each level, height / width.
+        strides: of each level, in pixels.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[Sequence[float]],
+        aspect_ratios: Sequence[Sequence[float]],
+        strides: Sequence[int],
+    ) -> None:
+        super().__init__(tuple(map(tuple, sizes)), tuple(map(tuple, aspect_ratios)))
+        self.strides = tuple(strides)
+
+    def generate_anchors(
+        self,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
+        """(A, 4) around zero: sizes in the outer order, aspect ratios in the inner one."""
+        halves = [
+            ((size**2 / ratio) ** 0.5 / 2, (size**2 * ratio) ** 0.5 / 2)
+            for size in scales
+            for ratio in aspect_ratios
+        ]
+        return torch.tensor([(-w, -h, w, h) for w, h in halves], dtype=dtype, device=device)
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Of each picture the same (anchors of all levels, 4), x1 y1 x2 y2."""
+        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
+        grids = [feature.shape[-2:] for feature in feature_maps]
+        anchors = torch.cat(self.grid_anchors(grids, [(stride, stride) for stride in self.strides]))
+        return [anchors for _ in image_list.image_sizes]
+
+
+class Proposals(RegionProposalNetwork):
+    """torchvision's RPN that decodes no more boxes than it keeps, and loses as Detectron2's.
+
+    Args:
+        anchors, head: as `RegionProposalNetwork`.
+        thresholds: IoU below which an anchor is background, and from which on it is an object.
+        batch_size: anchors sampled from each picture.
+        positive_fraction: at most so many of them objects.
+        before_nms: most boxes of each level, in training and testing.
+        after_nms: most boxes of each picture, likewise.
+        nms_threshold: IoU.
+        min_size: least side of a box, in pixels.
+        box_weights: of the box coder.
+        loss_weights: of objectness and of boxes.
+        beta: of the smooth L1 loss of boxes; 0 for L1.
+    """
+
+    def __init__(
+        self,
+        anchors: Anchors,
+        head: nn.Module,
+        *,
+        thresholds: tuple[float, float],
+        batch_size: int,
+        positive_fraction: float,
+        before_nms: tuple[int, int],
+        after_nms: tuple[int, int],
+        nms_threshold: float,
+        min_size: float,
+        box_weights: Sequence[float],
+        loss_weights: tuple[float, float],
+        beta: float,
+    ) -> None:
+        super().__init__(
+            anchors,
+            head,
+            fg_iou_thresh=thresholds[1],
+            bg_iou_thresh=thresholds[0],
+            batch_size_per_image=batch_size,
+            positive_fraction=positive_fraction,
+            pre_nms_top_n=dict(zip(("training", "testing"), before_nms, strict=True)),
+            post_nms_top_n=dict(zip(("training", "testing"), after_nms, strict=True)),
+            nms_thresh=nms_threshold,
+        )
+        self.box_coder.weights = tuple(box_weights)
+        self.min_size = min_size
+        self.batch_size, self.loss_weights, self.beta = batch_size, loss_weights, beta
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: Targets = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Boxes of each picture, highest logit first, and in training the losses."""
+        maps = list(features.values())
+        logits, deltas = self.head(maps)  # of each level (B, A, H, W) and (B, 4 * A, H, W)
+        anchors = self.anchor_generator(images, maps)
+        counts = [level.shape[1] * level.shape[2] * level.shape[3] for level in logits]
+        logits, deltas = concat_box_prediction_layers(logits, deltas)
+        losses = {}
+        if self.training:
+            labels, matched = self.assign_targets_to_anchors(anchors, targets)
+            wanted = self.box_coder.encode(matched, anchors)
+            objectness, boxes = self.compute_loss(logits, deltas, labels, wanted)
+            losses = {"loss_rpn_cls": objectness, "loss_rpn_loc": boxes}
+        with torch.no_grad():
+            rows = logits.view(len(anchors), -1)  # (B, anchors)
+            top = self._get_top_n_idx(rows, counts)  # (B, kept), level by level
+            level_of = torch.cat([torch.full((n,), i) for i, n in enumerate(counts)]).to(top.device)
+            deltas = deltas.view(len(anchors), -1, 4)
+            proposals = [
+                self._propose(logit[index], delta[index], anchor[index], level_of[index], size)
+                for logit, delta, anchor, index, size in zip(
+                    rows, deltas, anchors, top, images.image_sizes, strict=True
+                )
+            ]
+        return proposals, losses
+
+    def _propose(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, levels: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """The boxes (kept, 4) of one picture from its best anchors."""
+        boxes = clip_boxes_to_image(self.box_coder.decode_single(deltas, anchors), size)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        keep = torch.where((sides > self.min_size).all(dim=1))[0]
+        boxes, logits, levels = boxes[keep], logits[keep], levels[keep]
+        count, limit = len(self.anchor_generator.sizes), self.post_nms_top_n()
+        return boxes[grouped_nms(boxes, logits, levels, count, self.nms_thresh, limit)]
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Sums over the sampled anchors, divided by how many could have been sampled."""
+        positive, negative = (torch.cat(own).bool() for own in self.fg_bg_sampler(labels))
+        sampled = positive | negative
+        objects = functional.binary_cross_entropy_with_logits(
+            objectness.flatten()[sampled], torch.cat(labels)[sampled], reduction="sum"
+        )
+        boxes = functional.smooth_l1_loss(
+            pred_bbox_deltas[positive],
+            torch.cat(list(regression_targets))[positive],
+            beta=self.beta,
+            reduction="sum",
+        )
+        possible = self.batch_size * len(labels)
+        return (
+            objects / possible * self.loss_weights[0],
+            boxes / possible * self.loss_weights[1],
+        )
+
+
+class Heads(RoIHeads):
+    """torchvision's box and mask heads with Detectron2's losses and post-processing.
+
+    Args:
+        append_objects: whether the true boxes are proposals, too, in training.
+        box_loss_weight, beta: of the boxes' smooth L1 loss; a beta of 0 makes it L1.
+        **heads: of `RoIHeads`.
+    """
+
+    def __init__(
+        self, *, append_objects: bool, box_loss_weight: float, beta: float, **heads: object
+    ) -> None:
+        super().__init__(**heads)
+        self.append_objects, self.box_loss_weight, self.beta = append_objects, box_loss_weight, beta
+
+    def add_gt_proposals(self, proposals: list[Tensor], gt_boxes: list[Tensor]) -> list[Tensor]:
+        """Proposals with the true boxes behind them."""
+        return super().add_gt_proposals(proposals, gt_boxes) if self.append_objects else proposals
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: Targets = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Detections of each picture, or in training the losses.
+
+        Detections have boxes (N, 4), labels (N,) from 1, scores (N,), masks (N, 1, 28, 28).
+        """
+        if self.training:
+            return [], self._losses(features, proposals, image_shapes, targets)
+        pooled = self.box_roi_pool(features, proposals, image_shapes)  # (R, C, 7, 7)
+        predictions = self.box_predictor(self.box_head(pooled))
+        found = self.postprocess_detections(*predictions, proposals, image_shapes)
+        result = [
+            dict(zip(("boxes", "scores", "labels"), item, strict=True))
+            for item in zip(*found, strict=True)
+        ]
+        pooled = self.mask_roi_pool(features, found[0], image_shapes)  # (N, C, 14, 14)
+        # Not by the features' shape: ONNX Runtime would turn them to single precision for that.
+        size = self.mask_roi_pool.output_size
+        masks = self._masks_of(self.mask_head(pooled), torch.cat(found[2]), size)
+        for item, own in zip(result, masks.split([b.shape[0] for b in found[0]]), strict=True):
+            item["masks"] = own
+        return result, {}
+
+    def _masks_of(self, x: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+        """Features (N, C, H, W) of `size` and classes (N,) to probabilities (N, 1, 2 * H, 2 * W).
+
+        As `mask_predictor` gives them, but of each region's own class alone, and put in their
+        places last: an output pixel of its transposed convolution sees one input pixel, so that a
+        1x1 convolution gives the four corners that each input pixel becomes.
+        """
+        upsample, _, last = self.mask_predictor
+        weight = upsample.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+        corners = functional.conv2d(x, weight, upsample.bias.repeat(4)).relu()  # (N, 4 * C, H, W)
+        count, (height, width) = labels.shape[0], size
+        corners = corners.permute(0, 2, 3, 1).reshape(
+            count, height * width * 4, upsample.out_channels
+        )
+        own, bias = last.weight[labels, :, 0], last.bias[labels, None, None]
+        logits = torch.matmul(corners, own) + bias  # (N, H * W * 4, 1)
+        logits = logits.view(count, height, width, 2, 2).permute(0, 1, 3, 2, 4)
+        return logits.reshape(count, 1, 2 * height, 2 * width).sigmoid()
+
+    def postprocess_detections(
+        self,
+        class_logits: Tensor,
+        box_regression: Tensor,
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Boxes, scores and labels of each picture: threshold, NMS of each class, the best."""
+        counts = [own.shape[0] for own in proposals]
+        boxes = self.box_coder.decode(box_regression, proposals)[:, 1:]  # (R, K, 4)
+        scores = functional.softmax(class_logits, dim=1)[:, 1:]  # (R, K)
+        found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        rows = zip(boxes.split(counts), scores.split(counts), image_shapes, strict=True)
+        for own_boxes, own_scores, size in rows:
+            region, label = torch.where(own_scores > self.score_thresh)
+            kept_boxes = clip_boxes_to_image(own_boxes[region, label], size)
+            kept_scores = own_scores[region, label]
+            count, limit = own_scores.shape[1], self.detections_per_img
+            keep = grouped_nms(kept_boxes, kept_scores, label, count, self.nms_thresh, limit)
+            results = (kept_boxes[keep], kept_scores[keep], label[keep] + 1)
+            for column, values in zip(found, results, strict=True):
+                column.append(values)
+        return found
+
+    def _losses(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        sizes: list[tuple[int, int]],
+        targets: Targets,
+    ) -> dict[str, Tensor]:
+        with torch.no_grad():
+            proposals, matched, labels, wanted = self.select_training_samples(proposals, targets)
+        pooled = self.box_roi_pool(features, proposals, sizes)
+        logits, deltas = self.box_predictor(self.box_head(pooled))  # (R, K + 1), (R, 4 * (K + 1))
+        flat = torch.cat(labels)
+        objects = torch.where(flat > 0)[0]
+        boxes = functional.smooth_l1_loss(
+            deltas.view(len(flat), -1, 4)[objects, flat[objects]],
+            torch.cat(list(wanted))[objects],
+            beta=self.beta,
+            reduction="sum",
+        )
+        losses = {
+            "loss_cls": functional.cross_entropy(logits, flat),
+            "loss_box_reg": boxes / max(len(flat), 1) * self.box_loss_weight,
+        }
+        positive = [own > 0 for own in labels]
+        regions = [own[keep] for own, keep in zip(proposals, positive, strict=True)]
+        objects_of = [own[keep] for own, keep in zip(matched, positive, strict=True)]
+        losses["loss_mask"] = self._mask_loss(
+            features, regions, objects_of, flat[objects], sizes, targets
+        )
+        return losses
+
+    def _mask_loss(
+        self,
+        features: dict[str, Tensor],
+        regions: list[Tensor],
+        objects: list[Tensor],
+        labels: Tensor,
+        sizes: list[tuple[int, int]],
+        targets: Targets,
+    ) -> Tensor:
+        """Cross-entropy of each region's true class with its object's mask, cut out and resized."""
+        pooled = self.mask_roi_pool(features, regions, sizes)
+        masks = self.mask_predictor(self.mask_head(pooled))  # (R, K + 1, 28, 28)
+        if not len(labels):
+            return masks.sum() * 0
+        cut = []
+        for target, own, index in zip(targets, regions, objects, strict=True):
+            boxes = torch.cat([index[:, None].to(own), own], dim=1)  # (R, 5): mask, x1 y1 x2 y2
+            whole = target["masks"][:, None].to(own)
+            cut.append(roi_align(whole, boxes, masks.shape[-1], 1.0, 0, aligned=True)[:, 0] >= 0.5)
+        chosen = masks[torch.arange(len(labels), device=labels.device), labels]
+        return functional.binary_cross_entropy_with_logits(chosen, torch.cat(cut).to(chosen))
+
+
+class SeparableRPNHead(RPNHead):
+    """A separable hidden convolution that the levels share, a norm for each (`detectron2.heads`).
+
+    Args:
+        channels: of each feature map.
+        anchors: at each place.
+        levels: number of feature maps.
+        norm: one of `atto_det.nets.NORMS`, or "" for none.
+    """
+
+    def __init__(self, channels: int, anchors: int, levels: int, norm: str) -> None:
+        super().__init__(channels, anchors, conv_depth=0)
+        self.conv = separable_conv(channels, channels, norm="", relu=False)
+        norms = (make_norm(norm, channels) if norm else nn.Identity() for _ in range(levels))
+        self.norms = nn.ModuleList(norms)
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Feature maps (B, C, H, W) to logits (B, A, H, W) and offsets (B, 4 * A, H, W) each."""
+        hidden = [norm(self.conv(level)).relu() for level, norm in zip(x, self.norms, strict=True)]
+        return [self.cls_logits(level) for level in hidden], [self.bbox_pred(h) for h in hidden]
+
+    def fold_level_norms(self) -> None:
+        """For inference: each level gets a folded copy of the shared 1x1 convolution in its norm's
+        place."""
+        if all(map(is_norm, self.norms)):
+            self.norms = nn.ModuleList(folded_levels(self.conv.pointwise, self.norms))
+            self.conv.pointwise = nn.Identity()
+
+
+class Normalise(GeneralizedRCNNTransform):
+    """Normalises and pads; pictures come resized, and results stay in their coordinates.
+
+    Args:
+        mean, std: of each channel, in grey levels.
+        divisible: the padded height and width are multiples of it.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], divisible: int) -> None:
+        super().__init__(0, 0, list(mean), list(std), divisible)
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Both as they are."""
+        return image, target
+
+    def postprocess(
+        self, result: list[dict[str, Tensor]], image_shapes: object, original_image_sizes: object
+    ) -> list[dict[str, Tensor]]:
+        """`result` as it is."""
+        return result

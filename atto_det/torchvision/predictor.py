@@ -1,0 +1,123 @@
+"""From a checkpoint and a picture to detections, without Detectron2."""
+
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from atto_det import data
+from atto_det.config import set_prediction
+from atto_det.evaluation import Detections
+from atto_det.ops.fold_norms import fold_norms
+from atto_det.ops.paste_masks import paste_masks
+from atto_det.ops.resize import resize, resized_shape
+from atto_det.weights import checkpoint
+
+from .config import config_from_text
+from .mapping import to_detectron2, to_torchvision
+from .model import build_model
+
+
+class Predictor:
+    """A trained model behind one call, as `atto_det.detectron2.Predictor`.
+
+    Args:
+        path: a checkpoint that this project wrote, with either engine.
+        device: "cpu", "cuda" …; by default the checkpoint's, or the CPU where there is no GPU.
+        score_threshold: detections below it are dropped; by default the config's.
+
+    Attributes:
+        class_names: name of each class index.
+        cfg: the config of the model.
+        model: the torchvision model, in evaluation mode, its batch norms folded into convolutions.
+
+    Raises:
+        UserError: a missing, damaged, unsafe or foreign checkpoint, one of a model that this engine
+            does not have, or a device that is not there.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        score_threshold: float | None = None,
+    ) -> None:
+        content = checkpoint.load_checkpoint(path)
+        part = checkpoint.read_description(content, path)
+        cfg = config_from_text(part["config"], f"the config in checkpoint {path}")
+        set_prediction(cfg, device, score_threshold)
+        cfg.freeze()
+        self.cfg = cfg
+        self.class_names: list[str] = part["class_names"]
+        model = build_model(cfg).to(memory_format=torch.channels_last)
+        load_weights(model, cfg, content, path)
+        self.model = model.eval().requires_grad_(False)
+        fold_norms(self.model)
+
+    def __call__(self, image: str | Path | np.ndarray) -> Detections:
+        """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
+
+        Returns:
+            boxes, masks and scores at the picture's own size, highest score first.
+
+        Raises:
+            UserError: an unreadable picture, or an array of another form.
+        """
+        return detect(self.model, self.cfg, data.rgb_picture(image))
+
+
+def load_weights(model: nn.Module, cfg: CfgNode, content: dict, path: str | Path) -> None:
+    """Load the model part of a checkpoint, written by either engine, all of it.
+
+    Raises:
+        UserError: a tensor is missing, left over, or of another shape; it names the first.
+    """
+    checkpoint.check_fit(to_detectron2(model.state_dict(), cfg), content["model"], path)
+    model.load_state_dict(to_torchvision(content["model"], cfg))
+
+
+def prepare(cfg: CfgNode, image: np.ndarray) -> Tensor:
+    """What the model takes: uint8 RGB (H, W, 3) to float (3, h, w) in 0 to 255, resized."""
+    shape = resized_shape(*image.shape[:2], cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    if cfg.INPUT.FORMAT == "BGR":
+        image = image[:, :, ::-1]
+    image = resize(np.ascontiguousarray(image), *shape)
+    return torch.as_tensor(image.transpose(2, 0, 1).astype(np.float32), device=cfg.MODEL.DEVICE)
+
+
+def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> Detections:
+    """Detections of `model` in uint8 RGB (H, W, 3), at its own size; masks are run-length encoded.
+
+    `model` is one of `build_model(cfg)`, in evaluation mode.
+    """
+    pixels = prepare(cfg, image)
+    with torch.inference_mode():
+        found = {key: value.cpu() for key, value in model([pixels])[0].items()}
+    return to_detections(found, tuple(pixels.shape[1:]), image.shape[:2])
+
+
+def to_detections(
+    found: dict[str, Tensor], seen: tuple[int, int], native: tuple[int, int]
+) -> Detections:
+    """What the model found in a picture of height and width `seen`, on that of size `native`.
+
+    Boxes are clipped; those without area are dropped, as Detectron2 does it.
+    """
+    height, width = native
+    scale = torch.tensor([width / seen[1], height / seen[0]]).repeat(2)
+    boxes = found["boxes"] * scale
+    boxes[:, 0::2].clamp_(0, width)
+    boxes[:, 1::2].clamp_(0, height)
+    keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    boxes, masks = boxes[keep], found["masks"][keep, 0]
+    pasted = paste_masks(masks, boxes, height, width, 0.5).numpy()
+    return Detections(
+        boxes=boxes.numpy().astype(np.float64),
+        rles=[mask_util.encode(np.asfortranarray(mask.view(np.uint8))) for mask in pasted],
+        classes=found["labels"][keep].numpy() - 1,
+        scores=found["scores"][keep].numpy().astype(np.float64),
+    )

@@ -1,0 +1,300 @@
+"""Weights of trained classifiers, and the backbone files that detectors start from.
+
+A backbone file (`.safetensors`) holds every tensor of a network but the classifier's head, named as
+in the network, and in its metadata a `Description` (numbers and lists as JSON), `format`, `licence`
+and `sha256`, the sum over metadata and tensors that is checked at reading.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from atto_det.errors import UserError, atomic_path
+from atto_det.nets import ATTONETS, create_classifier
+from atto_det.nets.normalisation import ORDERS, Normalisation, absorb, is_colour
+from atto_det.nets.quantisation import fake_quantise
+from atto_det.weights.checkpoint import load_checkpoint, save_checkpoint
+
+FORMAT = 1
+TRAINING_PART = "atto_det_pretraining"  # where a checkpoint of the pretraining describes itself
+STEM = "stem.conv.conv.weight"  # of the AttoNets: what sees the normalised picture
+HEADS = ("fc", "classifier")  # what the networks here call their classifier
+PART = "atto_det_backbone"  # where a `.pth` for Detectron2 keeps the metadata
+_KIND = "atto_det backbone"
+_LICENCE = (
+    "Weights trained by atto_det on {}; the terms of that data apply to the use of the weights."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is known of trained weights.
+
+    Attributes:
+        network: its name, "attonet_a" ….
+        class_names: what the classifier told apart.
+        mean, std: of pictures scaled to 0..1, in the order `channel_order`, "RGB" or "BGR".
+        input_size: side in pixels of the pictures trained on.
+        weight_bits: 8 where the weights lie on an 8-bit grid, else None.
+        recipe: YAML text of the training.
+        data: root, and the number of pictures in train and val.
+        top1: percent on val, or None where it was not measured.
+        epoch: epochs trained.
+        versions: of what the training ran with.
+        command: that started it.
+    """
+
+    network: str
+    class_names: list[str]
+    mean: list[float]
+    std: list[float]
+    channel_order: str
+    input_size: int
+    weight_bits: int | None
+    recipe: str
+    data: dict[str, Any]
+    top1: float | None
+    epoch: int
+    versions: dict[str, str]
+    command: str
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What the network was fed in training."""
+        return Normalisation.of_unit_range(self.mean, self.std, self.channel_order)
+
+    def __str__(self) -> str:
+        top1 = "unknown top-1"
+        if self.top1 is not None:
+            top1 = f"top-1 {self.top1:.1f} % on {self.data['val']} pictures"
+        bits = f" ({self.weight_bits}-bit weights)" if self.weight_bits else ""
+        return (
+            f"{self.network}{bits}, {top1}, trained on {self.data['train']} pictures of "
+            f"{self.data['root']} ({len(self.class_names)} classes, {self.input_size} pixels)"
+        )
+
+
+class Weights(NamedTuple):
+    """Tensors by name, and what is known of them."""
+
+    state: dict[str, Tensor]
+    description: Description
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "network": lambda v: _is_text(v) and bool(v),
+    "class_names": lambda v: isinstance(v, list) and bool(v) and all(map(_is_text, v)),
+    "mean": lambda v: is_colour(v) and all(0 <= x <= 1 for x in v),
+    "std": lambda v: is_colour(v) and all(0 < x <= 1 for x in v),
+    "channel_order": lambda v: v in ORDERS,
+    "input_size": lambda v: _is_count(v) and v > 0,
+    "weight_bits": lambda v: v is None or (_is_count(v) and v > 0),
+    "recipe": _is_text,
+    "data": lambda v: (
+        isinstance(v, dict)
+        and _is_text(v.get("root"))
+        and all(_is_count(v.get(split)) for split in ("train", "val"))
+    ),
+    "top1": lambda v: v is None or (type(v) in (int, float) and 0 <= v <= 100),
+    "epoch": _is_count,
+    "versions": lambda v: (
+        isinstance(v, dict) and all(map(_is_text, v)) and all(map(_is_text, v.values()))
+    ),
+    "command": _is_text,
+}
+_TEXTS = ("network", "channel_order", "recipe", "command")  # the other values are JSON
+
+
+def _describe(values: Mapping[str, Any], where: str) -> Description:
+    """The checked description in `values`; further keys are ignored."""
+    for name, check in _CHECKS.items():
+        if name not in values or not check(values[name]):
+            raise UserError(f"{where} has no valid {name} in its description: it was changed")
+    return Description(**{name: values[name] for name in _CHECKS})
+
+
+def read_pretraining(path: str | Path) -> Weights:
+    """The network in a checkpoint (`.ckpt`) of the pretraining, head included.
+
+    Of a training in 8 bits the weights come rounded, as they were validated.
+
+    Raises:
+        UserError: no such file, a damaged, unsafe, foreign or newer one, or tensors that are not
+            the network's, or not finite.
+    """
+    content = load_checkpoint(path)
+    part = content.get(TRAINING_PART)
+    if not isinstance(part, dict) or type(part.get("format")) is not int:
+        raise UserError(f"checkpoint {path} is not one of atto_det's classifier training")
+    _check_format(part["format"], path)
+    description = _describe(part, f"checkpoint {path}")
+    tensors = content.get("state_dict")
+    state = {
+        key.removeprefix("net."): value
+        for key, value in (tensors.items() if isinstance(tensors, dict) else ())
+        if str(key).startswith("net.")
+    }
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"checkpoint {path} holds no weights of a network")
+    if description.network in ATTONETS:
+        with torch.device("meta"):
+            net = create_classifier(description.network, len(description.class_names))
+        wrong = misfits(net.state_dict(), state)
+        if wrong:
+            raise UserError(f"checkpoint {path} is no whole {description.network}: {wrong}")
+    bad = [key for key, value in state.items() if not value.isfinite().all()]
+    if bad:
+        raise UserError(
+            f"checkpoint {path} holds values that are NaN or infinite, first in {bad[0]}: its "
+            "training diverged; export an earlier one"
+        )
+    if description.weight_bits:  # the training keeps what it rounds
+        # Of more than one dimension are the weights of convolutions and dense layers.
+        state = {k: fake_quantise(v) if v.ndim > 1 else v for k, v in state.items()}
+    return Weights(state, description)
+
+
+def misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """How names and shapes of `given` differ from those `expected`, in words; or ""."""
+    groups = {
+        "missing": expected.keys() - given.keys(),
+        "left over": given.keys() - expected.keys(),
+        "of another shape": {
+            key for key in expected.keys() & given.keys() if expected[key].shape != given[key].shape
+        },
+    }
+    parts = []
+    for problem, names in groups.items():
+        if names:
+            first = ", ".join(sorted(names)[:3])
+            more = ", …" if len(names) > 3 else ""
+            tensors = "tensor is" if len(names) == 1 else "tensors are"
+            parts.append(f"{len(names)} {tensors} {problem} ({first}{more})")
+    return "; ".join(parts)
+
+
+def without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a network but those of its classifier."""
+    return {key: value for key, value in state.items() if key.partition(".")[0] not in HEADS}
+
+
+def write_backbone(path: str | Path, state: Mapping[str, Tensor], description: Description) -> str:
+    """Write a backbone file, and return its `sha256`. A head in `state` is left out.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    state = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in without_head(state).items()
+    }
+    metadata = _metadata(state, description)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(state, metadata))
+    return metadata["sha256"]
+
+
+def read_backbone(path: str | Path) -> Weights:
+    """The backbone and its description in a file of `write_backbone`.
+
+    Raises:
+        UserError: no such file, a damaged, changed, foreign or newer one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise UserError(f"backbone file {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is no safetensors file, or a damaged one ({error})") from error
+    return check_backbone(state, metadata, path)
+
+
+def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) -> Weights:
+    """A backbone that was read from `path` with `metadata`, checked against it.
+
+    Raises:
+        UserError: foreign or newer metadata, or tensors that are not those described.
+    """
+    texts = isinstance(metadata, dict) and all(map(_is_text, (*metadata, *metadata.values())))
+    kind, _, number = metadata.get("format", "").rpartition(" ") if texts else ("", "", "")
+    if kind != _KIND or not number.isdecimal() or len(number) > 9:
+        raise UserError(f"{path} is no backbone file of atto_det: make one with tools/export.py")
+    _check_format(int(number), path)
+    if metadata.get("sha256") != _sha256(state, metadata):
+        raise UserError(
+            f"{path} was damaged or changed (its sha256 differs): copy or export it again"
+        )
+    try:
+        values = {k: metadata[k] if k in _TEXTS else json.loads(metadata[k]) for k in _CHECKS}
+    except (KeyError, ValueError):
+        values = {}
+    return Weights(state, _describe(values, str(path)))
+
+
+def write_detectron2(
+    path: str | Path, state: Mapping[str, Tensor], description: Description, fed: Normalisation
+) -> str:
+    """Write an AttoNet's backbone as `.pth` for Detectron2's checkpointer; returns its `sha256`.
+
+    The stem is the one for pictures normalised as `fed` (`atto_det.nets.normalisation.absorb`), and
+    `matching_heuristics` lets Detectron2 find the names' place in a detector.
+
+    Raises:
+        UserError: a mean that cannot be absorbed, or the file cannot be written.
+    """
+    state = without_head(state)
+    state[STEM] = absorb(state[STEM], description.normalisation, fed)
+    mean, std = ([value / 255 for value in colour] for colour in (fed.mean, fed.std))
+    description = dataclasses.replace(
+        description, mean=mean, std=std, channel_order=fed.channel_order
+    )
+    metadata = _metadata(state, description)
+    save_checkpoint(path, {"model": state, "matching_heuristics": True, PART: metadata})
+    return metadata["sha256"]
+
+
+def _check_format(number: int, path: str | Path) -> None:
+    if number > FORMAT:
+        raise UserError(
+            f"{path} has format {number}, newer than this version of atto_det reads ({FORMAT}); "
+            "update atto_det"
+        )
+
+
+def _metadata(state: Mapping[str, Tensor], description: Description) -> dict[str, str]:
+    values = dataclasses.asdict(description)
+    metadata = {k: v if k in _TEXTS else json.dumps(v) for k, v in values.items()}
+    metadata["format"] = f"{_KIND} {FORMAT}"
+    metadata["licence"] = _LICENCE.format(description.data["root"])
+    metadata["sha256"] = _sha256(state, metadata)
+    return metadata
+
+
+def _sha256(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Over the metadata without this sum, and the name, type, shape and bytes of each tensor."""
+    others = {key: value for key, value in metadata.items() if key != "sha256"}
+    total = hashlib.sha256(json.dumps(others, sort_keys=True).encode())
+    for name, tensor in sorted(state.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()

@@ -1,0 +1,117 @@
+"""Weights into a detector of either engine: all of them, or an error.
+
+They come from a checkpoint, or from the backbone file of a trained classifier.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from atto_det.errors import UserError
+from atto_det.nets import FEATURES, AttoNet, reset_lengths
+from atto_det.nets.normalisation import Normalisation, absorb, difference
+from atto_det.weights import backbone_file
+from atto_det.weights.backbone_file import STEM, Weights, misfits
+from atto_det.weights.checkpoint import load_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """The content of a `.pth` or `.safetensors` file of weights.
+
+    Returns:
+        "model", tensors by name, beside what else a checkpoint holds; for the backbone of a
+        classifier also "backbone", its checked `Weights`.
+
+    Raises:
+        UserError: a missing, damaged or unsafe file, or one that holds no weights.
+    """
+    if str(path).endswith(".safetensors"):
+        backbone = backbone_file.read_backbone(path)
+        return {"model": backbone.state, "backbone": backbone}
+    content = load_checkpoint(path)
+    model = content.get("model", content)
+    if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
+        raise UserError(f"checkpoint {path} holds no weights of a model alone")
+    if backbone_file.PART in content:  # exported for Detectron2, which would not check what it gets
+        backbone = backbone_file.check_backbone(model, content[backbone_file.PART], path)
+        return {"model": model, "backbone": backbone}
+    return content | {"model": model}
+
+
+def load_backbone(
+    model: nn.Module, cfg: Mapping[str, Any], backbone: Weights, where: str | Path
+) -> set[str]:
+    """Set every tensor of the AttoNet in `model`, a detector built from `cfg`, by `backbone`.
+
+    The stem becomes the one for the detector's normalisation, and filters before norms that train
+    get the length that they learn with (`reset_lengths`): the features stay the classifier's.
+    Stages that the detector does not use stay out, and so do the batch counters of frozen norms,
+    which have none. Log lines say what was loaded and what was not.
+
+    Args:
+        where: the file that the weights come from, for errors and log lines.
+
+    Returns:
+        The names of the model's other tensors, which keep their values.
+
+    Raises:
+        UserError: another network, a tensor that is missing, left over or of another shape, or a
+            mean that cannot be absorbed. Nothing is loaded then.
+    """
+    state, description = backbone
+    name = cfg["MODEL"]["ATTONET"]["NAME"]
+    nets = [item for item in model.named_modules() if isinstance(item[1], AttoNet)]
+    if len(nets) != 1:
+        raise UserError(
+            f"{where} holds the backbone {description.network}, but MODEL.BACKBONE.NAME "
+            f"{cfg['MODEL']['BACKBONE']['NAME']} builds no AttoNet: name "
+            "build_attonet_fpn_backbone or another one of atto_det"
+        )
+    if description.network != name:
+        raise UserError(
+            f"{where} holds {description.network}, but MODEL.ATTONET.NAME is {name}: give the "
+            "weights or the name of the other"
+        )
+    [(place, net)] = nets
+    own = net.state_dict()
+    unused = [stage for stage in FEATURES if not hasattr(net, stage)]
+    given = {
+        key: value
+        for key, value in state.items()
+        if key.partition(".")[0] not in unused and not _counts_for_frozen(key, own)
+    }
+    wrong = misfits(own, given)
+    if wrong:
+        raise UserError(f"{where} does not fit the detector's {name}: {wrong}")
+    trained, fed = description.normalisation, Normalisation.of_detector(cfg, "the config")
+    given[STEM] = absorb(given[STEM], trained, fed)
+    net.load_state_dict(given)
+    reset_lengths(net)
+
+    fresh = set(model.state_dict()) - {f"{place}.{key}" for key in own}
+    parts = {"FPN" if key.startswith("backbone.") else key.partition(".")[0] for key in fresh}
+    logger.info("%s: %s", where, description)
+    logger.info(
+        "loaded %d tensors into %s, all that it has%s; absorbed by the stem: %s",
+        len(given),
+        place,
+        f" ({' and '.join(unused)} of the file not used)" if unused else "",
+        difference(trained, fed) or "nothing, the detector normalises as the training did",
+    )
+    logger.info(
+        "from random weights start: %s (%d tensors); the file has no classifier head",
+        ", ".join(sorted(parts)) or "none",
+        len(fresh),
+    )
+    return fresh
+
+
+def _counts_for_frozen(key: str, own: dict) -> bool:
+    """Whether `key` is the batch counter of a norm that is frozen in the network of `own`."""
+    norm, _, name = key.rpartition(".")
+    return name == "num_batches_tracked" and key not in own and f"{norm}.running_mean" in own

@@ -1,0 +1,116 @@
+"""Data sets by name, without an engine; tests/detection/test_catalog.py has the mistakes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from atto_det import data
+from atto_det.data import catalog
+from atto_det.errors import UserError
+
+
+def config(folders=(), coco=(), train=(), no_flip=()) -> dict:
+    """What the catalogue reads of a config."""
+    return {
+        "DATASETS": {
+            "FOLDERS": list(folders),
+            "COCO": list(coco),
+            "TRAIN": list(train),
+            "NO_HORIZONTAL_FLIP": list(no_flip),
+        }
+    }
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty data root, and a catalogue that forgets afterwards."""
+    root = tmp_path / "root"
+    root.mkdir()
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root))
+    monkeypatch.setenv("ATTO_DET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(catalog, "_own", {})
+    return root
+
+
+def test_built_in_sets_are_known_before_their_files(root):
+    assert {"voc_2012_seg_train_aug", "sbd_val", "mini_voc_trainval"} <= set(catalog.names())
+    assert catalog.class_names_of("voc_2012_seg_val") == list(data.VOC_CLASSES)
+    with pytest.raises(UserError, match=f"{root}/mini_voc.*make_mini_voc.py"):
+        catalog.load_dataset("mini_voc_val")
+    with pytest.raises(UserError, match=f"{root}/SBD"):
+        catalog.load_dataset("sbd_train")
+    with pytest.raises(UserError, match=r"no data set voc: known are mini_voc_train, .*FOLDERS"):
+        catalog.load_dataset("voc")
+
+
+def test_own_folders_and_coco_files(root, voc_folder):
+    voc_folder(root / "parts", ["wheel", "door"], train=["a", "b"], val_2=["c"])
+    plain = data.load_voc(root / "parts", "train")
+    (root / "parts.json").write_text(json.dumps(data.to_coco(plain, root / "parts/JPEGImages")))
+    found = catalog.register_own_data(
+        config([["own", "parts"]], [["json", "parts.json", "parts/JPEGImages"]])
+    )
+    assert sorted(found) == ["json", "own_train", "own_val_2"]
+    for name in ("own_train", "json"):
+        assert [r.image_id for r in catalog.load_dataset(name).records] == ["a", "b"]
+        assert catalog.class_names_of(name) == ["wheel", "door"]
+    assert catalog.names_of("own_val_2") == {"own_val_2", "own"}
+    assert catalog.names_of("json") == {"json"}
+    assert catalog.names_of("mini_voc_val") == {"mini_voc_val"}
+
+
+def test_names_that_are_taken_are_refused_and_nothing_is_registered(root, voc_folder):
+    voc_folder(root / "parts", ["wheel"], train=["a"])
+    before = catalog.names()
+    for name, owner in (("mini_voc", "this project"), ("lvis", "Detectron2")):
+        folders = [["good", "parts"], [name, "parts"]]
+        with pytest.raises(UserError, match=f"{name}_train belongs to a data set of {owner}"):
+            catalog.register_own_data(config(folders), taken={"lvis_train"})
+    assert catalog.names() == before
+
+
+def test_a_replaced_folder_is_read_anew(root, voc_folder):
+    for name in ("one", "two"):
+        voc_folder(root / name, [f"cup {name}"], train=[name])
+        catalog.register_own_data(config([["own", name]]))
+        assert [r.image_id for r in catalog.load_dataset("own_train").records] == [name]
+        assert catalog.class_names_of("own_train") == [f"cup {name}"]
+
+
+def test_training_sets_and_those_that_must_not_be_mirrored(root, voc_folder):
+    for name in ("left_right", "free"):
+        voc_folder(root / name, ["wheel"], train=["a"], train_two=["b"])
+    folders = [[name, name] for name in ("left_right", "free")]
+    train = ["left_right_train_two", "free_train", "free_train", "elsewhere"]
+    cfg = config(folders, train=train, no_flip=["left_right"])
+    catalog.register_own_data(cfg)
+    expected = list(zip(train, (True, False, False, False), strict=True))
+    assert catalog.training_sets(cfg) == expected
+    by_set = config(folders, train=train, no_flip=["free_train", "elsewhere"])
+    with pytest.raises(UserError, match="names elsewhere, which is no data set"):
+        catalog.training_sets(by_set)
+    forbidden = [mirrored for _, mirrored in catalog.training_sets(by_set, {"elsewhere"})]
+    assert forbidden == [False, True, True, True]
+    with pytest.raises(UserError, match=r"DATASETS.TRAIN names no data set"):
+        catalog.training_sets(config())
+
+
+def test_what_is_tested_must_not_be_trained_on(root, voc_folder):
+    voc_folder(root / "parts", ["wheel"], train=["a"], val=["b"], all=["a", "b"])
+    voc_folder(root / "doors", ["door"], val=["c"])
+    catalog.register_own_data(config([["own", "parts"], ["doors", "doors"]]))
+    catalog.check_split(["own_train"], ["own_val"])
+    with pytest.raises(UserError, match=r"1 pictures of the test set own_val .* own_all"):
+        catalog.check_split(["own_train", "own_all"], ["own_val"])
+    with pytest.raises(UserError, match="own_train and doors_val have different classes"):
+        catalog.check_split(["own_train"], ["doors_val"])
+
+
+def test_it_is_light():
+    program = (
+        "import sys, atto_det.data.catalog; print(*{n.partition('.')[0] for n in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert {"torch", "detectron2", "yacs"}.isdisjoint(done.stdout.split()), done

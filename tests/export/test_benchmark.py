@@ -1,0 +1,57 @@
+"""Contestants of this engine and of the runtimes do the work that is stated."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from atto_det.complexity.benchmarking import Entry, Unavailable
+from atto_det.complexity.regions import spread_boxes, sure_scores
+from atto_det.errors import UserError
+from atto_det.export.benchmark import Detector
+
+TINY = str(Path(__file__).resolve().parents[2] / "configs/atto_maskrcnn_tiny_voc.yaml")
+
+
+def entry(mode: str, **changes) -> Entry:
+    work = {"height": 64, "width": 96, "proposals": 30, "detections": 12} | changes
+    return Entry(TINY, mode, **work)
+
+
+@pytest.mark.parametrize("mode", ["torchvision", "onnx", "onnx-int8", "openvino"])
+def test_fixed_regions_reach_the_heads_and_come_out(mode):
+    for package in {"onnx": ["onnxruntime"], "openvino": ["openvino"]}.get(mode[:8], []):
+        pytest.importorskip(package)
+    detector = Detector(entry(mode), threads=1)
+    assert detector.limits == (30, 12)
+    marks = []
+    assert detector.run(marks.append).shape == (12, 64, 96)
+    assert marks == ["network", "mask pasting"]
+    boxes = detector._find()[0].detach()
+    among = (boxes[:, None] - spread_boxes(30, 64, 96)).abs().amax(dim=2).amin(dim=1)
+    assert among.max() < 1e-3
+
+
+def test_the_network_s_own_work_is_not_left_out():
+    """What is fixed would hide broken weights, if the graph did not use what the network found."""
+    detector = Detector(entry("torchvision"))
+    network = detector._find.func.model
+    torch.nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias, float("nan"))
+    assert len(detector.run(lambda name: None)) == 0
+
+
+def test_scores_by_hand():
+    scores = sure_scores(4, 3)
+    assert torch.allclose(scores.sum(dim=1), torch.ones(4))
+    # Box 1: class (7 + 3) % 3 = 1 gets 0.1, then class 1 % 3 = 1 gets 0.85 - 0.55 / 4.
+    assert torch.allclose(scores[1], torch.tensor([1e-6, 0.7125, 1e-6, 0.287498]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"batch": 2}, "one picture"), ({"device": "cuda"}, "on a CPU")]
+)
+def test_what_is_not_timed_is_said(changes, message):
+    with pytest.raises(Unavailable, match=message):
+        Detector(entry("onnx", **changes))
+    with pytest.raises(UserError, match="lower --detections"):
+        Detector(entry("torchvision", proposals=2))

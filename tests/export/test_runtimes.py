@@ -1,0 +1,156 @@
+"""Which detections count as the same, and what is no file of this project."""
+
+import json
+import sys
+
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+
+pytest.importorskip("onnx")
+
+import onnx
+from onnx import TensorProto, helper
+
+from atto_det.errors import UserError
+from atto_det.evaluation import Detections
+from atto_det.export.metadata import Metadata, read_metadata
+from atto_det.export.runtimes import Agreement, OnnxDetector, agreement, open_runtime
+
+DESCRIBED = Metadata(
+    kind="detector",
+    network="attonet_a",
+    class_names=["cat", "dög"],
+    channel_order="BGR",
+    mean=[1.0, 2.0, 3.0],
+    std=[4.0, 5.0, 6.0],
+    min_size=10,
+    max_size=20,
+    score_threshold=0.05,
+    detections_per_image=7,
+    precision="float32",
+    opset=18,
+    versions={"torch": "2"},
+    checkpoint_sha256="0" * 64,
+)
+
+
+def found(*items: tuple[int, int, int, int, int]) -> Detections:
+    """Detections in a picture of 100 x 100: class and a box that its mask fills."""
+    boxes = np.array([item[1:] for item in items], float).reshape(-1, 4)
+    masks = np.zeros((100, 100, len(items)), np.uint8, order="F")
+    for k, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
+        masks[y1:y2, x1:x2, k] = 1
+    classes = np.array([item[0] for item in items], int)
+    return Detections(boxes, mask_util.encode(masks), classes, np.ones(len(items)))
+
+
+def test_agreement_by_hand():
+    one = found((0, 0, 0, 50, 50), (1, 0, 0, 50, 50), (0, 60, 60, 90, 90))
+    assert agreement([one], [one]) == (3, 3)
+    # Another class, a box one pixel wider (IoU 50 / 51), a missing one.
+    assert agreement([one], [found((1, 0, 0, 50, 50), (1, 60, 60, 90, 90))]) == (1, 3)
+    assert agreement([one], [found((0, 0, 0, 51, 50))]) == (0, 3)
+    assert agreement([one], [found((0, 0, 0, 51, 50))], box_iou=0.97, mask_iou=0.97) == (1, 3)
+    # Nothing is paired twice, and too many count as much as too few.
+    assert agreement([found((0, 0, 0, 50, 50))], [found(*[(0, 0, 0, 50, 50)] * 4)]) == (1, 4)
+    assert agreement([one, found()], [one, found((0, 1, 1, 5, 5))]) == (3, 4)
+    assert agreement([one, one], [one, found()]) == (3, 6)
+
+
+def test_masks_must_agree_too():
+    one, other = found((0, 0, 0, 50, 50)), found((0, 0, 0, 50, 49))
+    mixed = Detections(one.boxes, other.rles, one.classes, one.scores)  # mask IoU 0.98 exactly
+    assert agreement([one], [mixed]) == (0, 1)
+    assert agreement([one], [mixed], mask_iou=0.97) == (1, 1)
+
+
+def test_masks_without_a_pixel():
+    one, nothing = found((0, 0, 0, 50, 50)), found((0, 9, 9, 9, 9))
+    empty = Detections(one.boxes, nothing.rles, one.classes, one.scores)
+    assert agreement([empty], [empty]) == (1, 1)
+    assert agreement([one], [empty]) == (0, 1)
+
+
+def test_the_share():
+    assert Agreement(99, 100).share == 0.99
+    assert Agreement(0, 0).share == 1.0
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A function that writes an ONNX file with the given properties: its input plus one."""
+
+    def write(properties: dict[str, str]):
+        node = helper.make_node("Add", ["image", "one"], ["result"])
+        one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"])
+            for name in ("image", "result")
+        ]
+        graph = helper.make_graph([node], "g", values[:1], values[1:], [one])
+        imports = [helper.make_opsetid("", 18)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+        helper.set_model_props(model, properties)
+        onnx.save(model, tmp_path / "model.onnx")
+        return tmp_path / "model.onnx"
+
+    return write
+
+
+def test_metadata_survives(file):
+    assert read_metadata(file(DESCRIBED.as_properties() | {"other": "no JSON {"})) == DESCRIBED
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"atto_det_format": "2"}, "has format 2, newer than this version of atto_det reads"),
+        ({"atto_det_format": "yes"}, "was not written by atto_det"),
+        ({"std": "]"}, "lacks std in its metadata: export it again"),
+    ],
+)
+def test_other_metadata(file, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_metadata(file(DESCRIBED.as_properties() | changes))
+
+
+def test_foreign_and_damaged_files(file, tmp_path):
+    with pytest.raises(UserError, match=r"model.onnx was not written by atto_det"):
+        read_metadata(file({}))
+    (tmp_path / "text.onnx").write_text("not a model")
+    with pytest.raises(UserError, match=r"text.onnx is no ONNX file, or a damaged one"):
+        read_metadata(tmp_path / "text.onnx")
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(UserError, match=r"empty.onnx was not written by atto_det"):
+        read_metadata(tmp_path / "empty.onnx")
+    with pytest.raises(UserError, match=r"none.onnx does not exist"):
+        read_metadata(tmp_path / "none.onnx")
+
+
+def test_a_backbone_detects_nothing(file):
+    path = file(DESCRIBED.as_properties() | {"kind": json.dumps("backbone")})
+    with pytest.raises(UserError, match="holds a backbone, which detects nothing by itself"):
+        OnnxDetector(path)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_graph_as_a_function(file, runtime):
+    pytest.importorskip(runtime)
+    run = open_runtime(file({}), runtime, 1)
+    assert run(np.float32([1, 2]))["result"].tolist() == [2, 3]
+    assert run(np.float32([5]))["result"].tolist() == [6]
+
+
+def test_runtimes_that_cannot(file, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="the runtime is 'tensorrt': choose one of onnxruntime, op"):
+        open_runtime(file({}), "tensorrt")
+    (tmp_path / "text.onnx").write_text("not a model")
+    with pytest.raises(UserError, match=r"onnxruntime cannot run .*text.onnx: "):
+        open_runtime(tmp_path / "text.onnx", "onnxruntime")
+    run = open_runtime(file({}), "onnxruntime", 1)
+    with pytest.raises(UserError, match=r"onnxruntime cannot run .*model.onnx: "):
+        run(np.zeros((2, 2), np.float32))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"openvino is not installed: pip install 'atto_det\[onnx"):
+        open_runtime(file({}), "openvino")

@@ -1,0 +1,115 @@
+"""The same experiment files, and an error for what this engine cannot honour."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from atto_det.errors import UserError
+from atto_det.torchvision import config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+OURS = [
+    path
+    for path in sorted(REPOSITORY.glob("configs/**/*.yaml"))
+    if "pretrain" not in path.parts and not path.name.startswith("r50")
+]
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+def test_every_attonet_config_says_the_same_to_both_engines(path):
+    pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+    from atto_det.detectron2.config import read_file
+
+    theirs = read_file(path)
+    assert_within(config.read_file(path), theirs)
+    # What a checkpoint of Detectron2 carries: all of its keys.
+    text = theirs.dump()
+    assert_within(config.config_from_text(text, "it", ["MODEL.DEVICE", "cpu"]), theirs, "DEVICE")
+
+
+def assert_within(ours, theirs, *others: str) -> None:
+    for key, value in ours.items():
+        if isinstance(value, dict):
+            assert_within(value, theirs[key], *others)
+        elif key not in (*others, "ENABLED"):
+            assert (
+                list(value) == list(theirs[key])
+                if isinstance(value, tuple)
+                else (value == theirs[key])
+            ), key
+
+
+def test_the_defaults_are_detectron2_s():
+    pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+    from atto_det.detectron2 import get_cfg
+
+    def compare(ours: dict, theirs: dict, where: str) -> None:
+        for key, value in ours.items():
+            wanted = theirs[key]
+            if isinstance(value, dict):
+                compare(value, wanted, f"{where}{key}.")
+                continue
+            value = value.default if isinstance(value, config.Only) else value
+            assert value == wanted, f"{where}{key}"
+
+    compare(config.DEFAULTS, get_cfg(), "")
+
+
+def test_what_detectron2_would_do_by_default_is_refused_not_changed():
+    """Keys whose default this engine cannot honour are errors where a file leaves them out."""
+    with pytest.raises(UserError, match=r"MODEL\.MASK_ON is False"):
+        config.config_from_text("SEED: 1", "it")
+    with pytest.raises(UserError, match=r"BACKBONE\.NAME is 'build_resnet_backbone'"):
+        config.config_from_text("MODEL: {MASK_ON: true}", "it")
+
+
+CASES = [
+    ("MODEL.META_ARCHITECTURE", "RetinaNet", "'GeneralizedRCNN'"),
+    ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "'build_attonet_fpn_backbone' or"),
+    ("MODEL.FPN.FUSE_TYPE", "avg", "'sum'"),
+    ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "'StandardROIHeads'"),
+    ("MODEL.ROI_BOX_HEAD.NUM_CONV", "4", "0"),
+    ("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True", "False"),
+    ("INPUT.CROP.ENABLED", "True", "False"),
+    ("TEST.AUG.ENABLED", "True", "False"),
+    ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "'TrainingSampler'"),
+    ("SOLVER.LR_SCHEDULER_NAME", "WarmupStepWithFixedGammaLR", "'WarmupMultiStepLR'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), CASES)
+def test_a_key_that_cannot_be_honoured_is_an_error(repository, key, value, allowed):
+    path = repository / "configs/atto_maskrcnn_voc.yaml"
+    with pytest.raises(UserError) as caught:
+        config.read_file(path, [key, value])
+    assert f"{key} is" in str(caught.value)
+    assert f"it runs {allowed}" in str(caught.value)
+    assert "--engine detectron2" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("MODEL: {MASK_HEAD: 3}", "there is no key MODEL.MASK_HEAD"),
+        ("MODEL: {FPN: {OUT_CHANNELS: wide}}", "OUT_CHANNELS takes a whole number"),
+        ("SOLVER: {BASE_LR: 1}", "write 1.0"),
+    ],
+)
+def test_mistakes_are_sentences(tmp_path, text, message):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        config.read_file(tmp_path / "own.yaml")
+
+
+def test_what_other_models_read_is_ignored(repository, tmp_path):
+    content = {
+        "_BASE_": str(repository / "configs/atto_maskrcnn_voc.yaml"),
+        "VERSION": 2,
+        "MODEL": {"RESNETS": {"DEPTH": 101}, "RETINANET": {"NUM_CONVS": 2}},
+        "TEST": {"AUG": {"MIN_SIZES": [1]}},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
+    cfg = config.read_file(tmp_path / "own.yaml", ["MODEL.RESNETS.DEPTH", "50"])
+    assert "RESNETS" not in cfg.MODEL
+    assert "MIN_SIZES" not in cfg.TEST.AUG

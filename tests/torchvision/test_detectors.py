@@ -1,0 +1,106 @@
+"""AttoNets in torchvision's own detectors."""
+
+import pytest
+import torch
+import torchvision
+
+from atto_det.errors import UserError
+from atto_det.torchvision import (
+    fasterrcnn_attonet_fpn,
+    maskrcnn_attonet_fpn,
+    retinanet_attonet_fpn,
+)
+from atto_det.weights import backbone_file
+
+BUILDERS = [
+    (
+        maskrcnn_attonet_fpn,
+        {"loss_mask", "loss_classifier", "loss_rpn_box_reg"},
+    ),
+    (fasterrcnn_attonet_fpn, {"loss_classifier", "loss_objectness"}),
+    (retinanet_attonet_fpn, {"classification", "bbox_regression"}),
+]
+
+
+@pytest.mark.parametrize(("build", "losses"), BUILDERS, ids=[b.__name__ for b, _ in BUILDERS])
+def test_it_trains_and_detects_by_torchvision_s_conventions(build, losses):
+    torch.manual_seed(0)
+    few = {"rpn_post_nms_top_n_train": 30, "rpn_post_nms_top_n_test": 20}
+    few |= {"box_batch_size_per_image": 8, "box_detections_per_img": 5, "box_score_thresh": 0.0}
+    if build is retinanet_attonet_fpn:
+        few = {"score_thresh": 0.0, "detections_per_img": 5}
+    model = build("attonet_d", num_classes=5, min_size=96, **few)
+    images = [torch.rand(3, 90, 120), torch.rand(3, 100, 80)]
+    target = {"boxes": torch.tensor([[10.0, 10, 60, 70]]), "labels": torch.tensor([4])}
+    targets = [target | {"masks": torch.ones(1, *i.shape[1:], dtype=torch.uint8)} for i in images]
+    found = model(images, targets)
+    assert losses <= found.keys()
+    sum(found.values()).backward()
+    missing = [n for n, p in model.named_parameters() if p.grad is None]
+    assert not missing
+    with torch.inference_mode():
+        detections = model.eval()(images)
+    assert len(detections) == 2
+    assert {"boxes", "labels", "scores"} <= detections[0].keys()
+    assert len(detections[0]["labels"]) > 0
+    assert int(detections[0]["labels"].min()) >= 1 or build is retinanet_attonet_fpn
+    assert int(detections[0]["labels"].max()) <= 4
+    if build is maskrcnn_attonet_fpn:
+        assert detections[0]["masks"].shape[1:] == (1, 90, 120)
+
+
+@pytest.mark.parametrize("kind", ["maskrcnn", "fasterrcnn", "retinanet"])
+def test_torchvision_s_reference_scripts_build_it_by_name(kind):
+    # The call of references/detection/train.py.
+    model = torchvision.models.get_model(
+        f"{kind}_attonet_d_fpn",
+        weights=None,
+        weights_backbone=None,
+        num_classes=21,
+        trainable_backbone_layers=None,
+    )
+    assert type(model).__module__.startswith("torchvision.models.detection")
+    assert f"{kind}_attonet_a_fpn" in torchvision.models.list_models()
+
+
+def test_a_backbone_file_fills_the_network(classifier, tmp_path):
+    path, net = classifier("attonet_d")
+    state, description = backbone_file.read_pretraining(path)
+    file = tmp_path / "d.safetensors"
+    backbone_file.write_backbone(file, backbone_file.without_head(state), description)
+    model = maskrcnn_attonet_fpn("attonet_d", num_classes=3, weights_backbone=file).eval()
+    image = torch.rand(1, 3, 64, 96)
+    wanted = net.eval().stem(image)
+    assert torch.allclose(model.backbone.body.stem(image), wanted, atol=1e-6)
+    trained = {n.split(".")[1] for n, p in model.backbone.named_parameters() if p.requires_grad}
+    assert {"res3", "res4", "res5"} <= trained  # three layers, as torchvision's default is
+    assert not {"stem", "res2"} & trained
+    frozen = retinanet_attonet_fpn(
+        "attonet_d", weights_backbone=file, norm="FrozenBN", trainable_backbone_layers=0
+    )
+    assert not any(p.requires_grad for p in frozen.backbone.body.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"network": "attonet_e"}, "unknown network 'attonet_e'"),
+        ({"weights": "DEFAULT"}, "no weights of whole detectors"),
+        ({"trainable_backbone_layers": 6}, "trainable_backbone_layers is 6"),
+        ({"norm": "GN"}, "unknown norm 'GN'"),
+    ],
+)
+def test_mistakes_are_sentences(arguments, message):
+    with pytest.raises(UserError, match=message):
+        fasterrcnn_attonet_fpn(**arguments)
+
+
+def test_weights_of_another_network_are_refused(classifier, tmp_path):
+    path, _ = classifier("attonet_d")
+    state, description = backbone_file.read_pretraining(path)
+    file = tmp_path / "d.safetensors"
+    backbone_file.write_backbone(file, backbone_file.without_head(state), description)
+    with pytest.raises(UserError, match="holds attonet_d, not attonet_c"):
+        maskrcnn_attonet_fpn("attonet_c", weights_backbone=file)
+    with pytest.raises(UserError, match="another mean colour"):
+        maskrcnn_attonet_fpn("attonet_d", weights_backbone=file, image_mean=(0.5,) * 3)

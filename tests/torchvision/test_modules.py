@@ -1,0 +1,50 @@
+"""Regions in another order, and masks of one class, give what torchvision's own layers give."""
+
+import pytest
+import torch
+from torchvision.ops import roi_align
+
+from atto_det.torchvision import config, model
+from atto_det.torchvision.pooling import AlignedPooler
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_masks_of_each_regions_own_class(count):
+    cfg = config.read_file("configs/atto_maskrcnn_tiny_voc.yaml", ["MODEL.DEVICE", "cpu"])
+    torch.manual_seed(3)
+    heads = model.build_model(cfg).roi_heads.double()
+    torch.nn.init.normal_(heads.mask_predictor.mask_fcn_logits.weight)
+    torch.nn.init.normal_(heads.mask_predictor.mask_fcn_logits.bias)
+    torch.nn.init.normal_(heads.mask_predictor.conv5_mask.bias)
+    x = torch.randn(count, cfg.MODEL.ROI_MASK_HEAD.CONV_DIM, 5, 4, dtype=torch.float64)
+    labels = torch.arange(count) % 20 + 1
+    with torch.no_grad():
+        masks, all_classes = heads._masks_of(x, labels, (5, 4)), heads.mask_predictor(x).sigmoid()
+    wanted = all_classes[torch.arange(count), labels][:, None]
+    assert masks.shape == (count, 1, 10, 8)
+    torch.testing.assert_close(masks, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("gradients", [True, False])  # torchvision's kernel, and ours
+@pytest.mark.parametrize("samples", [0, 2])
+def test_pooled_regions_keep_their_places(samples, gradients):
+    torch.manual_seed(4)
+    features = {f"p{i}": torch.randn(2, 3, 256 // 2**i, 512 // 2**i) for i in (2, 3, 4)}
+    boxes = [torch.rand(60, 4) * 240, torch.rand(1, 4) * 240]
+    for own in boxes:
+        own[:, 2:] += own[:, :2] + 1
+    pooler = AlignedPooler(list(features), [4, 8, 16], 7, samples)
+    with torch.set_grad_enabled(gradients):
+        found = pooler(features, boxes, [(256, 512)] * 2)
+        assert pooler(features, [own[:0] for own in boxes], []).shape == (0, 3, 7, 7)
+    assert found.shape == (61, 3, 7, 7)
+    levels_met = set()
+    for index, box in enumerate(torch.cat(boxes)):
+        side = ((box[2] - box[0]) * (box[3] - box[1])).sqrt()
+        level = int((4 + (side / 224).log2()).floor().clamp(2, 4))  # arXiv 1612.03144, eq. 1
+        levels_met.add(level)
+        picture = torch.tensor([float(index >= 60)])
+        region = torch.cat([picture, box])[None]
+        wanted = roi_align(features[f"p{level}"], region, 7, 0.5**level, samples, aligned=True)
+        torch.testing.assert_close(found[index], wanted[0], rtol=0, atol=1e-4)
+    assert len(levels_met) > 1
