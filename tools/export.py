@@ -65,15 +65,15 @@ def _onnx(args: argparse.Namespace) -> list[str]:
 
 def _weights(args: argparse.Namespace) -> list[str]:
     from atto_det.config import load_yaml
-    from atto_det.nets import ATTONETS
+    from atto_det.nets import list_backbones
     from atto_det.nets.normalisation import Normalisation, difference
     from atto_det.weights import backbone_file
 
     state, description = backbone_file.read_pretraining(args.checkpoint)
-    if description.network not in ATTONETS:
+    if description.network not in list_backbones():
         raise UserError(
             f"checkpoint {args.checkpoint} holds {description.network}; the backbones exported "
-            f"for detectors are {', '.join(ATTONETS)}"
+            f"for detectors are {', '.join(list_backbones())}"
         )
     backbone = backbone_file.without_head(state)
     stem = f"as trained: {description.normalisation}"

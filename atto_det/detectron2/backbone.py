@@ -12,11 +12,12 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
 from atto_det.errors import UserError
-from atto_det.nets import ATTONETS, FEATURES, AttoNet, shorten_filters
+from atto_det.nets import FEATURES, get_spec, shorten_filters
+from atto_det.nets import Backbone as Network
 
 
-class AttoNetBackbone(AttoNet, Backbone):
-    """`atto_det.nets.AttoNet` with what Detectron2 asks of a backbone: its output shapes."""
+class AttoNetBackbone(Network, Backbone):
+    """`atto_det.nets.Backbone` with what Detectron2 asks of a backbone: its output shapes."""
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each feature map."""
@@ -27,9 +28,7 @@ class AttoNetBackbone(AttoNet, Backbone):
 
 
 def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec | None, out_features: list[str]) -> Backbone:
-    name = cfg.MODEL.ATTONET.NAME
-    if name not in ATTONETS:
-        raise UserError(f"MODEL.ATTONET.NAME is {name!r}: choose one of {', '.join(ATTONETS)}")
+    spec = get_spec(cfg.MODEL.ATTONET.NAME, "MODEL.ATTONET.NAME")
     if input_shape is not None and input_shape.channels != 3:
         raise UserError(
             f"AttoNets take images of 3 channels; MODEL.PIXEL_MEAN has {input_shape.channels}"
@@ -45,12 +44,12 @@ def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec | None, out_features: list[s
         raise UserError(
             f"an AttoNet has the features {', '.join(FEATURES)}; the config asks for {out_features}"
         )
-    net = AttoNetBackbone(ATTONETS[name], out_features, norm=cfg.MODEL.ATTONET.NORM)
+    net = AttoNetBackbone(spec, out_features, norm=cfg.MODEL.ATTONET.NORM)
     return net.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
 
 
 def build_attonet_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """AttoNet `MODEL.ATTONET.NAME` returning the features `MODEL.RESNETS.OUT_FEATURES`.
+    """Network `MODEL.ATTONET.NAME` returning the features `MODEL.RESNETS.OUT_FEATURES`.
 
     That key is the one in which Detectron2's configs state what they need of a backbone.
     """

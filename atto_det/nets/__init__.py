@@ -1,6 +1,7 @@
-"""The networks, in torch alone: AttoNets as feature extractors and as classifiers."""
+"""The networks, in torch alone: a registry of backbones, and classifiers that have one."""
 
-from atto_det.nets.attonet import ATTONETS, FEATURES, STAGES, AttoNet, AttoNetSpec, create_backbone
+from atto_det.nets.attonet import ATTONETS
+from atto_det.nets.backbone import FEATURES, STAGES, Backbone, BackboneSpec, ModuleSpec
 from atto_det.nets.blocks import (
     NORMS,
     AttoModule,
@@ -10,7 +11,14 @@ from atto_det.nets.blocks import (
     separable_conv,
     shorten_filters,
 )
-from atto_det.nets.classifier import AttoNetClassifier, create_classifier
+from atto_det.nets.classifier import ImageClassifier
+from atto_det.nets.registry import (
+    create_backbone,
+    create_classifier,
+    get_spec,
+    list_backbones,
+    register_backbone,
+)
 
 __all__ = [
     "ATTONETS",
@@ -19,12 +27,16 @@ __all__ = [
     "STAGES",
     "AttoModule",
     "AttoModuleSpec",
-    "AttoNet",
-    "AttoNetClassifier",
-    "AttoNetSpec",
+    "Backbone",
+    "BackboneSpec",
+    "ImageClassifier",
+    "ModuleSpec",
     "create_backbone",
     "create_classifier",
+    "get_spec",
+    "list_backbones",
     "make_norm",
+    "register_backbone",
     "reset_lengths",
     "separable_conv",
     "shorten_filters",

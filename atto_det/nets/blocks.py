@@ -125,6 +125,15 @@ class AttoModuleSpec:
     mix: int
     expand: int
 
+    @property
+    def out_channels(self) -> int:
+        """Channels of the module's output."""
+        return self.expand
+
+    def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> "AttoModule":
+        """The module; of Type B where it opens a stage."""
+        return AttoModule(in_channels, self, type_b=opens, stride=stride, norm=norm)
+
 
 class AttoModule(nn.Module):
     """Four convolutions and a shortcut around them; ReLU after their sum.
@@ -151,6 +160,7 @@ class AttoModule(nn.Module):
             if type_b
             else nn.Identity()
         )
+        self.drop_path = nn.Identity()
         self.relu = nn.ReLU(inplace=True)
         if not type_b:
             nn.init.zeros_(self.expand.norm.weight)
@@ -160,7 +170,7 @@ class AttoModule(nn.Module):
         y = self.depthwise(y)  # (B, compress * multiplier, H / stride, W / stride)
         y = self.mix(y)  # (B, mix, H / stride, W / stride)
         y = self.expand(y)  # (B, expand, H / stride, W / stride)
-        return self.relu(y + self.shortcut(x))
+        return self.relu(self.drop_path(y) + self.shortcut(x))
 
 
 def reset_lengths(net: nn.Module) -> None:

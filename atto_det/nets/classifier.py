@@ -1,41 +1,63 @@
-"""AttoNets as image classifiers: the four stages, average pool, dense layer."""
+"""Image classifiers: a backbone, average pool, dense layer."""
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
-from atto_det.nets.attonet import AttoNet, AttoNetSpec, known_spec
+from atto_det.nets.backbone import Backbone
+
+_PREFIX = "backbone."
 
 
-class AttoNetClassifier(AttoNet):
-    """`AttoNet` with a head. Its backbone's weights have the same names as in the backbone alone.
+class ImageClassifier(nn.Module):
+    """A backbone with a head: the mean of its last feature, and a dense layer.
+
+    In a state dict the backbone's tensors have the names that they have in a backbone alone, as in
+    `torchvision.models` and timm: `stem.conv.conv.weight`, …, `fc.weight`, `fc.bias`.
 
     Args:
-        spec: the network as data.
+        backbone: returns `res5`.
         num_classes: outputs of the dense layer.
-        norm: one of `atto_det.nets.NORMS`.
+
+    Raises:
+        UserError: no classes.
     """
 
-    def __init__(self, spec: AttoNetSpec, num_classes: int, *, norm: str = "BN") -> None:
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
         if num_classes < 1:
             raise UserError(f"a classifier needs at least one class, not {num_classes}")
-        super().__init__(spec, out_features=("res5",), norm=norm)
+        self.backbone = backbone
         self.num_classes = num_classes
-        self.num_features = self.channels["res5"]
+        self.num_features = backbone.channels["res5"]
         self.fc = nn.Linear(self.num_features, num_classes)
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)
+        self.register_state_dict_post_hook(_without_prefix)
+        self.register_load_state_dict_pre_hook(_with_prefix)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to logits (B, num_classes)."""
-        x = super().forward(x)["res5"]  # (B, num_features, H / 32, W / 32)
+        """Images (B, in_chans, H, W) to logits (B, num_classes)."""
+        x = self.backbone(x)["res5"]  # (B, num_features, H / 32, W / 32)
         x = x.mean(dim=(2, 3))  # (B, num_features)
         return self.fc(x)
 
 
-def create_classifier(name: str, num_classes: int, *, norm: str = "BN") -> AttoNetClassifier:
-    """Create AttoNet `name` as a classifier of images (B, 3, H, W) into logits (B, num_classes).
+def _without_prefix(
+    classifier: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    """`backbone.stem…` becomes `stem…` in a state dict that is being made."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        state[prefix + key.removeprefix(prefix).removeprefix(_PREFIX)] = state.pop(key)
 
-    Raises:
-        UserError: an unknown network or norm, or no classes.
-    """
-    return AttoNetClassifier(known_spec(name), num_classes, norm=norm)
+
+def _with_prefix(
+    classifier: nn.Module, state: dict[str, Any], prefix: str, *others: object
+) -> None:
+    """`stem…` becomes `backbone.stem…` in a state dict that is being loaded."""
+    parts = {name for name, _ in classifier.backbone.named_children()}
+    for key in [key for key in state if key.startswith(prefix)]:
+        name = key.removeprefix(prefix)
+        if name.partition(".")[0] in parts:
+            state[f"{prefix}{_PREFIX}{name}"] = state.pop(key)

@@ -31,7 +31,7 @@ class Classifier(LightningModule):
     smoothing).
 
     Args:
-        network: one of `atto_det.pretraining.networks.NETWORKS`.
+        network: one of `atto_det.pretraining.networks.list_networks()`.
         class_names: one per output; taken from the data.
         learning_rate: for a batch of 256, all processes and accumulated batches together; scaled
             linearly to the batch in use.

@@ -1,17 +1,21 @@
-"""The classifiers of the paper's Table 2 by one name each: AttoNets and what they stand beside."""
+"""The classifiers of the paper's Table 2 by one name each: the registry's, and what they face."""
 
 from torch import nn
 
 from atto_det.errors import UserError
-from atto_det.nets import ATTONETS, create_classifier
+from atto_det.nets import create_classifier, list_backbones
 
 TIMM = ("mobilenetv1_100", "mobilenetv2_100", "resnet50")
 TORCHVISION = ("shufflenet_v2_x1_0",)
-NETWORKS = (*ATTONETS, *TIMM, *TORCHVISION)
+
+
+def list_networks() -> list[str]:
+    """Names that `create_network` takes."""
+    return [*list_backbones(), *TIMM, *TORCHVISION]
 
 
 def create_network(name: str, num_classes: int) -> nn.Module:
-    """Create network `name`, one of `NETWORKS`, with random weights.
+    """Create network `name`, one of `list_networks()`, with random weights.
 
     Its forward takes images (B, 3, H, W) and returns logits (B, num_classes). The MobileNets and
     ResNet-50 are timm's, ShuffleNet-V2 is torchvision's, under the names that they have there.
@@ -19,11 +23,11 @@ def create_network(name: str, num_classes: int) -> nn.Module:
     Raises:
         UserError: an unknown network, or no classes.
     """
-    if name not in NETWORKS:
-        raise UserError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
+    if name not in list_networks():
+        raise UserError(f"unknown network {name!r}: choose one of {', '.join(list_networks())}")
     if num_classes < 1:
         raise UserError(f"a classifier needs at least one class, not {num_classes}")
-    if name in ATTONETS:
+    if name in list_backbones():
         return create_classifier(name, num_classes)
     if name in TIMM:
         import timm  # two seconds to import

@@ -13,9 +13,7 @@ from timm.models import build_model_with_cfg, is_model, register_model
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
-from atto_det.nets import ATTONETS, AttoNet, AttoNetSpec
-from atto_det.nets.attonet import STRIDES
-from atto_det.nets.blocks import conv_norm
+from atto_det.nets import ATTONETS, Backbone, BackboneSpec
 
 __all__ = ["TimmAttoNet", "attonet_a", "attonet_b", "attonet_c", "attonet_d"]
 
@@ -32,8 +30,8 @@ _DEFAULT_CFG = {
 default_cfgs = {name: dict(_DEFAULT_CFG) for name in ATTONETS}  # register_model looks for this name
 
 
-class TimmAttoNet(AttoNet):
-    """An AttoNet classifier with timm's methods; its weights have the names of AttoNetClassifier's.
+class TimmAttoNet(Backbone):
+    """An AttoNet classifier with timm's methods; its weights have the names of ImageClassifier's.
 
     Args:
         spec: the network as data.
@@ -50,21 +48,19 @@ class TimmAttoNet(AttoNet):
 
     def __init__(
         self,
-        spec: AttoNetSpec,
+        spec: BackboneSpec,
         num_classes: int = 1000,
         in_chans: int = 3,
         global_pool: str = "avg",
         drop_rate: float = 0.0,
     ) -> None:
-        super().__init__(spec, out_features=("res2", "res3", "res4", "res5"))
-        if in_chans != 3:
-            self.stem.conv = conv_norm(in_chans, spec.stem, 7, stride=2)
+        super().__init__(spec, out_features=("res2", "res3", "res4", "res5"), in_chans=in_chans)
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.num_features = self.channels["res5"]
         self.feature_info = [{"num_chs": spec.stem, "reduction": 2, "module": "stem.conv"}]
         self.feature_info += [
-            {"num_chs": channels, "reduction": STRIDES[stage], "module": stage}
+            {"num_chs": channels, "reduction": self.strides[stage], "module": stage}
             for stage, channels in self.channels.items()
         ]
         self.reset_classifier(num_classes, global_pool)
@@ -87,7 +83,9 @@ class TimmAttoNet(AttoNet):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to res5 (B, num_features, H / 32, W / 32)."""
-        return super().forward(x)["res5"]
+        for part in (self.stem, self.res2, self.res3, self.res4, self.res5):
+            x = part(x)
+        return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """res5 to logits (B, num_classes), or to the pooled features (B, num_features)."""

@@ -19,7 +19,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from atto_det.errors import UserError
-from atto_det.nets import ATTONETS, FEATURES, STAGES, AttoNet, create_backbone
+from atto_det.nets import FEATURES, STAGES, Backbone, create_backbone, list_backbones
 from atto_det.nets.normalisation import Normalisation, absorb
 from atto_det.weights import backbone_file as weight_files
 
@@ -29,10 +29,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def maskrcnn_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> MaskRCNN:
-    """torchvision's Mask R-CNN on an AttoNet with FPN.
+    """torchvision's Mask R-CNN on a network of the registry with FPN.
 
     Args:
-        network: "attonet_a" … "attonet_d".
+        network: one of `atto_det.list_backbones()`.
         num_classes: with the background, which is class 0; 91.
         weights_backbone: a backbone file of tools/export.py.
         trainable_backbone_layers: 0 to 5, counted from res5 down to the stem; by default 3 with
@@ -100,7 +100,7 @@ def _detector(
     return kind(AttoNetFPN(body, fpn, levels), num_classes, **arguments)
 
 
-def _load(body: AttoNet, network: str, path: str | Path, fed: Normalisation) -> None:
+def _load(body: Backbone, network: str, path: str | Path, fed: Normalisation) -> None:
     """Every tensor of `body` from a backbone file, the stem made for pictures fed so."""
     state, description = weight_files.read_backbone(path)
     if description.network != network:
@@ -114,7 +114,7 @@ def _load(body: AttoNet, network: str, path: str | Path, fed: Normalisation) -> 
     body.load_state_dict(state | {weight_files.STEM: stem})
 
 
-for _name in ATTONETS:
+for _name in list_backbones():
     for _kind, _build in (
         ("maskrcnn", maskrcnn_attonet_fpn),
         ("fasterrcnn", fasterrcnn_attonet_fpn),

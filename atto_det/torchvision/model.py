@@ -1,6 +1,5 @@
 """Atto-MaskRCNN on torchvision, from the config of an experiment."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
@@ -14,7 +13,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from yacs.config import CfgNode
 
 from atto_det.errors import UserError
-from atto_det.nets import ATTONETS, NORMS, STAGES, AttoNet, create_backbone, make_norm
+from atto_det.nets import NORMS, STAGES, Backbone, get_spec, make_norm
 from atto_det.nets import separable_conv as separable
 
 from .modules import Anchors, Heads, Normalise, Proposals, SeparableRPNHead
@@ -24,7 +23,7 @@ STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 
 
 class AttoNetFPN(nn.Module):
-    """An AttoNet with a feature pyramid (arXiv 1612.03144): maps of one width.
+    """A network with a feature pyramid (arXiv 1612.03144): maps of one width.
 
     Args:
         body: the network, returning the stages that the pyramid is built on.
@@ -35,15 +34,15 @@ class AttoNetFPN(nn.Module):
         out_channels: of each map, where torchvision's detectors look for it.
     """
 
-    def __init__(self, body: AttoNet, fpn: FeaturePyramidNetwork, levels: Sequence[str]) -> None:
+    def __init__(self, body: Backbone, fpn: FeaturePyramidNetwork, levels: Sequence[str]) -> None:
         super().__init__()
-        self.body, self.fpn, self.levels = body, fpn, tuple(levels)
+        self.body, self.fpn, self.levels = body, fpn, list(levels)
         self.out_channels = fpn.inner_blocks[0][0].out_channels
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) to maps (B, out_channels, H / stride, W / stride) by level."""
-        maps = self.fpn(OrderedDict(self.body(x)))
-        return OrderedDict(zip(self.levels, maps.values(), strict=True))
+        maps = list(self.fpn(self.body(x)).values())
+        return {level: maps[index] for index, level in enumerate(self.levels)}
 
 
 def build_model(cfg: CfgNode) -> GeneralizedRCNN:
@@ -69,15 +68,14 @@ def build_model(cfg: CfgNode) -> GeneralizedRCNN:
 
 
 def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
-    name, stages = cfg.MODEL.ATTONET.NAME, list(cfg.MODEL.FPN.IN_FEATURES)
-    if name not in ATTONETS:
-        raise UserError(f"MODEL.ATTONET.NAME is {name!r}: choose one of {', '.join(ATTONETS)}")
+    spec = get_spec(cfg.MODEL.ATTONET.NAME, "MODEL.ATTONET.NAME")
+    stages = list(cfg.MODEL.FPN.IN_FEATURES)
     if stages not in [list(STAGES[first:]) for first in range(len(STAGES))]:
         raise UserError(
             f"MODEL.FPN.IN_FEATURES is {stages}; this engine takes neighbouring stages up to res5"
         )
     norm, width = _norm(cfg.MODEL.FPN.NORM, "MODEL.FPN.NORM"), cfg.MODEL.FPN.OUT_CHANNELS
-    body = create_backbone(name, stages, norm=cfg.MODEL.ATTONET.NORM)
+    body = Backbone(spec, stages, norm=cfg.MODEL.ATTONET.NORM)
     body.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
     fpn = FeaturePyramidNetwork(
         list(body.channels.values()),

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from atto_det.errors import UserError, atomic_path
-from atto_det.nets import ATTONETS, create_classifier
+from atto_det.nets import create_classifier, list_backbones
 from atto_det.nets.normalisation import ORDERS, Normalisation, absorb, is_colour
 from atto_det.nets.quantisation import fake_quantise
 from atto_det.weights.checkpoint import load_checkpoint, save_checkpoint
 
 FORMAT = 1
 TRAINING_PART = "atto_det_pretraining"  # where a checkpoint of the pretraining describes itself
-STEM = "stem.conv.conv.weight"  # of the AttoNets: what sees the normalised picture
+STEM = "stem.conv.conv.weight"  # of every backbone: what sees the normalised picture
 HEADS = ("fc", "classifier")  # what the networks here call their classifier
 PART = "atto_det_backbone"  # where a `.pth` for Detectron2 keeps the metadata
 _KIND = "atto_det backbone"
@@ -150,7 +150,7 @@ def read_pretraining(path: str | Path) -> Weights:
     }
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"checkpoint {path} holds no weights of a network")
-    if description.network in ATTONETS:
+    if description.network in list_backbones():
         with torch.device("meta"):
             net = create_classifier(description.network, len(description.class_names))
         wrong = misfits(net.state_dict(), state)
@@ -254,7 +254,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
 def write_detectron2(
     path: str | Path, state: Mapping[str, Tensor], description: Description, fed: Normalisation
 ) -> str:
-    """Write an AttoNet's backbone as `.pth` for Detectron2's checkpointer; returns its `sha256`.
+    """Write a backbone as `.pth` for Detectron2's checkpointer; returns its `sha256`.
 
     The stem is the one for pictures normalised as `fed` (`atto_det.nets.normalisation.absorb`), and
     `matching_heuristics` lets Detectron2 find the names' place in a detector.

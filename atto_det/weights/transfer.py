@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
-from atto_det.nets import FEATURES, AttoNet, reset_lengths
+from atto_det.nets import FEATURES, Backbone, reset_lengths
 from atto_det.nets.normalisation import Normalisation, absorb, difference
 from atto_det.weights import backbone_file
 from atto_det.weights.backbone_file import STEM, Weights, misfits
@@ -46,7 +46,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 def load_backbone(
     model: nn.Module, cfg: Mapping[str, Any], backbone: Weights, where: str | Path
 ) -> set[str]:
-    """Set every tensor of the AttoNet in `model`, a detector built from `cfg`, by `backbone`.
+    """Set every tensor of the network in `model`, a detector built from `cfg`, by `backbone`.
 
     The stem becomes the one for the detector's normalisation, and filters before norms that train
     get the length that they learn with (`reset_lengths`): the features stay the classifier's.
@@ -65,7 +65,7 @@ def load_backbone(
     """
     state, description = backbone
     name = cfg["MODEL"]["ATTONET"]["NAME"]
-    nets = [item for item in model.named_modules() if isinstance(item[1], AttoNet)]
+    nets = [item for item in model.named_modules() if isinstance(item[1], Backbone)]
     if len(nets) != 1:
         raise UserError(
             f"{where} holds the backbone {description.network}, but MODEL.BACKBONE.NAME "

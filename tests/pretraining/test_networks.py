@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from atto_det.errors import UserError
-from atto_det.pretraining.networks import NETWORKS, create_network
+from atto_det.pretraining.networks import create_network, list_networks
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", list_networks())
 def test_logits_and_gradients(name):
     net = create_network(name, 7)
     logits = net(torch.randn(2, 3, 64, 64))

@@ -70,7 +70,7 @@ def test_a_backbone_file_fills_the_network(classifier, tmp_path):
     backbone_file.write_backbone(file, backbone_file.without_head(state), description)
     model = maskrcnn_attonet_fpn("attonet_d", num_classes=3, weights_backbone=file).eval()
     image = torch.rand(1, 3, 64, 96)
-    wanted = net.eval().stem(image)
+    wanted = net.eval().backbone.stem(image)
     assert torch.allclose(model.backbone.body.stem(image), wanted, atol=1e-6)
     trained = {n.split(".")[1] for n, p in model.backbone.named_parameters() if p.requires_grad}
     assert {"res3", "res4", "res5"} <= trained  # three layers, as torchvision's default is

@@ -13,7 +13,7 @@ import torch
 from atto_det.errors import UserError
 from atto_det.nets.normalisation import Normalisation
 from atto_det.nets.quantisation import quantised_call
-from atto_det.pretraining.networks import NETWORKS, create_network
+from atto_det.pretraining.networks import create_network, list_networks
 from atto_det.weights import backbone_file, checkpoint
 
 
@@ -88,7 +88,7 @@ def test_the_description_in_words(backbone):
     assert str(other).startswith("attonet_d (8-bit weights), unknown top-1, trained on 7500")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", list_networks())
 def test_the_head_is_what_depends_on_the_classes(name):
     with torch.device("meta"):
         one, other = (create_network(name, count).state_dict() for count in (3, 4))

@@ -1,0 +1,84 @@
+"""The registry of networks: a name, its spec, and what is built from it."""
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+
+from atto_det.errors import UserError
+from atto_det.nets.attonet import ATTONETS
+from atto_det.nets.backbone import STAGES, Backbone, BackboneSpec
+from atto_det.nets.classifier import ImageClassifier
+
+_SPECS: dict[str, BackboneSpec] = {}
+
+
+def register_backbone(name: str, spec: BackboneSpec) -> None:
+    """Add a network: from then on every function that takes a network's name takes this one.
+
+    Raises:
+        UserError: another network has that name.
+    """
+    if _SPECS.setdefault(name, spec) != spec:
+        raise UserError(f"there is another network {name!r} already: give yours a name of its own")
+
+
+for _table in (ATTONETS,):
+    for _name, _spec in _table.items():
+        register_backbone(_name, _spec)
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Names of the registered networks that match `pattern` ("attonet_*"), family by family."""
+    return fnmatch.filter(_SPECS, pattern)
+
+
+def get_spec(name: str, key: str = "") -> BackboneSpec:
+    """The spec of the network `name`.
+
+    Args:
+        key: where the name comes from, for the message: "MODEL.ATTONET.NAME".
+
+    Raises:
+        UserError: no such network; the message gives the nearest name and all known ones.
+    """
+    if name in _SPECS:
+        return _SPECS[name]
+    wrong = f"{key} is {name!r}" if key else f"unknown network {name!r}"
+    near = difflib.get_close_matches(str(name).lower(), _SPECS, n=1)
+    nearest = f" (nearest: {near[0]})" if near else ""
+    raise UserError(f"{wrong}: choose one of {', '.join(_SPECS)}{nearest}")
+
+
+def create_backbone(
+    name: str, out_features: Sequence[str] = STAGES, *, norm: str = "BN", in_chans: int = 3
+) -> Backbone:
+    """Create the network `name` as a feature extractor, with random weights.
+
+    Its forward takes images (B, in_chans, H, W) and returns a dict from each name in `out_features`
+    to a feature map (B, C, H / stride, W / stride), rounded up; see its `channels` and `strides`.
+
+    Args:
+        name: one of `list_backbones()`.
+        out_features: among `FEATURES`; nothing after the last of them is built.
+        norm: one of `NORMS`.
+        in_chans: channels of the images.
+
+    Raises:
+        UserError: an unknown network, feature or norm (the message lists the known ones), or no
+            channels.
+    """
+    return Backbone(get_spec(name), out_features, norm=norm, in_chans=in_chans)
+
+
+def create_classifier(
+    name: str, num_classes: int, *, norm: str = "BN", in_chans: int = 3
+) -> ImageClassifier:
+    """Create the network `name` as a classifier, with random weights.
+
+    Its forward takes images (B, in_chans, H, W) and returns logits (B, num_classes).
+
+    Raises:
+        UserError: an unknown network or norm, no classes, or no channels.
+    """
+    backbone = create_backbone(name, STAGES[-1:], norm=norm, in_chans=in_chans)
+    return ImageClassifier(backbone, num_classes)
