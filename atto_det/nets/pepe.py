@@ -1,0 +1,73 @@
+"""The PEPE module of the AttendNets (arXiv 2009.14385, section 3): projection-expansion, twice."""
+
+from dataclasses import dataclass
+
+from atto_det.errors import UserError
+from atto_det.nets.blocks import AttoModule
+
+
+@dataclass(frozen=True)
+class PEPESpec:
+    """One PEPE module, with the four numbers that figure 2 of the paper gives for it.
+
+    Attributes:
+        project: channels of the "projection layer that reduces dimensionality via pointwise
+            convolution".
+        spread: channels of the "expansion layer that increases dimensionality efficiently via
+            depthwise convolution", a multiple of `project`.
+        reproject: channels of the second projection, "again via pointwise convolution".
+        expand: channels of the second expansion, pointwise too, and so of the module.
+
+    Raises:
+        UserError: a width below 1, or `spread` is no multiple of `project`.
+    """
+
+    project: int
+    spread: int
+    reproject: int
+    expand: int
+
+    def __post_init__(self) -> None:
+        for name in ("project", "spread", "reproject", "expand"):
+            if getattr(self, name) < 1:
+                raise UserError(f"a PEPE module's {name} is {getattr(self, name)}: at least 1")
+        if self.spread % self.project:
+            raise UserError(
+                f"a PEPE module's spread is {self.spread}: a depthwise convolution has a multiple "
+                f"of its inputs' {self.project} channels"
+            )
+
+    # The names that Table 1 of the AttoNet paper has for the same layers.
+
+    @property
+    def compress(self) -> int:
+        """Channels of the first projection."""
+        return self.project
+
+    @property
+    def multiplier(self) -> int:
+        """Output channels per input channel of the depthwise convolution."""
+        return self.spread // self.project
+
+    @property
+    def mix(self) -> int:
+        """Channels of the second projection."""
+        return self.reproject
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the module's output."""
+        return self.expand
+
+    def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> "PEPE":
+        """The module; with a 1x1 convolution on its shortcut where it opens a stage."""
+        return PEPE(in_channels, self, type_b=opens, stride=stride, norm=norm)
+
+
+class PEPE(AttoModule):
+    """The four layers of an AttoNet module, under the name that the second paper has for them.
+
+    What that paper leaves open is as in AttoNets: depthwise filters of 3x3, which have the stride
+    of a module that opens a stage; a batch norm after each layer; a ReLU after all but the last,
+    and after the sum with the shortcut, which stands for the "residual design prototype".
+    """
