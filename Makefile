@@ -1,6 +1,7 @@
 # make demo       a small Atto-MaskRCNN, trained on a generated mini VOC: about 10 minutes
 # make test       the quick tests; make test-all adds the slow ones
 # make lint       style, types of imports, and which package may import which
+# make docs       the documentation as a site, in site/
 #
 # PYTHON=python3.12 chooses the interpreter, DETECTRON2=<path or requirement> another Detectron2.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DETECTRON2 ?= -r requirements/detectron2.txt
 
-.PHONY: setup demo test test-all lint detectron2
+.PHONY: setup demo test test-all lint docs detectron2
 
 setup: .venv/installed detectron2
 
@@ -41,3 +42,6 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

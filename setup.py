@@ -51,6 +51,9 @@ setup(
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.0",
+            "markdown-it-py>=3.0",
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=0.28",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",

@@ -1,0 +1,202 @@
+"""What the pages say exists: links, pictures, commands with their flags, config keys, figures."""
+
+import argparse
+import importlib.util
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+pages = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("pages.py"))))
+COMMANDS = [command for page in pages.PAGES for command in pages.commands(page)]
+
+
+class Parsed(BaseException):
+    """Raised in place of the work, once a tool has taken its arguments."""
+
+
+@pytest.fixture
+def parse(monkeypatch, repository):
+    """A function that lets a tool parse arguments and do nothing more; returns what it parsed."""
+    for name in ("parse_args", "parse_intermixed_args"):
+        real = getattr(argparse.ArgumentParser, name)
+
+        def stop(self, *arguments, real=real, **options):
+            raise Parsed(real(self, *arguments, **options))
+
+        monkeypatch.setattr(argparse.ArgumentParser, name, stop)
+
+    def run(script: str, arguments: list[str]) -> argparse.Namespace:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        with pytest.raises(Parsed) as parsed:
+            runpy.run_path(str(repository / script), run_name="__main__")
+        return parsed.value.args[0]
+
+    return run
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_links_lead_somewhere(page, repository):
+    for target in pages.links(page):
+        path, _, anchor = target.partition("#")
+        there = ((repository / page).parent / path).resolve() if path else repository / page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in pages.anchors(there.relative_to(repository)), target
+
+
+def test_each_page_can_be_reached_from_the_readme():
+    seen, ahead = set(), ["README.md"]
+    while ahead:
+        page = ahead.pop()
+        seen.add(page)
+        folder = Path(page).parent
+        paths = [(folder / target.partition("#")[0]) for target in pages.links(page)]
+        known = {str(Path(name)): name for name in pages.PAGES}
+        ahead += [
+            known[name]
+            for name in (str(Path(*_without_dots(path.parts))) for path in paths)
+            if name in known and known[name] not in seen
+        ]
+    assert seen == set(pages.PAGES) - {"docs/api.md"}  # the site's alone
+
+
+def _without_dots(parts: tuple[str, ...]) -> list[str]:
+    result = []
+    for part in parts:
+        if part == "..":
+            result.pop()
+        elif part != ".":
+            result.append(part)
+    return result
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_blocks_have_a_language(page):
+    known = {"sh", "python", "yaml", "text"}
+    assert {t.info for t in pages.tokens(page) if t.type == "fence"} <= known
+
+
+def test_the_readme_is_a_landing_page(repository):
+    lines = (repository / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_commands_parse(command, parse, repository):
+    program, *arguments = command.words
+    for word in arguments:
+        path = word.partition("@")[0]
+        if re.match(r"(configs|results|tests|tools|requirements)/", path):
+            assert (repository / path).exists(), path
+    if program == "make":
+        assert re.search(rf"^{arguments[0]}:", (repository / "Makefile").read_text(), re.M)
+    elif program == "pip":
+        _check_extras(arguments, repository)
+    elif program == "python":
+        script, *arguments = arguments
+        if script.endswith("pretrain.py"):
+            return  # Lightning's own command line: test_commands.py runs it
+        if "--help" in arguments:
+            with pytest.raises(SystemExit, match="0"):
+                parse(script, arguments)
+            return
+        _check_options(parse(script, arguments))
+    else:
+        assert program in ("git", "pytest", "ruff")
+
+
+def _check_extras(arguments: list[str], repository: Path) -> None:
+    asked = re.findall(r"\[(.*?)\]", " ".join(arguments))
+    declared = (repository / "setup.py").read_text() + (repository / "pyproject.toml").read_text()
+    for name in ",".join(asked).split(","):
+        assert re.search(rf'^\s*"?{name}"?\s*[:=] \[', declared, re.M), name
+
+
+def _check_options(parsed: argparse.Namespace) -> None:
+    """The KEY VALUE pairs are keys of the config."""
+    options, config = getattr(parsed, "options", []), getattr(parsed, "config_file", None)
+    if options and config:
+        from atto_det.torchvision.config import read_file
+
+        read_file(config, options)
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_yaml_blocks_have_keys_of_the_config(page):
+    config = pytest.importorskip("atto_det.detectron2.config", reason="needs Detectron2")
+    from detectron2.config import get_cfg
+
+    from atto_det.config import merge
+
+    for block in pages.blocks(page, "yaml"):
+        cfg = get_cfg()
+        config.add_attonet_config(cfg)
+        content = yaml.safe_load(block)
+        content.pop("_BASE_", None)
+        merge(cfg, content, page)
+
+
+def _table(page: str, heading: str) -> dict[str, list[str]]:
+    """The first table after a heading: cells by the first of their row."""
+    text = (pages.REPOSITORY / page).read_text(encoding="utf-8").partition(f"## {heading}\n")[2]
+    rows = re.findall(r"(?:^\|.*\n)+", text, re.M)[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {first: rest for first, *rest in cells}
+
+
+def _stored(name: str) -> dict:
+    return json.loads((pages.REPOSITORY / "results" / name).read_text())
+
+
+def test_accuracy_and_costs_in_the_readme_are_the_stored_ones():
+    runs = _stored("comparison_carparts.json")["runs"]
+    first = {run["name"]: run for run in reversed(runs)}
+    expected = []
+    for name in ("r50_fpn", "r50_fpn_started_as_attonet", "atto_a_paper", "atto_a_lite"):
+        expected.append(_row(first[name]["evaluation"], first[name]["costs"]))
+    longer = _stored("longer_carparts.json")["runs"]["lite, 4,000 steps"]["evaluation"]
+    expected.append(_row(longer, first["atto_a_lite"]["costs"]))
+    expected.append(_row(first["atto_d_tiny"]["evaluation"], first["atto_d_tiny"]["costs"]))
+    assert list(_table("README.md", "What it costs, and how accurate it is").values()) == expected
+
+
+def _row(evaluation: dict, costs: list[dict]) -> list[str]:
+    evaluation = evaluation.get("carparts_val", evaluation)
+    parameters = sum(cost["parameters"] for cost in costs) / 1e6
+    macs = sum(cost["macs"] for cost in costs) / 1e9
+    aps = [f"{evaluation[name]:.1f}" for name in ("AP_d", "AP_m")]
+    return [f"{parameters:.2f}", f"{macs:.1f}", *aps]
+
+
+def test_times_in_the_readme_are_the_stored_ones():
+    stored = {
+        (timed["detector"], timed["mode"]): f"{1000 * timed['median_s']:,.0f}"
+        for timed in _stored("benchmark_cpu.json")["latencies"]
+    }
+    modes = ("eager", "fast", "onnx", "onnx-int8", "openvino-int8")
+    detectors = ("r50-fpn", "atto_maskrcnn_lite_voc", "atto_maskrcnn_tiny_voc")
+    expected = [[stored.get((name, mode), "not timed") for name in detectors] for mode in modes]
+    assert list(_table("README.md", "How fast it is").values()) == expected
+
+
+def test_modules_of_the_api_page_exist():
+    names = re.findall(r"^::: (\S+)$", (pages.REPOSITORY / "docs/api.md").read_text(), re.M)
+    assert names
+    assert [name for name in names if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings(repository, tmp_path):
+    pytest.importorskip("mkdocstrings", reason="MkDocs is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "create_backbone" in (tmp_path / "docs/api.html").read_text(encoding="utf-8")
