@@ -17,6 +17,7 @@ from atto_det.config import (
     set_class_count,
     use_available_device,
 )
+from atto_det.training.keys import KEYS
 
 from .catalog import class_names_of, register_own_data
 
@@ -45,6 +46,9 @@ def add_attonet_config(cfg: CfgNode) -> None:
     # Names in FOLDERS or COCO, or of data sets, that must not be mirrored in training because their
     # classes tell left from right.
     cfg.DATASETS.NO_HORIZONTAL_FLIP = []
+    for section, keys in KEYS.items():
+        for name, value in keys.items():
+            cfg[section][name] = CfgNode(value) if isinstance(value, dict) else value
 
 
 def get_cfg() -> CfgNode:

@@ -11,31 +11,37 @@ from detectron2.utils import comm
 
 from atto_det.data import catalog
 from atto_det.errors import UserError
+from atto_det.training import augmentation
 from atto_det.training.batches import (
     BatchOrder,
     ErrorsAsItems,
     Place,
     Places,
     check_batch_size,
+    draw_seeds,
     load_batches,
     raise_errors,
 )
 
 from .catalog import class_names_of
-from .mapper import AttoDatasetMapper, seed_augmentation
+from .mapper import AttoDatasetMapper, RecipeMapper, seed_augmentation
 
 
 class _Mapped(torch.utils.data.Dataset):
     """Pictures mapped under the seed of their place in the training."""
 
-    def __init__(self, dicts: list[dict], mapper: AttoDatasetMapper, seed: int) -> None:
+    def __init__(self, dicts: list[dict], cfg: CfgNode) -> None:
         # Serialised, so that workers share the memory instead of copying each Python object.
         self.dicts = DatasetFromList(dicts, copy=False)
+        self.seed = cfg.SEED
+        self.recipe = augmentation.is_on(cfg.INPUT)
+        mapper = RecipeMapper(cfg) if self.recipe else AttoDatasetMapper(cfg, True)
         self.mapper = ErrorsAsItems(mapper)
-        self.seed = seed
 
     def __getitem__(self, place: Place) -> dict | UserError:
         iteration, slot, index = place
+        if self.recipe:
+            return self.mapper(self.dicts, index, draw_seeds(self.seed, iteration, slot)[0])
         # Detectron2's augmentations draw from numpy's and Python's global generators.
         states = np.random.get_state(), random.getstate()  # noqa: NPY002
         seed_augmentation(self.seed, iteration, slot)
@@ -68,7 +74,7 @@ class TrainLoader:
         portrait = np.array([item["height"] > item["width"] for item in dicts])
         portrait &= cfg.DATALOADER.ASPECT_RATIO_GROUPING
         self.order = BatchOrder(portrait, batch_size, cfg.SEED)
-        self.dataset = _Mapped(dicts, AttoDatasetMapper(cfg, True), cfg.SEED)
+        self.dataset = _Mapped(dicts, cfg)
         self.num_workers = cfg.DATALOADER.NUM_WORKERS
         self.start = 0
 

@@ -2,15 +2,19 @@
 
 import copy
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
+from pycocotools import mask as mask_utils
 
 from atto_det import data
 from atto_det.errors import UserError
+from atto_det.training.augmentation import Augmentation, Picture
 from atto_det.training.batches import draw_seeds
 
 
@@ -73,6 +77,94 @@ class AttoDatasetMapper(DatasetMapper):
                 )
             self._transform_annotations(item, transforms, shape)
         return item
+
+
+class RecipeMapper:
+    """The mapper of trainings with large-scale jitter, copy-paste or colour jitter.
+
+    Raises:
+        UserError: keys of Detectron2 that it does not go with.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        for key, contradicts in (
+            ("INPUT.CROP.ENABLED True", cfg.INPUT.CROP.ENABLED),
+            ("INPUT.RANDOM_FLIP vertical", cfg.INPUT.RANDOM_FLIP == "vertical"),
+            ("INPUT.MASK_FORMAT polygon", cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon"),
+            ("MODEL.KEYPOINT_ON True", cfg.MODEL.KEYPOINT_ON),
+            ("MODEL.LOAD_PROPOSALS True", cfg.MODEL.LOAD_PROPOSALS),
+            (
+                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}",
+                cfg.MODEL.META_ARCHITECTURE in ("PanopticFPN", "SemanticSegmentor"),
+            ),
+        ):
+            if contradicts:
+                raise UserError(
+                    f"{key} does not go with INPUT.LSJ, INPUT.COPY_PASTE and INPUT.COLOR_JITTER: "
+                    "change it, or leave those at their defaults"
+                )
+        self.augmentation = Augmentation(cfg)
+        self.has_masks = cfg.MODEL.MASK_ON
+        self.channels = slice(None, None, -1 if cfg.INPUT.FORMAT == "BGR" else 1)
+
+    def __call__(self, dicts: Sequence[dict], index: int, seed: int) -> dict:
+        """What Detectron2's mapper would make of dict `index` of a training set.
+
+        Args:
+            seed: of all that is drawn.
+
+        Raises:
+            UserError: a picture is unreadable, truncated, or of another size than annotated, or an
+                object has no mask.
+        """
+        scene = self.augmentation(_Pictures(dicts), index, seed)
+        objects = Instances(scene.image.shape[:2])
+        objects.gt_boxes = Boxes(torch.as_tensor(scene.boxes, dtype=torch.float32))
+        objects.gt_classes = torch.as_tensor(scene.classes)
+        if self.has_masks:
+            objects.gt_masks = BitMasks(torch.as_tensor(scene.masks))
+        pixels = scene.image[:, :, self.channels].transpose(2, 0, 1)
+        own = {key: dicts[index][key] for key in ("file_name", "image_id", "height", "width")}
+        image = torch.as_tensor(np.ascontiguousarray(pixels))
+        return own | {"image": image, "instances": objects}
+
+
+class _Pictures(Sequence):
+    """Dicts of a training set as pictures."""
+
+    def __init__(self, dicts: Sequence[dict]) -> None:
+        self.dicts = dicts
+
+    def __len__(self) -> int:
+        return len(self.dicts)
+
+    def __getitem__(self, index: int) -> Picture:
+        item = self.dicts[index]
+        size = item["height"], item["width"]
+        objects = tuple(
+            data.Instance(
+                annotation["category_id"],
+                BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS),
+                _rle(annotation.get("segmentation"), size, item["file_name"]),
+            )
+            for annotation in item["annotations"]
+            if not annotation.get("iscrowd", 0)
+        )
+        record = data.ImageRecord(str(item["image_id"]), item["file_name"], *size, objects)
+        return Picture(record, not item.get("no_horizontal_flip", False))
+
+
+def _rle(mask: object, size: tuple[int, int], file_name: str) -> dict:
+    """A mask as compressed RLE: from RLE of either form, or from polygons."""
+    if not mask:
+        raise UserError(
+            f"an object of {file_name} has no mask, which INPUT.LSJ, INPUT.COPY_PASTE and "
+            "INPUT.COLOR_JITTER need: leave them at their defaults"
+        )
+    if isinstance(mask, dict):
+        plain = isinstance(mask["counts"], list)
+        return mask_utils.frPyObjects(mask, *size) if plain else mask
+    return mask_utils.merge(mask_utils.frPyObjects(mask, *size))
 
 
 def _mirrors(augmentation: T.Augmentation) -> bool:

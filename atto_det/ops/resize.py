@@ -17,12 +17,29 @@ def resized_shape(height: int, width: int, short: int, longest: int) -> tuple[in
     return int(new[0] + 0.5), int(new[1] + 0.5)
 
 
-def resize(image: np.ndarray, height: int, width: int, *, smooth: bool = True) -> np.ndarray:
+def resize(
+    image: np.ndarray,
+    height: int,
+    width: int,
+    *,
+    smooth: bool = True,
+    part: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
     """uint8 (H, W) or (H, W, 3) at another size: bilinear with antialiasing, or the nearest pixel.
 
     The nearest is for masks and labels.
+
+    Args:
+        part: top, left, height and width of what is wanted of the resized picture; the rest is
+            not computed.
     """
+    if part is None:
+        part = (0, 0, height, width)
+    top, left, rows, columns = part
     if image.shape[:2] == (height, width):
-        return image
+        return image[top : top + rows, left : left + columns]
     kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(image).resize((width, height), kind))
+    down, across = image.shape[0] / height, image.shape[1] / width
+    box = (left * across, top * down, (left + columns) * across, (top + rows) * down)
+    box = np.minimum(box, np.tile(image.shape[1::-1], 2)).tolist()  # rounding may lead beyond
+    return np.asarray(Image.fromarray(image).resize((columns, rows), kind, box=box))

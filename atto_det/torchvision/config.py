@@ -20,6 +20,7 @@ from atto_det.config import (
     use_available_device,
 )
 from atto_det.errors import UserError
+from atto_det.training.keys import KEYS
 
 
 class Only:
@@ -133,6 +134,7 @@ DEFAULTS: dict[str, Any] = {
         "MAX_SIZE_TEST": 1333,
         "RANDOM_FLIP": Only("horizontal", "none"),
         "CROP": {"ENABLED": Only(False)},
+        **KEYS["INPUT"],
     },
     "DATASETS": {
         "TRAIN": (),

@@ -11,9 +11,9 @@ from yacs.config import CfgNode
 from atto_det import data
 from atto_det.data import catalog
 from atto_det.training.batches import ErrorsAsItems, load_batches, ranks
+from atto_det.training.scene import read_picture
 from atto_det.training.scoring import score
 
-from .mapper import read_picture
 from .predictor import detect
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 from detectron2.data import DatasetCatalog
 
 from atto_det.detectron2 import AttoDatasetMapper
-from atto_det.detectron2.mapper import seed_augmentation
+from atto_det.detectron2.mapper import RecipeMapper, seed_augmentation
 from atto_det.errors import UserError
 
 NO_RESIZE = ["INPUT.MIN_SIZE_TRAIN", "(48,)", "INPUT.MAX_SIZE_TRAIN", 64]
@@ -205,3 +205,51 @@ def test_polygons_are_refused_in_a_sentence(parts):
     make, item = parts
     with pytest.raises(UserError, match=r"INPUT.MASK_FORMAT is polygon.*bitmask"):
         mapped(make("INPUT.MASK_FORMAT", "polygon"), item)
+
+
+PASTING = ["INPUT.COPY_PASTE.PROBABILITY", 1.0, "INPUT.RANDOM_FLIP", "none"]
+
+
+def test_copy_paste_takes_every_form_of_mask_that_detectron2_s_data_sets_have(parts):
+    make, item = parts
+    cfg = make(*PASTING)
+    [first] = item["annotations"]
+    mask = mask_utils.decode(first["segmentation"])
+    counts, value = [], 0
+    for pixel in mask.T.ravel().tolist():  # COCO's uncompressed RLE
+        if pixel == value and counts:
+            counts[-1] += 1
+        else:
+            counts.append(1)
+            value = pixel
+    square = [8, 16, 24, 16, 24, 40, 8, 40]
+    forms = [[square], {"size": [48, 64], "counts": counts}, first["segmentation"]]
+    crowd = first | {"iscrowd": 1}
+    for form in forms:
+        annotations = [first | {"segmentation": form}, crowd]
+        dicts = [item | {"annotations": annotations, "no_horizontal_flip": True}] * 2
+        result = RecipeMapper(cfg)(dicts, 0, 1)
+        objects = result["instances"]
+        assert objects.gt_boxes.tensor.tolist()[-1] == [8, 16, 24, 40]
+        assert np.array_equal(objects.gt_masks.tensor[-1].numpy(), mask)
+        assert (result["height"], result["width"], result["image_id"]) == (48, 64, "one")
+    boxes = RecipeMapper(make(*PASTING, "MODEL.MASK_ON", False))(dicts, 0, 1)["instances"]
+    assert not boxes.has("gt_masks")
+    dicts = [item | {"annotations": [first | {"segmentation": []}]}]
+    with pytest.raises(UserError, match=r"an object of .*one.jpg has no mask"):
+        RecipeMapper(cfg)(dicts, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["INPUT.CROP.ENABLED", True], "INPUT.CROP.ENABLED True does not go with INPUT.LSJ"),
+        (["INPUT.RANDOM_FLIP", "vertical"], "INPUT.RANDOM_FLIP vertical does not go with"),
+        (["INPUT.MASK_FORMAT", "polygon"], "INPUT.MASK_FORMAT polygon does not go with"),
+        (["MODEL.META_ARCHITECTURE", "PanopticFPN"], "PanopticFPN does not go with"),
+    ],
+)
+def test_what_does_not_go_with_copy_paste_is_refused(parts, options, sentence):
+    make, _ = parts
+    with pytest.raises(UserError, match=sentence):
+        RecipeMapper(make(*PASTING, *options))

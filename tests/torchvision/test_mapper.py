@@ -11,7 +11,8 @@ from PIL import Image
 from atto_det import data
 from atto_det.data import Instance, catalog
 from atto_det.errors import UserError
-from atto_det.torchvision.mapper import Mapper, TrainLoader, training_records
+from atto_det.torchvision.mapper import Mapper, TrainLoader, training_pictures
+from atto_det.training.augmentation import Picture
 from atto_det.training.batches import draw_seeds
 
 
@@ -33,7 +34,7 @@ def parts(config, voc_folder, tmp_path):
 def test_pixels_and_objects_by_hand(parts):
     make, record = parts
     before = copy.deepcopy(record)
-    pixels, target = Mapper(make("INPUT.RANDOM_FLIP", "none"))(record, True, 0)
+    pixels, target = Mapper(make("INPUT.RANDOM_FLIP", "none"))([Picture(record, True)], 0, 0)
     assert record == before
     stored = np.asarray(Image.open(record.file_name).convert("RGB"))
     assert pixels.dtype == torch.uint8
@@ -50,11 +51,11 @@ def test_pixels_and_objects_by_hand(parts):
 def test_a_flip_exchanges_left_and_right_and_can_be_forbidden(parts):
     make, record = parts
     mapper = Mapper(make())
-    plain = mapper(record, False, 0)[0]
+    plain = mapper([Picture(record, False)], 0, 0)[0]
     turned = 0
     for seed in range(30):
-        assert torch.equal(mapper(record, False, seed)[0], plain)
-        pixels, target = mapper(record, True, seed)
+        assert torch.equal(mapper([Picture(record, False)], 0, seed)[0], plain)
+        pixels, target = mapper([Picture(record, True)], 0, seed)
         if not torch.equal(pixels, plain):
             turned += 1
             assert torch.equal(pixels, plain.flip(2))
@@ -65,7 +66,9 @@ def test_a_flip_exchanges_left_and_right_and_can_be_forbidden(parts):
 
 def test_bgr_is_rgb_turned_around(parts):
     make, record = parts
-    rgb, bgr = (Mapper(make("INPUT.FORMAT", f))(record, False, 0)[0] for f in ("RGB", "BGR"))
+    rgb, bgr = (
+        Mapper(make("INPUT.FORMAT", f))([Picture(record, False)], 0, 0)[0] for f in ("RGB", "BGR")
+    )
     assert torch.equal(bgr, rgb.flip(0))
     assert not torch.equal(bgr, rgb)
 
@@ -77,12 +80,12 @@ def test_sizes_are_chosen_from_a_list_or_an_interval(parts):
         mapper = Mapper(
             make("INPUT.MIN_SIZE_TRAIN", "(60, 64)", "INPUT.MIN_SIZE_TRAIN_SAMPLING", kind)
         )
-        shorts[kind] = {mapper(record, True, seed)[0].shape[1] for seed in range(60)}
+        shorts[kind] = {mapper([Picture(record, True)], 0, seed)[0].shape[1] for seed in range(60)}
     assert shorts == {"choice": {60, 64}, "range": {60, 61, 62, 63, 64}}
     longest = Mapper(make("INPUT.MIN_SIZE_TRAIN", "(90,)", "INPUT.MAX_SIZE_TRAIN", 100))
-    assert longest(record, True, 0)[0].shape == (3, 75, 100)
+    assert longest([Picture(record, True)], 0, 0)[0].shape == (3, 75, 100)
     untouched = Mapper(make("INPUT.MIN_SIZE_TRAIN", "(0,)", "INPUT.MAX_SIZE_TRAIN", 10))
-    assert untouched(record, True, 0)[0].shape == (3, 48, 64)
+    assert untouched([Picture(record, True)], 0, 0)[0].shape == (3, 48, 64)
     for sizes, kind in (("(48,)", "range"), ("()", "choice")):
         cfg = make("INPUT.MIN_SIZE_TRAIN", sizes, "INPUT.MIN_SIZE_TRAIN_SAMPLING", kind)
         with pytest.raises(UserError, match=r"INPUT.MIN_SIZE_TRAIN is \[.*\]: give sizes"):
@@ -100,12 +103,12 @@ def test_objects_of_which_nothing_is_left_are_dropped(parts):
         record.image_id, record.file_name, 48, 64, (small, whole, outside), None
     )
     cfg = make("INPUT.MIN_SIZE_TRAIN", "(12,)", "INPUT.RANDOM_FLIP", "none")
-    target = Mapper(cfg)(record, True, 0)[1]
+    target = Mapper(cfg)([Picture(record, True)], 0, 0)[1]
     assert target["labels"].tolist() == [1]
     assert target["boxes"].tolist() == [[2, 4, 6, 10]]
     assert target["masks"].shape == (1, 12, 16)
     alone = data.ImageRecord(record.image_id, record.file_name, 48, 64, (small,), None)
-    target = Mapper(cfg)(alone, True, 0)[1]
+    target = Mapper(cfg)([Picture(alone, True)], 0, 0)[1]
     assert [tuple(target[key].shape) for key in ("boxes", "labels", "masks")] == [
         (0, 4), (0,), (0, 12, 16),
     ]  # fmt: skip
@@ -118,7 +121,7 @@ def test_a_damaged_picture_is_one_sentence_with_its_name(parts):
         larger = image.resize((65, 48))
     larger.save(record.file_name)
     with pytest.raises(UserError, match=r"one.jpg measures 65×48 .* annotation says 64×48"):
-        mapper(record, True, 0)
+        mapper([Picture(record, True)], 0, 0)
 
 
 def test_pictures_without_objects_leave_training_unless_kept(config, voc_folder, tmp_path):
@@ -128,12 +131,12 @@ def test_pictures_without_objects_leave_training_unless_kept(config, voc_folder,
     xml.write_text(xml.read_text()[:start] + xml.read_text()[end:])
     own = ["DATASETS.FOLDERS", f"[['parts', {str(root)!r}]]", "DATASETS.TEST", "()"]
     own += ["DATASETS.TRAIN", "['parts_train']", "DATASETS.NO_HORIZONTAL_FLIP", "['parts']"]
-    assert [(r.image_id, may) for r, may in training_records(config(*own))] == [("full", False)]
-    kept = training_records(config(*own, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False))
+    assert [(r.image_id, may) for r, may in training_pictures(config(*own))] == [("full", False)]
+    kept = training_pictures(config(*own, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False))
     assert [record.image_id for record, _ in kept] == ["full", "empty"]
     (root / "ImageSets/Segmentation/train.txt").write_text("empty")
     with pytest.raises(UserError, match="no picture of parts_train has an object to train on"):
-        training_records(config(*own))
+        training_pictures(config(*own))
 
 
 def test_the_stream_goes_on_where_it_was_left_with_any_number_of_workers(config):
@@ -152,27 +155,38 @@ def test_the_stream_goes_on_where_it_was_left_with_any_number_of_workers(config)
     assert take(0, 2, 4) == take(2, 2, 4) == whole[2:]
 
 
-def test_both_engines_train_on_the_same_pictures(data_root, repository):
+JITTER = ["INPUT.LSJ.ENABLED", "True", "INPUT.LSJ.SIZE", "(80, 96)"]
+COLOR = ["INPUT.COLOR_JITTER.BRIGHTNESS", "0.4", "INPUT.COLOR_JITTER.HUE", "0.1"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "range", "INPUT.FORMAT", "BGR", "SEED", "5"],
+        JITTER,
+        ["INPUT.COPY_PASTE.PROBABILITY", "0.7"],
+        [*JITTER, *COLOR, "INPUT.COPY_PASTE.PROBABILITY", "1.0", "INPUT.FORMAT", "BGR"],
+    ],
+    ids=["plain", "range", "jitter", "copy-paste", "all"],
+)
+def test_both_engines_train_on_the_same_pictures(data_root, repository, options):
     """Order of the pictures, sizes, flips, pixels, boxes and masks, bit by bit."""
     pytest.importorskip("detectron2", reason="Detectron2 is not installed")
     import atto_det.detectron2
     import atto_det.torchvision
     from atto_det.detectron2 import loader
 
-    for options in (
-        [],
-        ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "range", "INPUT.FORMAT", "BGR", "SEED", "5"],
-    ):
-        file = repository / "tests/tiny_mini_voc.yaml"
-        theirs = loader.TrainLoader(atto_det.detectron2.load_config(file, options))
-        ours = TrainLoader(atto_det.torchvision.load_config(file, options))
-        for other, batch in itertools.islice(zip(theirs, ours, strict=False), 6):
-            for item, (pixels, target) in zip(other, batch, strict=True):
-                objects = item["instances"]
-                assert torch.equal(item["image"], pixels)
-                assert torch.equal(objects.gt_boxes.tensor, target["boxes"])
-                assert torch.equal(objects.gt_classes + 1, target["labels"])
-                assert torch.equal(objects.gt_masks.tensor, target["masks"].bool())
+    file = repository / "tests/tiny_mini_voc.yaml"
+    theirs = loader.TrainLoader(atto_det.detectron2.load_config(file, options))
+    ours = TrainLoader(atto_det.torchvision.load_config(file, options))
+    for other, batch in itertools.islice(zip(theirs, ours, strict=False), 6):
+        for item, (pixels, target) in zip(other, batch, strict=True):
+            objects = item["instances"]
+            assert torch.equal(item["image"], pixels)
+            assert torch.equal(objects.gt_boxes.tensor, target["boxes"])
+            assert torch.equal(objects.gt_classes + 1, target["labels"])
+            assert torch.equal(objects.gt_masks.tensor, target["masks"].bool())
 
 
 def test_both_engines_test_on_the_same_pixels(photos, repository):

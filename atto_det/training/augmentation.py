@@ -1,0 +1,150 @@
+"""From a record to what a network trains on, the same in both engines.
+
+All that is drawn for a picture follows from one seed, that of its place in the training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms import functional
+
+from atto_det import data
+from atto_det.errors import UserError
+from atto_det.ops.resize import resized_shape
+
+from .copy_paste import paste
+from .scene import Scene, load_scene, on_canvas
+
+
+class Picture(NamedTuple):
+    """A picture of a training set, and whether it makes sense with left and right exchanged."""
+
+    record: data.ImageRecord
+    may_mirror: bool
+
+
+class Augmentation:
+    """What the keys of INPUT make of the pictures of a training set.
+
+    Args:
+        cfg: a config of either engine.
+
+    Raises:
+        UserError: a key whose value makes no sense.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        keys = cfg.INPUT
+        check_keys(keys)
+        self.sizes, self.longest = list(keys.MIN_SIZE_TRAIN), keys.MAX_SIZE_TRAIN
+        self.is_range = keys.MIN_SIZE_TRAIN_SAMPLING == "range"
+        self.mirrors = keys.RANDOM_FLIP == "horizontal"
+        self.jitter, self.pasting = keys.LSJ, keys.COPY_PASTE
+        self.colors = {name.lower(): width for name, width in keys.COLOR_JITTER.items() if width}
+        mean = np.array(cfg.MODEL.PIXEL_MEAN)[:: -1 if keys.FORMAT == "BGR" else 1]
+        # Zero for the network, as what a batch is padded with.
+        self.padding = mean.round().clip(0, 255).astype(np.uint8)
+
+    def __call__(self, pictures: Sequence[Picture], index: int, seed: int) -> Scene:
+        """Picture `index` of a training set and its objects, after all that is drawn from `seed`.
+
+        Objects of which nothing is left are dropped.
+
+        Raises:
+            UserError: a picture is unreadable, truncated, or of another size than annotated.
+        """
+        # Sizes and flips as Detectron2 draws them, from numpy's older kind of generator; all else
+        # from another one, so that sizes and flips are the same with and without it.
+        random = np.random.default_rng((seed, 1))
+        scene = self._varied(*pictures[index], np.random.RandomState(seed), random)
+        if random.uniform() < self.pasting.PROBABILITY and len(pictures) > 1:
+            other = (index + int(random.integers(1, len(pictures)))) % len(pictures)
+            record, may_mirror = pictures[other]
+            chosen = np.flatnonzero(random.uniform(size=len(record.instances)) < 0.5)
+            if len(chosen):
+                record = replace(record, instances=tuple(record.instances[k] for k in chosen))
+                geometry = np.random.RandomState(random.integers(2**32))
+                pasted = self._varied(record, may_mirror, geometry, random)
+                pasted = on_canvas(pasted, scene.image.shape[:2], self.padding)
+                scene = paste(scene, pasted, self.pasting.MIN_VISIBLE)
+        return scene
+
+    def _varied(
+        self,
+        record: data.ImageRecord,
+        may_mirror: bool,
+        geometry: np.random.RandomState,
+        random: np.random.Generator,
+    ) -> Scene:
+        """A picture cropped and padded, mirrored and coloured as the two generators draw."""
+        shape, part, canvas = (record.height, record.width), None, None
+        if self.jitter.ENABLED:
+            canvas = tuple(self.jitter.SIZE)
+            scale = geometry.uniform(*self.jitter.SCALE_RANGE)
+            scale *= min(canvas[0] / shape[0], canvas[1] / shape[1])
+            shape = tuple(max(1, round(side * scale)) for side in shape)
+            seen = tuple(map(min, shape, canvas))
+            top, left = (int(geometry.uniform() * (shape[k] - seen[k] + 1)) for k in (0, 1))
+            part = (top, left, *seen)
+        else:
+            if self.is_range:
+                short = geometry.randint(self.sizes[0], self.sizes[1] + 1)
+            else:
+                short = geometry.choice(self.sizes)
+            if short:  # 0 leaves it as it is
+                shape = resized_shape(*shape, short, self.longest)
+        mirrored = self.mirrors and may_mirror and geometry.uniform() < 0.5
+        scene = load_scene(record, shape, part, mirrored=mirrored)
+        scene = replace(scene, image=self._recolored(scene.image, random))
+        return on_canvas(scene, canvas, self.padding) if canvas else scene
+
+    def _recolored(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """uint8 RGB (H, W, 3) with the colours that are drawn."""
+        if not self.colors:
+            return image
+        picture = Image.fromarray(image)
+        for name in random.permutation(list(self.colors)):
+            width, middle = self.colors[name], 0.0 if name == "hue" else 1.0
+            value = random.uniform(middle - width, middle + width)
+            picture = getattr(functional, f"adjust_{name}")(picture, value)
+        return np.asarray(picture)
+
+
+def is_on(keys: Any) -> bool:
+    """Whether INPUT asks for more than sizes and flips, which Detectron2 has too."""
+    return keys.LSJ.ENABLED or keys.COPY_PASTE.PROBABILITY > 0 or any(keys.COLOR_JITTER.values())
+
+
+def check_keys(keys: Any) -> None:
+    """Refuse values of INPUT's keys that make no sense.
+
+    Raises:
+        UserError: it names the key.
+    """
+    sizes, jitter = list(keys.MIN_SIZE_TRAIN), keys.LSJ
+    if not sizes or (keys.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2):
+        raise UserError(
+            f"INPUT.MIN_SIZE_TRAIN is {sizes}: give sizes to choose from, or two with "
+            "INPUT.MIN_SIZE_TRAIN_SAMPLING range"
+        )
+    scales, size = list(jitter.SCALE_RANGE), list(jitter.SIZE)
+    numbers = all(isinstance(value, int | float) for value in scales)
+    if len(scales) != 2 or not numbers or not 0 < scales[0] <= scales[1] <= 100:
+        raise UserError(
+            f"INPUT.LSJ.SCALE_RANGE is {scales}: give the least and the largest scale, such as "
+            "(0.1, 2.0)"
+        )
+    if len(size) != 2 or not all(isinstance(v, int) and v > 0 for v in size):
+        raise UserError(f"INPUT.LSJ.SIZE is {size}: give height and width, such as (512, 512)")
+    for name, highest in (("BRIGHTNESS", 1), ("CONTRAST", 1), ("SATURATION", 1), ("HUE", 0.5)):
+        _check_share(f"INPUT.COLOR_JITTER.{name}", keys.COLOR_JITTER[name], highest)
+    for name in ("PROBABILITY", "MIN_VISIBLE"):
+        _check_share(f"INPUT.COPY_PASTE.{name}", keys.COPY_PASTE[name], 1)
+
+
+def _check_share(key: str, value: float, highest: float) -> None:
+    if not 0 <= value <= highest:
+        raise UserError(f"{key} is {value}: it lies between 0 and {highest}")

@@ -1,0 +1,21 @@
+"""The keys of training that this project adds to Detectron2's, for the configs of both engines.
+
+With the values here each of them is off.
+"""
+
+KEYS = {
+    "INPUT": {
+        # Large-scale jitter (arXiv 2012.07177), in place of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the
+        # picture, fitted into SIZE (height, width), times a scale from SCALE_RANGE. What is larger
+        # than SIZE then is cropped at a place that is drawn, what is smaller is padded to the right
+        # and below.
+        "LSJ": {"ENABLED": False, "SCALE_RANGE": (0.1, 2.0), "SIZE": (1024, 1024)},
+        # Copy-paste (arXiv 2012.07177): the probability that a picture gets objects of another one,
+        # each of them with a chance of a half. An object of which less than the share MIN_VISIBLE
+        # stays visible is none any more.
+        "COPY_PASTE": {"PROBABILITY": 0.0, "MIN_VISIBLE": 0.1},
+        # Factors of brightness, contrast and saturation from [1 - value, 1 + value]; turns of the
+        # hue from [-value, value], 0.5 being half the circle.
+        "COLOR_JITTER": {"BRIGHTNESS": 0.0, "CONTRAST": 0.0, "SATURATION": 0.0, "HUE": 0.0},
+    },
+}
