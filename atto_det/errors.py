@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import reprlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,21 @@ from pathlib import Path
 
 class UserError(ValueError):
     """A mistake in the input. Its message is one sentence: what is wrong, where, what to do."""
+
+
+def shown(value: object, most: int = 200) -> str:
+    """A value from a file, for a sentence: one line of at most so many characters, whatever it is.
+
+    Lists and dicts show their first entries; an error or a path shows as its text.
+    """
+    form = reprlib.Repr()
+    form.maxstring = form.maxother = form.maxlong = most
+    try:
+        text = str(value) if isinstance(value, Exception | os.PathLike) else form.repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = f"a {type(value).__name__}"
+    text = text.replace("\0", "\\x00").replace("\n", " ")
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def command_line(main: Callable[..., int | None]) -> Callable[..., int]:

@@ -47,18 +47,18 @@ def load_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """BGR uint8 (H, W, 3), the pixels as stored."""
+    """BGR uint8 (H, W, 3), upright as EXIF says; of 16 bits a channel the high byte."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise Mistake(f"{path} cannot be read: {error.strerror}") from error
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     # OpenCV fills up what is missing of a JPEG, its end included, and says nothing.
     cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < len(content) // 2
     if picture is None or cut:
         raise Mistake(f"{path} is no picture, or a damaged one")
-    return picture
+    return (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else picture
 
 
 def detect(session: onnxruntime.InferenceSession, metadata: dict, picture: np.ndarray) -> list:

@@ -14,7 +14,7 @@ from atto_det.data.records import Dataset, Finding, ImageRecord, Instance
 from atto_det.errors import UserError, atomic_path
 
 # To be raised whenever the rules of the readers or the form below change.
-FORMAT = 1
+FORMAT = 2
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -97,7 +97,13 @@ def _store(path: Path, key: str, root: Path, dataset: Dataset) -> None:
             record.height,
             record.width,
             [
-                [item.category, item.box, item.rle["counts"].decode(), item.difficult]
+                [
+                    item.category,
+                    item.box,
+                    item.rle and item.rle["counts"].decode(),
+                    item.difficult,
+                    item.label,
+                ]
                 for item in record.instances
             ],
         ]
@@ -124,9 +130,13 @@ def _record(
 ) -> ImageRecord:
     instances = tuple(
         Instance(
-            category, tuple(box), {"size": [height, width], "counts": counts.encode()}, difficult
+            category,
+            tuple(box),
+            counts and {"size": [height, width], "counts": counts.encode()},
+            difficult,
+            label,
         )
-        for category, box, counts, difficult in rows
+        for category, box, counts, difficult, label in rows
     )
     sem_seg = sem_seg and f"{root}/{sem_seg}"
     return ImageRecord(image_id, f"{root}/{file}", height, width, instances, sem_seg)

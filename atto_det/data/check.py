@@ -6,6 +6,7 @@ from pathlib import Path
 
 from atto_det.data.records import Finding, ImageRecord
 from atto_det.data.voc import Progress, check_disjoint, list_splits, read_class_names, read_split
+from atto_det.data.voc_folder import VocFolder
 from atto_det.data.voc_image import read_voc_image
 from atto_det.errors import UserError
 
@@ -69,11 +70,12 @@ def check_voc(root: str | os.PathLike, progress: Progress = iter) -> CheckReport
         except UserError as error:
             findings.append(Finding("error", "overlap", "", str(error)))
     listed = list(dict.fromkeys(image_id for ids in lists.values() for image_id in ids))
+    folder = VocFolder.of(root)
     records: dict[str, ImageRecord | None] = {}
     found: dict[str, list[Finding]] = {}
     for image_id in progress(listed):
         records[image_id], found[image_id] = read_voc_image(
-            root, image_id, class_names, decode=True
+            folder, image_id, class_names, decode=True
         )
         findings.extend(found[image_id])
     for path in sorted((root / "SegmentationObject").glob("*.png")):

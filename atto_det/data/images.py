@@ -1,7 +1,16 @@
-"""Reading the bytes of pictures and label images, strictly: half a file is an error."""
+"""Reading the bytes of pictures and label images, strictly: half a file is an error.
 
+Every picture is read here, so that all see the same pixels: upright, as EXIF's orientation says,
+RGB, 8 bits a channel. Of 16 bits the high byte is taken, which scales the full range: the rule by
+which Pillow reads 16-bit colour, and OpenCV colour and grey.
+"""
+
+import logging
 import os
+import re
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,32 +18,84 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
-from atto_det.errors import UserError
+from atto_det.data.orientation import TAG, UPRIGHT, Header, turn
+from atto_det.errors import UserError, shown
 
-_LENIENCE = threading.Lock()
+logger = logging.getLogger(__name__)
+
+PIXEL_LIMIT = "ATTO_DET_MAX_PIXELS"  # environment variable
+_SETTINGS = threading.Lock()
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_dark_folders: set[Path] = set()  # where 12 bits stored in 16 were met
+
+
+def read_header(path: str | os.PathLike) -> Header:
+    """Size and orientation of a picture from its header alone.
+
+    Raises:
+        UserError: the file is missing, no picture, or larger than allowed.
+    """
+    with _opened(path) as image:
+        return _header(image)
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) in pixels from the header alone.
+    """(height, width) of the upright picture in pixels, from the header alone.
 
     Raises:
-        UserError: the file is missing or is no picture.
+        UserError: the file is missing, no picture, or larger than allowed.
     """
-    with _opened(path) as image:
-        return image.height, image.width
+    return read_header(path).size
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """A picture as RGB, uint8 (H, W, 3); grey, palette and CMYK pictures are converted.
-
-    An EXIF orientation is not applied: masks and boxes were drawn on the pixels as stored.
+    """A picture as RGB, uint8 (H, W, 3), upright; grey, palette and CMYK pictures are converted.
 
     Raises:
-        UserError: the file is missing, truncated or no picture.
+        UserError: the file is missing, truncated, no picture, larger than allowed, or of 32 bits a
+            channel.
     """
     with _opened(path) as image:
-        return np.array(image.convert("RGB"))
+        orientation = _header(image).orientation
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+            grey = _high_byte(np.array(image), path)
+            image = Image.fromarray(grey)
+        elif image.mode in ("I", "F"):
+            raise UserError(
+                f"{path} has 32 bits a channel, of which nobody knows what is white: save it with "
+                "8 or 16 bits"
+            )
+        return np.ascontiguousarray(turn(np.array(image.convert("RGB")), orientation))
+
+
+def _header(image: Image.Image) -> Header:
+    """Of a picture that Pillow has opened."""
+    orientation = UPRIGHT
+    if image.format != "TIFF":  # Pillow turns those itself
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                orientation = image.getexif().get(TAG, UPRIGHT)
+        except Exception:  # a broken part that no viewer minds
+            logger.debug("%s has EXIF data that cannot be read", image.filename)
+    if orientation not in range(1, 9):
+        orientation = UPRIGHT
+    height, width = image.height, image.width
+    upright = Header(height, width, orientation)
+    return Header(width, height, orientation) if upright.exchanged else upright
+
+
+def _high_byte(grey: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+    """16-bit grey (H, W) as 8 bits; 12 bits stored in 16 are named, once for a folder."""
+    highest = int(grey.max(initial=0))
+    if 0 < highest < 4096 and Path(path).parent not in _dark_folders:
+        _dark_folders.add(Path(path).parent)
+        logger.warning(
+            "%s has 16 bits, but no value above %d: if the camera gives 12 bits, store them times "
+            "16, or the pictures are nearly black",
+            path,
+            highest,
+        )
+    return (grey >> 8).astype(np.uint8)
 
 
 def rgb_picture(image: str | Path | np.ndarray) -> np.ndarray:
@@ -94,27 +155,58 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
     """Pillow's image, with everything that decoding it may raise turned into a `UserError`."""
     try:
         with _strict(), Image.open(path) as image:
+            if image.width * image.height > pixel_limit():
+                raise _too_large(path, image.width * image.height)
             yield image
     except UserError:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, int(re.search(r"\d+", str(error))[0])) from error
     # Pillow's plugins raise many types on broken files (SyntaxError and struct.error among them).
     except Exception as error:
         raise UserError(
-            f"{path} cannot be read as a picture ({error}): replace this file by a whole copy"
+            f"{shown(path)} cannot be read as a picture ({shown(error)}): replace this file by a "
+            "whole copy"
         ) from error
+
+
+def _too_large(path: str | os.PathLike, pixels: int) -> UserError:
+    return UserError(
+        f"{path} has {pixels:,} pixels, more than the {pixel_limit():,} allowed: make it smaller, "
+        f"or set {PIXEL_LIMIT} in the environment to a higher number"
+    )
+
+
+def pixel_limit() -> int:
+    """The most pixels that a picture may have: `ATTO_DET_MAX_PIXELS`, or Pillow's own limit.
+
+    Raises:
+        UserError: the variable is no whole number above 0.
+    """
+    text = os.environ.get(PIXEL_LIMIT)
+    if text is None:
+        return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else sys.maxsize
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise UserError(f"{PIXEL_LIMIT} is {shown(text)}: it must be a number of pixels")
+    return int(text)
 
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Make Pillow refuse truncated files even where somebody asked it globally not to."""
-    if not ImageFile.LOAD_TRUNCATED_IMAGES:
+    """Pillow made to refuse truncated files whatever it was told; its limit off where ours is set.
+
+    By its own it warns from a half of what it refuses.
+    """
+    wanted = (False, None if PIXEL_LIMIT in os.environ else Image.MAX_IMAGE_PIXELS)
+    if wanted == (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS):
         yield
         return
-    with _LENIENCE:
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    with _SETTINGS:
+        before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
         try:
+            ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = wanted
             yield
         finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = True
+            ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before

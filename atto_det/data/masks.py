@@ -25,4 +25,11 @@ def box_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     height = min(first[3], second[3]) - max(first[1], second[1])
     shared = max(width, 0.0) * max(height, 0.0)
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return shared / (areas - shared)
+    union = areas - shared
+    return shared / union if union > 0 else 0.0
+
+
+def is_inside(box: tuple[float, ...], height: int, width: int) -> bool:
+    """Whether a part of an XYXY box lies in a picture of this size."""
+    left, top, right, bottom = box
+    return min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0)

@@ -22,7 +22,8 @@ from atto_det.data.images import voc_palette
 from atto_det.data.masks import box_iou
 from atto_det.data.mini_voc_paint import Sprite, paint_grain, paint_scene, paint_sprite
 from atto_det.data.voc import VOC_CLASSES, Progress
-from atto_det.data.voc_image import VOID, VocFiles
+from atto_det.data.voc_folder import VocFiles
+from atto_det.data.voc_image import VOID
 from atto_det.errors import UserError, write_error
 
 # To be raised with every change of the pictures.

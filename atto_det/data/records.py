@@ -4,8 +4,10 @@ Boxes are XYXY in continuous pixel coordinates with the origin at the top left c
 picture: VOC's 1-based inclusive (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymin - 1, xmax, ymax).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from atto_det.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,21 +18,27 @@ class Instance:
         category: 0-based index into `Dataset.class_names`.
         box: XYXY in pixels, as annotated (it may be wider than the mask).
         rle: mask at the size of the image, {"size": [height, width], "counts": bytes}, as
-            `pycocotools.mask.encode` gives it.
+            `pycocotools.mask.encode` gives it; None where only the box is annotated.
         difficult: VOC's mark for objects that are hard to recognise.
+        label: where its annotation stands, for sentences ("object 2", "annotation 17").
     """
 
     category: int
     box: tuple[float, float, float, float]
-    rle: dict
+    rle: dict | None
     difficult: bool = False
+    label: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One picture (`file_name` is absolute; height and width in pixels) and its objects.
 
+    Height, width, boxes and masks are those of the upright picture, as `read_image` gives it.
     `sem_seg_file_name` is a PNG whose palette index is the class + 1 (0 background, 255 void).
+    `crowds` are regions of objects of a class that nobody told apart (COCO's iscrowd): training has
+    no use for them, evaluation treats them as void. Their masks are never None.
+    `coco_id` is the id in the COCO JSON that the picture came from.
     """
 
     image_id: str
@@ -39,13 +47,18 @@ class ImageRecord:
     width: int
     instances: tuple[Instance, ...]
     sem_seg_file_name: str | None = None
+    crowds: tuple[Instance, ...] = ()
+    coco_id: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong in a data set; `message` is one sentence naming the file and the object."""
+    """Something found in a data set; `message` is one sentence naming the file and the object.
 
-    severity: Literal["error", "warning"]
+    An error keeps the data set from being used, a warning costs one annotated object, a note none.
+    """
+
+    severity: Literal["error", "warning", "note"]
     kind: str
     image_id: str
     message: str
@@ -55,14 +68,55 @@ class Finding:
 class Dataset:
     """The pictures of one split, in the order of its list.
 
-    `findings` are warnings; each stands for one annotated object that is left out of the records.
+    `findings` are warnings and notes. `category_ids` are those of the COCO JSON that it came from.
     """
 
     class_names: tuple[str, ...]
     records: tuple[ImageRecord, ...]
     findings: tuple[Finding, ...] = ()
+    category_ids: tuple[int | str, ...] | None = None
 
     @property
     def left_out(self) -> int:
-        """Number of annotated objects that no record contains."""
-        return len(self.findings)
+        """Number of annotated objects, crowd regions included, that are no record's instances."""
+        return sum(finding.severity == "warning" for finding in self.findings)
+
+    @property
+    def crowds(self) -> int:
+        """Number of crowd regions."""
+        return sum(len(record.crowds) for record in self.records)
+
+
+def with_masks(dataset: Dataset, name: str) -> Dataset:
+    """The data set for a detector of masks: objects that have a box alone are left out and listed.
+
+    Raises:
+        UserError: no object has a mask.
+    """
+    lacking = [
+        (record, item) for record in dataset.records for item in record.instances if not item.rle
+    ]
+    if not lacking:
+        return dataset
+    total = sum(len(record.instances) for record in dataset.records)
+    if len(lacking) == total:
+        raise UserError(
+            f"none of the {total} objects of {name} has a mask: export the masks too (in CVAT as "
+            "COCO or segmentation masks, from labelme by labelme2voc; labelImg draws boxes alone), "
+            "or train a detector of boxes with MODEL.MASK_ON False"
+        )
+    findings = tuple(
+        Finding(
+            "warning",
+            "no_mask",
+            record.image_id,
+            f"{record.file_name}: {item.label or dataset.class_names[item.category]} has a box, "
+            "but no mask; it is left out",
+        )
+        for record, item in lacking
+    )
+    records = tuple(
+        replace(record, instances=tuple(item for item in record.instances if item.rle))
+        for record in dataset.records
+    )
+    return replace(dataset, records=records, findings=dataset.findings + findings)

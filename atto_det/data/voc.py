@@ -1,8 +1,6 @@
 """Folders in VOC layout: PASCAL VOC 2012 segmentation, and any folder built like it.
 
-Annotations/<id>.xml, JPEGImages/<id>.jpg, SegmentationClass/<id>.png, SegmentationObject/<id>.png,
-ImageSets/Segmentation/<split>.txt, and class_names.txt (one name a line) unless the classes are
-VOC's. The rules for objects are in voc_image.py.
+The layout is in voc_folder.py, the rules for objects in voc_image.py.
 """
 
 import os
@@ -11,94 +9,32 @@ from pathlib import Path
 
 from atto_det.data.cache import cached
 from atto_det.data.records import Dataset
-from atto_det.data.voc_image import MIN_BOX_MASK_IOU, VOID_MARGIN, VocFiles, read_voc_image
+from atto_det.data.voc_folder import (
+    VOC_CLASSES,
+    VocFolder,
+    find_voc_root,
+    list_splits,
+    read_class_names,
+    read_ids,
+    read_split,
+)
+from atto_det.data.voc_image import MIN_BOX_MASK_IOU, VOID_MARGIN, read_voc_image
 from atto_det.errors import UserError
 
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)  # fmt: skip
+__all__ = [
+    "VOC_CLASSES",
+    "Progress",
+    "check_disjoint",
+    "find_voc_root",
+    "list_splits",
+    "load_voc",
+    "read_class_names",
+    "read_ids",
+    "read_split",
+]
 
 # Wraps the list of image ids to show how far it is, such as `rich.progress.track`.
 Progress = Callable[[Sequence[str]], Iterable[str]]
-
-
-def find_voc_root(data_root: str | os.PathLike) -> Path:
-    """The folder of VOC 2012 under `data_root`: `VOC2012` or `VOCdevkit/VOC2012`.
-
-    Raises:
-        UserError: neither is there; it names the ways out.
-    """
-    data_root = Path(data_root)
-    for name in ("VOC2012", "VOCdevkit/VOC2012"):
-        if (data_root / name / "ImageSets" / "Segmentation").is_dir():
-            return data_root / name
-    raise UserError(
-        f"no VOC 2012 at {data_root / 'VOC2012'} (nor {data_root / 'VOCdevkit' / 'VOC2012'}):"
-        " download it with `python tools/prepare_voc.py`, or set DETECTRON2_DATASETS to the folder"
-        " that has it, or make the generated mini VOC with `python tools/make_mini_voc.py`"
-    )
-
-
-def list_splits(root: str | os.PathLike) -> list[str]:
-    """Names of the splits of a folder in VOC layout, sorted.
-
-    Raises:
-        UserError: it has no ImageSets/Segmentation with at least one list.
-    """
-    folder = Path(root) / "ImageSets" / "Segmentation"
-    splits = sorted(path.stem for path in folder.glob("*.txt"))
-    if not splits:
-        raise UserError(f"no lists at {folder}/*.txt: {root} is no folder in VOC layout")
-    return splits
-
-
-def read_split(root: str | os.PathLike, split: str) -> list[str]:
-    """The image ids of a split, in the order of its list.
-
-    Raises:
-        UserError: the list is missing, unreadable or empty, has an id twice, or one with a path.
-    """
-    path = Path(root) / "ImageSets" / "Segmentation" / f"{split}.txt"
-    if not path.is_file():
-        known = ", ".join(list_splits(root))
-        raise UserError(f"{path} does not exist: the splits of {root} are {known}")
-    return read_ids(path)
-
-
-def read_ids(path: Path) -> list[str]:
-    """The image ids in a list, one a line.
-
-    Raises:
-        UserError: the list is missing, unreadable or empty, has an id twice, or one with a path.
-    """
-    ids = _read_lines(path)
-    if not ids:
-        raise UserError(f"{path} is empty: a split needs at least one image id")
-    seen = set()
-    for image_id in ids:
-        if image_id in seen:
-            raise UserError(f"{path} lists {image_id} twice: remove one of the lines")
-        if "/" in image_id or "\\" in image_id:
-            raise UserError(f"{path} lists {image_id!r}: an image id is a name, not a path")
-        seen.add(image_id)
-    return ids
-
-
-def read_class_names(root: str | os.PathLike) -> tuple[str, ...]:
-    """The names in class_names.txt (one a line), or VOC's where there is no such file.
-
-    Raises:
-        UserError: the file is unreadable or empty, or has a name twice.
-    """
-    path = Path(root) / "class_names.txt"
-    if not path.exists():
-        return VOC_CLASSES
-    names = _read_lines(path)
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"{path} must have each class name once, one a line; it has {names}")
-    return tuple(names)
 
 
 def load_voc(
@@ -124,11 +60,12 @@ def load_voc(
     root = Path(root).resolve()
     names = read_class_names(root) if class_names is None else tuple(class_names)
     image_ids = read_split(root, split)
+    folder = VocFolder.of(root)
 
     def read() -> Dataset:
         records, findings = [], []
         for image_id in progress(image_ids):
-            record, found = read_voc_image(root, image_id, names)
+            record, found = read_voc_image(folder, image_id, names)
             if record is None:
                 error = next(item for item in found if item.severity == "error")
                 raise UserError(
@@ -139,16 +76,19 @@ def load_voc(
             findings.extend(found)
         return Dataset(names, tuple(records), tuple(findings))
 
+    try:
+        files = [folder.files(image_id) for image_id in image_ids]
+    except UserError:
+        cache = False  # reading says what is wrong
     if not cache:
         return read()
-    files = [VocFiles.of(root, image_id) for image_id in image_ids]
     return cached(
         read,
         root=root,
         name=split,
         settings=[MIN_BOX_MASK_IOU, VOID_MARGIN, names, image_ids],
         stamped=[item.jpeg for item in files],
-        hashed=[path for item in files for path in (item.xml, item.class_png, item.object_png)],
+        hashed=[path for item in files for path in item[1:] if path],
     )
 
 
@@ -167,13 +107,3 @@ def check_disjoint(
             f"{names[0]} (training) and {names[1]} (test) share {len(shared)} images ({few}):"
             " what is tested must not be trained on"
         )
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no UTF-8 text ({error})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -14,10 +14,12 @@ import defusedxml.ElementTree
 import numpy as np
 from defusedxml import DefusedXmlException
 
-from atto_det.data.images import image_size, read_image, read_palette_png
-from atto_det.data.masks import box_iou, encode_labels, mask_box
+from atto_det.data.images import read_header, read_image, read_palette_png
+from atto_det.data.masks import box_iou, encode_labels, is_inside, mask_box
+from atto_det.data.orientation import UPRIGHT, Header, turn, turn_box
 from atto_det.data.records import Finding, ImageRecord, Instance
-from atto_det.errors import UserError
+from atto_det.data.voc_folder import VocFiles, VocFolder
+from atto_det.errors import UserError, shown
 
 VOID = 255
 # VOC's void border, 5 pixels wide, runs along the outline of an object: the box encloses all of it,
@@ -27,24 +29,6 @@ VOID_MARGIN = 3
 # value among 4,133 parts of cars drawn by hand is 0.89; of 275 VOC objects whose masks a program
 # derived from boxes, 3 fall below it (13 without the border, most of them small and sound).
 MIN_BOX_MASK_IOU = 0.5
-
-
-class VocFiles(NamedTuple):
-    """The four files of a picture."""
-
-    jpeg: Path
-    xml: Path
-    class_png: Path
-    object_png: Path
-
-    @classmethod
-    def of(cls, root: Path, image_id: str) -> "VocFiles":
-        return cls(
-            root / "JPEGImages" / f"{image_id}.jpg",
-            root / "Annotations" / f"{image_id}.xml",
-            root / "SegmentationClass" / f"{image_id}.png",
-            root / "SegmentationObject" / f"{image_id}.png",
-        )
 
 
 class _Object(NamedTuple):
@@ -66,6 +50,9 @@ class _Report:
     def warning(self, kind: str, message: str) -> None:
         self.findings.append(Finding("warning", kind, self.image_id, message))
 
+    def note(self, kind: str, message: str) -> None:
+        self.findings.append(Finding("note", kind, self.image_id, message))
+
     def attempt(self, read, *arguments):
         """The result of `read`, or None with an error noted."""
         try:
@@ -76,12 +63,16 @@ class _Report:
 
 
 def read_voc_image(
-    root: str | os.PathLike, image_id: str, class_names: tuple[str, ...], *, decode: bool = False
+    folder: str | os.PathLike | VocFolder,
+    image_id: str,
+    class_names: tuple[str, ...],
+    *,
+    decode: bool = False,
 ) -> tuple[ImageRecord | None, list[Finding]]:
     """Read one picture's size, objects and masks, and everything that is wrong with them.
 
     Args:
-        root: folder in VOC layout.
+        folder: folder in VOC layout.
         image_id: name of the picture's files without suffix.
         class_names: classes by index; SegmentationClass holds the index + 1.
         decode: decode the whole JPEG (about 4 ms for 500x375) rather than its header.
@@ -89,51 +80,113 @@ def read_voc_image(
     Returns:
         The record, and findings of these kinds. Errors (the record is then None): `file` (missing,
         unreadable or malformed), `size`, `class`. Warnings (that object is left out): `no_object`,
-        `no_mask`, `box`.
+        `no_mask`, `box`, `class` (of a mask that no XML names). Notes: `orientation`.
     """
-    files = VocFiles.of(Path(root), image_id)
+    folder = folder if isinstance(folder, VocFolder) else VocFolder.of(folder)
     report = _Report(image_id)
-    size = report.attempt(_decoded_size if decode else image_size, files.jpeg)
-    annotation = report.attempt(_read_xml, files.xml)
-    classes = report.attempt(read_palette_png, files.class_png)
-    labels = report.attempt(read_palette_png, files.object_png)
-    if size is None or annotation is None or classes is None or labels is None:
+    files = report.attempt(folder.files, image_id)
+    if files is None:
         return None, report.findings
-
-    xml_size, objects = annotation
-    for path, other in (
-        (files.xml, xml_size),
-        (files.class_png, classes.shape),
-        (files.object_png, labels.shape),
-    ):
-        if other != size:
-            report.error("size", _size_sentence(path, other, files.jpeg, size))
+    header = report.attempt(_decoded_header if decode else read_header, files.jpeg)
+    annotation = files.xml and report.attempt(_read_xml, files.xml)
+    classes = files.class_png and report.attempt(read_palette_png, files.class_png)
+    labels = files.object_png and report.attempt(read_palette_png, files.object_png)
     if report.findings:
         return None, report.findings
 
+    sizes = {
+        files.xml: annotation and annotation[0],
+        files.class_png: None if classes is None else classes.shape,
+        files.object_png: None if labels is None else labels.shape,
+    }
+    turns = {path: _orientation(report, path, size, files, header) for path, size in sizes.items()}
+    if any(item.severity == "error" for item in report.findings):
+        return None, report.findings
+    objects = annotation and [
+        item._replace(box=turn_box(item.box, turns[files.xml], *header.size))
+        for item in annotation[1]
+    ]
+    if labels is None:
+        instances = _boxes_alone(report, files, objects, class_names, header.size)
+    else:
+        labels, classes = (
+            turn(labels, turns[files.object_png]),
+            turn(classes, turns[files.class_png]),
+        )
+        instances = _with_masks(report, files, labels, classes, objects, class_names)
+    if any(item.severity == "error" for item in report.findings):
+        return None, report.findings
+    as_stored = classes is None or turns[files.class_png] != UPRIGHT
+    semantic = None if as_stored else str(files.class_png)
+    return (
+        ImageRecord(image_id, str(files.jpeg), *header.size, instances, semantic),
+        report.findings,
+    )
+
+
+def _orientation(
+    report: _Report, path: Path | None, size: tuple[int, int] | None, files: VocFiles, head: Header
+) -> int:
+    """What an annotation file of this size must be turned by; an error where it fits nothing."""
+    if size is None or path is None:
+        return UPRIGHT
+    found = head.drawn_on(size)
+    if found is None:
+        report.error("size", _size_sentence(path, size, files.jpeg, head.size))
+    elif found != UPRIGHT:
+        report.note(
+            "orientation",
+            f"{path} has the size of {files.jpeg.name} as stored, not upright as its EXIF "
+            f"orientation {found} shows it: what it says is turned with the picture",
+        )
+    return found or UPRIGHT
+
+
+def _boxes_alone(report, files, objects, class_names, size) -> tuple[Instance, ...]:
+    """The objects of an XML without masks."""
+    categories = _categories(report, files, objects, class_names)
+    instances = []
+    for number, item in enumerate(objects, 1):
+        if not is_inside(item.box, *size):
+            report.warning(
+                "box",
+                f"{files.xml}: object {number} ({item.name}) has the box {item.box}, of which"
+                f" nothing is in {files.jpeg.name}; it is left out",
+            )
+        elif item.name in categories:
+            category = categories[item.name]
+            instances.append(Instance(category, item.box, None, item.difficult, f"object {number}"))
+    return tuple(instances)
+
+
+def _with_masks(report, files, labels, classes, objects, class_names) -> tuple[Instance, ...]:
+    categories = _categories(report, files, objects or [], class_names)
+    # counts[value in SegmentationObject, value in SegmentationClass], in pixels
+    pairs = labels.astype(np.uint16) * 256 + classes
+    counts = np.bincount(pairs.ravel(), minlength=65536).reshape(256, 256)
+    _check_class_values(report, files, counts, class_names)
+    if any(item.severity == "error" for item in report.findings):
+        return ()
+    if objects is None:
+        return _masks_alone(report, files, labels, counts)
+    _check_agreement(report, files, counts, objects, class_names)
+    if any(item.severity == "error" for item in report.findings):
+        return ()
+    return _instances(report, files, labels, counts, objects, categories)
+
+
+def _categories(report, files, objects, class_names) -> dict[str, int]:
+    """Index of each class by name; an error for each object of another."""
     categories = {name: index for index, name in enumerate(class_names)}
     for number, item in enumerate(objects, 1):
         if item.name not in categories:
             report.error(
                 "class",
-                f"{files.xml}: object {number} is a {item.name!r}, which is none of the"
-                f" {len(class_names)} classes ({', '.join(class_names[:3])}, …)",
+                f"{files.xml}: object {number} is a {shown(item.name)}, which is none of the"
+                f" {len(class_names)} classes ({', '.join(class_names[:3])}, …); class_names.txt"
+                " beside the folders may name others",
             )
-    # counts[value in SegmentationObject, value in SegmentationClass], in pixels
-    pairs = labels.astype(np.uint16) * 256 + classes
-    counts = np.bincount(pairs.ravel(), minlength=65536).reshape(256, 256)
-    _check_class_values(report, files, counts, class_names)
-    if report.findings:
-        return None, report.findings
-
-    _check_agreement(report, files, counts, objects, class_names)
-    if report.findings:
-        return None, report.findings
-    instances = _instances(report, files, labels, counts, objects, categories)
-    return (
-        ImageRecord(image_id, str(files.jpeg), size[0], size[1], instances, str(files.class_png)),
-        report.findings,
-    )
+    return categories
 
 
 def _check_class_values(report, files, counts, class_names) -> None:
@@ -162,6 +215,25 @@ def _check_agreement(report, files, counts, objects, class_names) -> None:
             )
 
 
+def _masks_alone(report, files, labels, counts) -> tuple[Instance, ...]:
+    """The objects of SegmentationObject where there are no XMLs; their boxes are the tight ones."""
+    present = [value for value in np.flatnonzero(counts.any(axis=1)).tolist() if 0 < value < VOID]
+    instances = []
+    for value, rle in zip(present, encode_labels(labels, present), strict=True):
+        votes = counts[value, :VOID]
+        if np.count_nonzero(votes) != 1 or not votes[1:].any():
+            report.warning(
+                "class",
+                f"{files.object_png}: mask value {value} has pixels of the values"
+                f" {np.flatnonzero(votes).tolist()} in SegmentationClass, where there should be one"
+                " class; it is left out",
+            )
+            continue
+        category = int(votes.argmax()) - 1
+        instances.append(Instance(category, mask_box(rle), rle, label=f"mask value {value}"))
+    return tuple(instances)
+
+
 def _instances(report, files, labels, counts, objects, categories) -> tuple[Instance, ...]:
     present = [value for value in np.flatnonzero(counts.any(axis=1)).tolist() if 0 < value < VOID]
     masks = dict(zip(present, encode_labels(labels, present), strict=True))
@@ -184,7 +256,8 @@ def _instances(report, files, labels, counts, objects, categories) -> tuple[Inst
                 f" {MIN_BOX_MASK_IOU}; it is left out",
             )
             continue
-        instances.append(Instance(categories[item.name], item.box, rle, item.difficult))
+        category = categories[item.name]
+        instances.append(Instance(category, item.box, rle, item.difficult, f"object {number}"))
     for value in masks:
         report.warning(
             "no_object",
@@ -195,16 +268,22 @@ def _instances(report, files, labels, counts, objects, categories) -> tuple[Inst
 
 
 def box_agreement(box: tuple[float, float, float, float], rle: dict) -> float:
-    """IoU of a box with the mask's box, as it is or with the void border added, the higher."""
-    left, top, right, bottom = mask_box(rle)
+    """IoU of a box with the mask's box, as it is or with the void border added, the higher.
+
+    1 where no side is off by more than a pixel, which is what drawing a mask in pixels moves it by.
+    """
+    mask = mask_box(rle)
+    if all(abs(side - other) <= 1 for side, other in zip(box, mask, strict=True)):
+        return 1.0
+    left, top, right, bottom = mask
     m = VOID_MARGIN
     grown = (left - m, top - m, right + m, bottom + m)
-    return max(box_iou(box, (left, top, right, bottom)), box_iou(box, grown))
+    return max(box_iou(box, mask), box_iou(box, grown))
 
 
-def _decoded_size(path: Path) -> tuple[int, int]:
-    height, width = read_image(path).shape[:2]
-    return height, width
+def _decoded_header(path: Path) -> Header:
+    read_image(path)
+    return read_header(path)
 
 
 def _size_sentence(path: Path, size: tuple, jpeg: Path, expected: tuple[int, int]) -> str:
@@ -221,7 +300,7 @@ def _read_xml(path: Path) -> tuple[tuple[int, int], list[_Object]]:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        raise UserError(f"{shown(path)} cannot be read ({error.strerror})") from error
     except DefusedXmlException as error:
         raise UserError(
             f"{path} declares a document type or entities, which no VOC annotation needs and an"
@@ -259,6 +338,8 @@ def _number(element: Element, tag: str, where: object) -> float:
         value = float(text)
     except (TypeError, ValueError):
         value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{where} has no number in <{tag.replace('/', '><')}> (found {text!r})")
+    if not abs(value) < 1e9:  # nor NaN
+        raise UserError(
+            f"{where} has no number in <{tag.replace('/', '><')}> (found {shown(text)})"
+        )
     return value

@@ -21,8 +21,8 @@ from atto_det.training.batches import draw_seeds
 class AttoDatasetMapper(DatasetMapper):
     """Detectron2's mapper with strict decoding, palette labels and a flip that can be forbidden.
 
-    Pictures are decoded by Pillow, so that a truncated file is an error. EXIF orientation is not
-    applied, since masks and boxes refer to the stored pixels. Semantic labels are palette indices.
+    Pictures are decoded by Pillow, so that a truncated file is an error, and turned upright as EXIF
+    says; masks and boxes of our data sets are. Semantic labels are palette indices.
     """
 
     @configurable

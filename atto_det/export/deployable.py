@@ -70,7 +70,7 @@ class Resize(nn.Module):
         shortest = sides[:1].minimum(sides[1:])
         new = torch.where(sides == shortest, short, short / shortest * sides)
         shrink = (longest / new[:1].maximum(new[1:])).minimum(torch.ones_like(short))
-        return (new * shrink + 0.5).long()
+        return (new * shrink + 0.5).long().clamp(min=1)
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 (H, W, 3) to float (3, h, w) of whole grey levels."""

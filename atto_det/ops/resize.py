@@ -7,14 +7,15 @@ from PIL import Image
 def resized_shape(height: int, width: int, short: int, longest: int) -> tuple[int, int]:
     """Height and width with a shorter side of `short`, or less where `longest` would be exceeded.
 
-    In this order of operations, since its rounding decides single pixels.
+    In this order of operations, since its rounding decides single pixels. No side is less than a
+    pixel, however narrow the picture.
     """
     scale = short / min(height, width)
     new = (short, scale * width) if height < width else (scale * height, short)
     if max(new) > longest:
         scale = longest / max(new)
         new = (new[0] * scale, new[1] * scale)
-    return int(new[0] + 0.5), int(new[1] + 0.5)
+    return max(1, int(new[0] + 0.5)), max(1, int(new[1] + 0.5))
 
 
 def resize(

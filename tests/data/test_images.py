@@ -1,10 +1,14 @@
 """Pictures and label images: right pixels, or a sentence."""
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
+from pycocotools import mask as mask_utils
 
 from atto_det.data import image_size, read_image, read_palette_png, voc_palette
+from atto_det.data.masks import mask_box
+from atto_det.data.orientation import turn, turn_box, turn_rle
 from atto_det.errors import UserError
 
 RED = np.full((4, 6, 3), (200, 10, 30), np.uint8)
@@ -37,12 +41,84 @@ def test_other_modes_become_rgb(tmp_path, mode):
     assert np.abs(pixels.astype(int) - expected).max() <= 4
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
-    path = tmp_path / "a.jpg"
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_pictures_are_upright_as_pillow_and_opencv_show_them(tmp_path, suffix, orientation):
+    path = tmp_path / f"a.{suffix}"
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    Image.fromarray(RED).save(path, exif=exif)
+    exif[0x0112] = orientation
+    stored = np.repeat(np.arange(0, 240, 10, np.uint8).reshape(4, 6, 1), 3, axis=2)
+    Image.fromarray(stored).save(path, exif=exif, lossless=True, quality=100)
+    pixels = read_image(path)
+    with Image.open(path) as image:
+        assert np.array_equal(pixels, np.array(ImageOps.exif_transpose(image).convert("RGB")))
+    assert np.array_equal(pixels[:, :, ::-1], cv2.imdecode(np.fromfile(path, np.uint8), 1))
+    assert image_size(path) == pixels.shape[:2] == ((4, 6) if orientation < 5 else (6, 4))
+    assert pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_and_masks_turn_with_the_picture(orientation):
+    mask = np.zeros((4, 6), np.uint8)
+    mask[1:3, 0:5] = 1
+    rle = mask_utils.encode(np.asfortranarray(mask))
+    turned = turn_rle(rle, orientation)
+    upright = turn(mask, orientation)
+    assert np.array_equal(mask_utils.decode(turned), upright)
+    box = turn_box((0.0, 1.0, 5.0, 3.0), orientation, *upright.shape)
+    assert box == mask_box(turned)
+
+
+def test_a_broken_exif_part_is_no_reason_to_refuse(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(RED).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff\xff")
     assert read_image(path).shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bit_grey_is_scaled_as_opencv_does(tmp_path, suffix, caplog):
+    path = tmp_path / f"a.{suffix}"
+    values = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2849
+    assert values.max() == 65527
+    Image.fromarray(values).save(path)
+    pixels = read_image(path)
+    assert np.array_equal(pixels, np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, 2))
+    assert np.array_equal(pixels, cv2.imread(str(path)))
+    assert not caplog.records
+
+
+def test_twelve_bits_in_sixteen_are_named_once(tmp_path, caplog):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.full((4, 6), 4095, np.uint16)).save(tmp_path / name)
+        assert read_image(tmp_path / name).max() == 15
+    [record] = caplog.records
+    assert "a.png has 16 bits, but no value above 4095" in record.getMessage()
+
+
+def test_thirty_two_bits_are_refused(tmp_path):
+    Image.fromarray(np.ones((4, 6), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif has 32 bits a channel"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_the_limit_of_pixels_and_what_raises_it(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("L", (60, 50)).save(path)
+    monkeypatch.setenv("ATTO_DET_MAX_PIXELS", "2999")
+    before = Image.MAX_IMAGE_PIXELS
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match=r"3,000 pixels, more than the 2,999 allowed.*ATTO_DET"):
+            read(path)
+    monkeypatch.setenv("ATTO_DET_MAX_PIXELS", "3000")
+    assert read_image(path).shape == (50, 60, 3)
+    assert before == Image.MAX_IMAGE_PIXELS
+    monkeypatch.delenv("ATTO_DET_MAX_PIXELS")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1499)
+    with pytest.raises(UserError, match=r"3,000 pixels, more than the 2,998 allowed"):
+        read_image(path)
+    monkeypatch.setenv("ATTO_DET_MAX_PIXELS", "many")
+    with pytest.raises(UserError, match="ATTO_DET_MAX_PIXELS is 'many'"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("lenient", [False, True])

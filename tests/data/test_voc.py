@@ -1,5 +1,8 @@
 """Folders in VOC layout: the rules for objects, and a sentence for everything that is wrong."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +20,8 @@ from atto_det.data import (
     read_split,
     voc_palette,
 )
+from atto_det.data.orientation import turn
+from atto_det.data.records import with_masks
 from atto_det.data.voc_image import box_agreement, read_voc_image
 from atto_det.errors import UserError
 
@@ -285,6 +290,143 @@ def test_malformed_xml(tiny_voc, xml, sentence):
     tiny_voc.xml("bad").write_text(xml.replace("{size}", size))
     with pytest.raises(UserError, match=sentence):
         load_voc(tiny_voc.root, "train")
+
+
+def turned(tiny_voc, image_id, orientation, folders):
+    """The picture as a camera stores it, and the files of `folders` drawn on the stored pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    back = {6: 8, 8: 6}.get(orientation, orientation)
+    with Image.open(tiny_voc.jpeg(image_id)) as image:
+        pixels = turn(np.array(image), back)
+    Image.fromarray(pixels).save(tiny_voc.jpeg(image_id), exif=exif)
+    for folder in folders:
+        with Image.open(tiny_voc.png(folder, image_id)) as image:
+            labels = turn(np.array(image), back)
+        tiny_voc.write_png(folder, image_id, labels)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("as_stored", [True, False])
+def test_annotations_follow_a_picture_that_lies_on_its_side(tiny_voc, orientation, as_stored):
+    tiny_voc.add("one")
+    expected = load_voc(tiny_voc.root, "train").records[0]
+    pngs = ("SegmentationClass", "SegmentationObject")
+    turned(tiny_voc, "one", orientation, pngs if as_stored else ())
+    dataset = load_voc(tiny_voc.root, "train")
+    [record] = dataset.records
+    assert (record.height, record.width) == (8, 12)  # as it is seen
+    assert record.instances == expected.instances
+    assert [item.kind for item in dataset.findings] == ["orientation"] * 2 * as_stored
+    assert dataset.left_out == 0
+    assert (record.sem_seg_file_name is None) == as_stored
+
+
+def test_an_xml_of_the_stored_picture(tiny_voc):
+    tiny_voc.add("one")
+    expected = load_voc(tiny_voc.root, "train").records[0]
+    turned(tiny_voc, "one", 6, ())  # stored 12 high, 8 wide; turned clockwise when shown
+    # A point (x, y) as shown lies at (y, 12 - x) as stored; VOC counts from 1.
+    objects = [("dog", (2, 7, 5, 11), 0), ("cat", (4, 2, 7, 5), 1)]
+    tiny_voc.write_xml("one", objects, size=(8, 12))
+    dataset = load_voc(tiny_voc.root, "train")
+    assert dataset.records[0].instances == expected.instances
+    assert [item.kind for item in dataset.findings] == ["orientation"]
+    assert "one.xml has the size of one.jpg as stored" in dataset.findings[0].message
+
+
+def test_photos_of_any_suffix_and_two_of_one_name(tiny_voc):
+    for name, suffix in (("a", ".png"), ("b", ".JPG"), ("c", ".jpeg"), ("d", ".jpg")):
+        tiny_voc.add(name)
+        tiny_voc.jpeg(name).rename(tiny_voc.jpeg(name).with_suffix(suffix))
+    records = load_voc(tiny_voc.root, "train").records
+    assert [Path(item.file_name).name for item in records] == ["a.png", "b.JPG", "c.jpeg", "d.jpg"]
+    Image.new("RGB", (12, 8)).save(tiny_voc.root / "JPEGImages/d.png")
+    with pytest.raises(UserError, match=r"JPEGImages has d\.jpg and d\.png: an image id must be"):
+        load_voc(tiny_voc.root, "train")
+
+
+def test_boxes_without_masks(tiny_voc):
+    """As labelImg and CVAT export them: lists in Main or none, classes in CVAT's labelmap.txt."""
+    tiny_voc.add("one")
+    masked = load_voc(tiny_voc.root, "train")
+    for folder in ("SegmentationClass", "SegmentationObject", "ImageSets"):
+        shutil.rmtree(tiny_voc.root / folder)
+    (tiny_voc.root / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:1,2,3::\ndog:4,5,6::\n"
+    )
+    assert list_splits(tiny_voc.root) == ["all"]
+    dataset = load_voc(tiny_voc.root, "all")
+    assert dataset.class_names == ("cat", "dog")
+    dog, cat = dataset.records[0].instances
+    assert (dog.category, dog.rle, cat.category) == (1, None, 0)
+    assert [item.box for item in (dog, cat)] == [i.box for i in masked.records[0].instances]
+    assert load_voc(tiny_voc.root, "all") == dataset  # from the cache
+    with pytest.raises(UserError, match="none of the 2 objects of x has a mask: export the masks"):
+        with_masks(dataset, "x")
+
+    (tiny_voc.root / "ImageSets/Main").mkdir(parents=True)
+    (tiny_voc.root / "ImageSets/Main/default.txt").write_text("one\n")
+    (tiny_voc.root / "ImageSets/Main/cat_default.txt").write_text("one 1\n")
+    assert list_splits(tiny_voc.root) == ["default"]
+    assert load_voc(tiny_voc.root, "default").records == dataset.records
+
+
+def test_photos_and_xml_side_by_side(tiny_voc, tmp_path):
+    tiny_voc.add("one")
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for path in (tiny_voc.jpeg("one"), tiny_voc.xml("one")):
+        path.rename(folder / path.name)
+    (folder / "class_names.txt").write_text("dog\ncat\n")
+    Image.new("RGB", (12, 8)).save(folder / "unlabelled.jpg")
+    dataset = load_voc(folder, "all")
+    assert [record.image_id for record in dataset.records] == ["one"]
+    assert [item.category for item in dataset.records[0].instances] == [0, 1]
+
+
+def test_a_box_outside_the_picture_is_left_out(tiny_voc):
+    tiny_voc.add("one", objects=[("dog", (2, 2, 6, 5), 0), ("cat", (14, 4, 16, 7), 1)])
+    for folder in ("SegmentationClass", "SegmentationObject"):
+        shutil.rmtree(tiny_voc.root / folder)
+    dataset = load_voc(tiny_voc.root, "train")
+    assert [item.kind for item in dataset.findings] == ["box"]
+    assert len(dataset.records[0].instances) == 1
+
+
+def test_masks_without_boxes(tiny_voc):
+    """As labelme2voc writes them."""
+    labels = np.zeros((8, 12), np.uint8)
+    labels[1:5, 1:6], labels[3:7, 7:11], labels[7, 0:4] = 1, 3, 4
+    classes = np.zeros((8, 12), np.uint8)
+    classes[1:5, 1:6], classes[3:7, 7:11], classes[7, 0:2] = 1, 2, 2
+    tiny_voc.add("one", objects=[], labels=labels, classes=classes)
+    shutil.rmtree(tiny_voc.root / "Annotations")
+    shutil.rmtree(tiny_voc.root / "ImageSets")
+    (tiny_voc.root / "class_names.txt").write_text("_background_\ndog\ncat\n")
+    dataset = load_voc(tiny_voc.root, "all")
+    assert dataset.class_names == ("dog", "cat")
+    dog, cat = dataset.records[0].instances
+    assert (dog.category, dog.box, cat.category, cat.box) == (0, (1, 1, 6, 5), 1, (7, 3, 11, 7))
+    assert np.array_equal(mask_utils.decode(cat.rle), labels == 3)
+    [finding] = dataset.findings  # half of it has no class
+    assert (finding.kind, finding.severity) == ("class", "warning")
+    assert "mask value 4 has pixels of the values [0, 2]" in finding.message
+
+
+def test_more_classes_than_an_eight_bit_image_holds(tiny_voc):
+    tiny_voc.add("one")
+    (tiny_voc.root / "class_names.txt").write_text("\n".join(map(str, range(255))))
+    with pytest.raises(UserError, match="has 255 classes, but VOC's layout holds at most 254"):
+        load_voc(tiny_voc.root, "train")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
+def test_names_that_no_file_can_have(tiny_voc, name):
+    (tiny_voc.root / "ImageSets/Segmentation/train.txt").write_text(name)
+    with pytest.raises(UserError, match="an image id is a name, not a path") as caught:
+        load_voc(tiny_voc.root, "train")
+    assert len(str(caught.value)) < 600
 
 
 def test_real_voc_photos(photos):

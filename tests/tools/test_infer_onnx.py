@@ -12,11 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+from atto_det.data import read_image
 from atto_det.export.onnx_export import export
 from atto_det.export.runtimes import OnnxDetector
 from atto_det.export.samples import check_pictures
@@ -88,6 +90,27 @@ def test_a_picture(infer, device):
     before, after = (cv2.imread(str(device / name)) for name in ("photo.png", "found.png"))
     assert after.shape == before.shape
     assert (before != after).any()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_phone_photos_are_read_as_everywhere(device, tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(device / "photo.png") as photo:
+        photo.save(tmp_path / "phone.png", exif=exif)
+        photo.save(tmp_path / "phone.jpg", exif=exif)
+    for path in tmp_path.iterdir():
+        ours = read_image(path)[:, :, ::-1].astype(int)
+        assert np.abs(tool.read_picture(path) - ours).max() <= 3  # two decoders of JPEG
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3)])
+def test_sixteen_bits_are_read_as_everywhere(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 65536, shape, np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    found = tool.read_picture(tmp_path / "a.png")
+    assert (found == read_image(tmp_path / "a.png")[:, :, ::-1]).all()
+    assert found.dtype == np.uint8
 
 
 def mask_area(rle: dict) -> float:

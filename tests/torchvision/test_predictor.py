@@ -90,6 +90,7 @@ def test_mistakes_are_sentences(written, tmp_path):
         ((500, 375), (800, 1333), (1067, 800)),
         ((100, 1000), (800, 1333), (133, 1333)),  # 100 · 1.333 = 133.3
         ((333, 500), (160, 256), (160, 240)),  # 240.24
+        ((1, 4000), (800, 1333), (1, 1333)),  # 0.33: no side is less than a pixel
     ],
 )
 def test_sizes_by_hand(size, limits, wanted):
