@@ -18,6 +18,11 @@ from atto_det.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+# The experiments that come with atto_det: in the package once installed, beside it in a checkout.
+CONFIGS = Path(__file__).resolve().parent / "configs"
+if not CONFIGS.is_dir():
+    CONFIGS = CONFIGS.parents[1] / "configs"
+
 
 def load_yaml(path: str | Path, trusted: Path | None = None) -> dict[str, Any]:
     """The content of an experiment file, over the content of its `_BASE_` (relative to it).

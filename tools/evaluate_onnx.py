@@ -1,62 +1,8 @@
-"""AP_d and AP_m of an exported detector on a data set, and the time that a picture takes.
+"""AP_d and AP_m of an exported detector on a data set, and the time that a picture takes."""
 
-python tools/evaluate_onnx.py --model model.onnx --dataset voc_2012_seg_val --output ap.json
-"""
-
-import argparse
 import sys
-import time
-from pathlib import Path
 
-from atto_det.errors import UserError, command_line
-
-
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    kind = argparse.RawDescriptionHelpFormatter
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
-    result.add_argument("--model", type=Path, required=True, help=".onnx of tools/export.py")
-    result.add_argument("--dataset", required=True)
-    result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
-    result.add_argument("--runtime", default="onnxruntime", help="onnxruntime or openvino")
-    result.add_argument("--output", type=Path, default=Path("output/onnx.json"), metavar="FILE")
-    return result
-
-
-@command_line
-def main(arguments: list[str] | None = None) -> int:
-    """Detect in every picture, and score."""
-    args = parser().parse_args(arguments)
-
-    from rich.progress import track
-
-    from atto_det import data
-    from atto_det.data import catalog
-    from atto_det.export.runtimes import OnnxDetector
-    from atto_det.torchvision.config import read_file
-    from atto_det.training import scoring
-
-    detector = OnnxDetector(args.model, runtime=args.runtime)
-    if args.config_file:
-        catalog.register_own_data(read_file(args.config_file))
-    dataset = catalog.load_dataset(args.dataset)
-    if list(dataset.class_names) != detector.class_names:
-        raise UserError(f"{args.dataset} has other classes than {args.model} was trained on")
-    found, seconds = {}, 0.0
-    for record in track(dataset.records, "detecting", disable=not sys.stdout.isatty()):
-        image = data.read_image(record.file_name)[:, :, ::-1]
-        start = time.perf_counter()
-        found[record.image_id] = detector(image)
-        seconds += time.perf_counter() - start
-    metadata = detector.metadata
-    floor, most = metadata.score_threshold, metadata.detections_per_image
-    result = scoring.score(
-        dataset, found, name=args.dataset, score_floor=floor, detections_per_image=most
-    )
-    scoring.report(result, args.output)
-    print(f"{metadata.precision} in {args.runtime}: {1000 * seconds / len(found):.0f} ms a picture")
-    return 0
-
+from atto_det.cli.evaluate_onnx import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,52 +1,8 @@
-"""The AttoNet paper's Table 2, published beside recomputed, and beside what trained networks reach.
+"""The AttoNet paper's Table 2, published beside recomputed and measured."""
 
-python tools/table2.py
-python tools/table2.py --checkpoint output/attonet_a/best.ckpt output/mobilenet/best.ckpt \\
-    --output FOLDER
-python tools/table2.py --top1 attonet_a=31.4 mobilenetv2_100=30.2     data not stated
-"""
-
-import argparse
 import sys
-from pathlib import Path
 
-from atto_det.errors import command_line
-
-
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    several = {"nargs": "+", "action": "extend", "default": []}
-    top1 = "NETWORK=PERCENT"
-    result.add_argument("--top1", **several, metavar=top1, help="measured elsewhere")
-    checkpoints = "of pretraining: network, top-1 and data are read from it"
-    result.add_argument("--checkpoint", **several, type=Path, metavar="FILE", help=checkpoints)
-    result.add_argument("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
-    return result
-
-
-@command_line
-def main(arguments: list[str] | None = None) -> int:
-    """Count, print, and write files where asked to."""
-    args = parser().parse_args(arguments)
-
-    from atto_det.pretraining.measured import parse_top1, read_measured
-    from atto_det.pretraining.networks import create_network
-    from atto_det.reports import table2, table2_report
-    from atto_det.weights import checkpoint
-
-    measured = [parse_top1(text) for text in args.top1]
-    measured += [read_measured(path) for path in args.checkpoint]
-    rows = table2.compare(create_network, measured)
-    table2_report.print_table2(rows)
-    if args.output:
-        context = {"command": sys.argv, "versions": checkpoint.versions()}
-        for path in table2_report.write_table2(args.output, rows, context):
-            print(f"wrote {path}")
-    return 0
-
+from atto_det.cli.table2 import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import launch as launch  # handed on to the command line
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from detectron2.utils.logger import setup_logger

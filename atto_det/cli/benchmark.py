@@ -1,0 +1,95 @@
+"""Time detectors by part, in turn, on one picture with fixed regions. No data is needed.
+
+python tools/benchmark.py --config-file configs/atto_maskrcnn_lite_voc.yaml \\
+    configs/atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
+
+What is real and what is fixed stands at the top of atto_det/detectron2/benchmark.py. A ratio is a
+detector's median over that of the first one in the same mode (in eager mode, where it was not timed
+in this one); a gain, its eager median over this.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from atto_det.errors import UserError, command_line
+
+ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, sized = result.add_argument, {"nargs": "+", "metavar": "X[@HxW]"}
+    add("--config-file", required=True, **sized, help="YAML files; a size of own")
+    add("--against", default=[], **sized, help="r50-fpn, r50-c4")
+    add("--input", default="800x1088", metavar="HxW", help="of all without @HxW")
+    add("--batch", type=int, default=1, help="pictures at once; 1")
+    add("--threads", type=int, help="of the CPU; torch's own choice")
+    add("--repeats", type=int, default=10, help="rounds that count; 10")
+    add("--warmup", type=int, default=1, help="rounds before them; 1")
+    add("--proposals", type=int, help="of each picture; each config's own")
+    add("--detections", type=int, help="of each picture; each config's own")
+    add("--classes", type=int, help="instead of the configs' class counts")
+    add("--device", default="cpu", choices=("cpu", "cuda"))
+    modes = ("eager", "fast", "compile", *ENGINES)
+    add("--modes", nargs="+", choices=modes, default=["eager", "fast"], help="eager and fast")
+    add("--image", type=Path, help="a picture; one is painted otherwise")
+    add("--no-memory", action="store_true", help="leave peak memory out")
+    add("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
+    return result
+
+
+@command_line
+def main(arguments: list[str] | None = None) -> int:
+    """Time, print, and write files where asked to."""
+    args = parser().parse_args(arguments)
+    counts = (args.batch, args.threads, args.repeats, args.proposals, args.detections, args.classes)
+    if min(1 if count is None else count for count in counts) < 1 or args.warmup < 0:
+        raise UserError(
+            "--batch, --threads, --repeats, --proposals, --detections and --classes must be at "
+            "least 1, --warmup at least 0"
+        )
+
+    from rich.progress import track
+
+    from atto_det.config import check_device
+    from atto_det.detectron2 import benchmark
+    from atto_det.export.benchmark import Detector
+    from atto_det.reports.latency import print_latencies, write_latencies
+    from atto_det.weights import checkpoint
+
+    check_device(args.device)
+    keys = ("proposals", "detections", "batch", "device", "classes")
+    work = {key: getattr(args, key) for key in keys} | {"image": args.image and str(args.image)}
+    entries = [
+        benchmark.Entry(name, mode, height, width, **work)
+        for name, height, width in (
+            benchmark.parse_detector(text, args.input) for text in args.config_file + args.against
+        )
+        for mode in dict.fromkeys(args.modes)
+        if mode not in ENGINES or Path(name).suffix  # the baselines are Detectron2's
+    ]
+    on = benchmark.machine(args.device, args.threads)
+    date = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    latencies = benchmark.run(
+        entries,
+        repeats=args.repeats,
+        warmup=args.warmup,
+        threads=args.threads,
+        memory=not args.no_memory,
+        others=dict.fromkeys(ENGINES, Detector),
+        progress=lambda rounds: track(rounds, "timing"),
+    )
+    versions = checkpoint.versions()
+    remarks = benchmark.remarks(on, versions, entries[0], latencies, args.repeats, args.warmup)
+    print_latencies(latencies)
+    print("\n".join(remarks))
+    if args.output:
+        context = {"command": sys.argv, "date": date, "machine": on, "versions": versions}
+        for path in write_latencies(args.output, latencies, context, remarks):
+            print(f"wrote {path}")
+    return 0

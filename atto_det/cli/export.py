@@ -1,0 +1,93 @@
+"""Write trained weights for use elsewhere.
+
+python tools/export.py --checkpoint model_best.pth --format onnx --output model.onnx \\
+    --int8 --calibration FOLDER     in 8 bits; without this line in single precision
+python tools/export.py --checkpoint last.ckpt --format onnx --output attonet_a.onnx
+python tools/export.py --checkpoint last.ckpt --format safetensors --output attonet_a.safetensors
+    for MODEL.WEIGHTS of tools/train_net.py
+python tools/export.py --checkpoint last.ckpt --format pth --output attonet_a.pth \\
+    --config-file detector.yaml     for Detectron2's own tools, fitted to this detector's pictures
+"""
+
+import argparse
+from pathlib import Path
+
+from atto_det.errors import UserError, command_line
+
+BASE = "Base-Atto-MaskRCNN.yaml"
+ONLY = {"config_file": "pth", "images": "onnx", "int8": "onnx", "calibration": "onnx"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = result.add_argument
+    add("--checkpoint", type=Path, required=True, help=".pth of a detector, .ckpt of a classifier")
+    add("--format", choices=("onnx", "safetensors", "pth"), required=True, help="as above")
+    add("--output", type=Path, required=True, metavar="FILE")
+    add("--images", type=Path, nargs="+", help="onnx: check on these (default: a painted picture)")
+    add("--int8", action="store_true", help="onnx: convolutions and dense layers in 8 bits")
+    add("--calibration", metavar="FOLDER|DATASET", help="int8: pictures to measure ranges on")
+    fitted = "pth: detector whose PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT the stem is made for"
+    add("--config-file", type=Path, help=f"{fitted} (default: configs/{BASE})")
+    return result
+
+
+@command_line
+def main(arguments: list[str] | None = None) -> int:
+    """Read, write, and say what was written."""
+    args = parser().parse_args(arguments)
+    if args.output.suffix != f".{args.format}":
+        raise UserError(f"--output {args.output} must end in .{args.format}, as --format says")
+    for name, form in ONLY.items():
+        if getattr(args, name) and args.format != form:
+            raise UserError(f"--{name.replace('_', '-')} is for --format {form}")
+    if args.int8 != bool(args.calibration):
+        raise UserError("--int8 and --calibration need each other: ranges are measured on pictures")
+    lines = (_onnx if args.format == "onnx" else _weights)(args)
+    print(f"wrote {args.output}, {args.output.stat().st_size / 1e6:.1f} MB")
+    print("\n".join(f"  {line}" for line in lines))
+    return 0
+
+
+def _onnx(args: argparse.Namespace) -> list[str]:
+    from atto_det.export.onnx_export import export
+    from atto_det.export.samples import calibration_pictures, check_pictures
+
+    source, path = args.calibration, args.checkpoint
+    measured = calibration_pictures(source, path) if args.int8 else []
+    metadata, checks = export(path, args.output, check_pictures(args.images or []), measured)
+    return [*metadata.summary(), *(f"checked  {check}" for check in checks)]
+
+
+def _weights(args: argparse.Namespace) -> list[str]:
+    from atto_det.config import CONFIGS, load_yaml
+    from atto_det.nets import list_backbones
+    from atto_det.nets.normalisation import Normalisation, difference
+    from atto_det.weights import backbone_file
+
+    state, description = backbone_file.read_pretraining(args.checkpoint)
+    if description.network not in list_backbones():
+        raise UserError(
+            f"checkpoint {args.checkpoint} holds {description.network}; the backbones exported "
+            f"for detectors are {', '.join(list_backbones())}"
+        )
+    backbone = backbone_file.without_head(state)
+    stem = f"as trained: {description.normalisation}"
+    if args.format == "safetensors":
+        sha256 = backbone_file.write_backbone(args.output, backbone, description)
+    else:
+        config = args.config_file or CONFIGS / BASE
+        fed = Normalisation.of_detector(load_yaml(config), str(config))
+        sha256 = backbone_file.write_detectron2(args.output, backbone, description, fed)
+        absorbed = difference(description.normalisation, fed) or "nothing"
+        stem = f"for {config.name}: {fed}; absorbed: {absorbed}"
+    return [
+        f"weights  {description}",
+        f"epoch    {description.epoch}",
+        f"tensors  {len(backbone)}; left out: {', '.join(sorted(state.keys() - backbone))}",
+        f"stem     {stem}",
+        f"sha256   {sha256} of tensors and description, checked at loading",
+    ]

@@ -1,0 +1,94 @@
+"""Train and evaluate an Atto-MaskRCNN, or any Detectron2 model, from a config file.
+
+Without Detectron2 an Atto-MaskRCNN runs on torchvision and Lightning (--engine torchvision).
+
+python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml
+python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml --resume
+python tools/train_net.py --eval-only MODEL.WEIGHTS output/model_best.pth
+"""
+
+import argparse
+import sys
+
+from atto_det.errors import UserError, command_line
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags; what is left are config keys."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--config-file", help="YAML experiment; --eval-only can do without")
+    result.add_argument("--engine", choices=("auto", "detectron2", "torchvision"), default="auto")
+    result.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    result.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    result.add_argument("--allow-pickle", action="store_true", help="read .pkl weights you trust")
+    result.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
+    result.add_argument("--num-machines", type=int, default=1)
+    result.add_argument("--machine-rank", type=int, default=0)
+    result.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of machine 0")
+    result.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys")
+    return result
+
+
+def run(args: argparse.Namespace) -> None:
+    """The work of one process of Detectron2, or of torchvision's, which starts the others."""
+    from atto_det import engine
+
+    runner = engine.choose(args.engine, say=None).run
+    cfg = runner.read_config(args.config_file, args.options)
+    own = {"allow_pickle": args.allow_pickle} if args.engine == "detectron2" else {}
+    if args.eval_only:
+        runner.evaluate(cfg, **own)
+    else:
+        own |= {"processes": args.num_gpus} if args.engine == "torchvision" else {}
+        runner.train(cfg, resume=args.resume, **own)
+
+
+def run_process(args: argparse.Namespace) -> None:
+    """The work of one of several processes; its error is printed by itself."""
+    sys.exit(command_line(run)(args))
+
+
+@command_line
+def main(arguments: list[str] | None = None) -> int:
+    """Run in this process, or in several."""
+    args = parser().parse_intermixed_args(arguments)
+    if args.num_gpus < 1 or not 0 <= args.machine_rank < args.num_machines:
+        raise UserError(
+            "--num-gpus and --num-machines must be at least 1, and --machine-rank below the latter"
+        )
+    import torch
+
+    from atto_det import engine
+
+    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
+        raise UserError(
+            f"--num-gpus is {args.num_gpus}; there are {torch.cuda.device_count()} GPUs"
+        )
+    package = engine.choose(args.engine)
+    args.engine = package.ENGINE
+    alone = args.num_gpus * args.num_machines == 1
+    if args.engine == "torchvision" and (args.num_machines > 1 or args.allow_pickle):
+        raise UserError("--num-machines and --allow-pickle need --engine detectron2")
+    if args.engine == "torchvision" and args.eval_only and not alone:
+        raise UserError("--eval-only with --num-gpus needs --engine detectron2")
+    if args.engine == "torchvision" or alone:
+        return run(args)
+    from torch.multiprocessing import ProcessExitedException
+
+    package.run.read_config(args.config_file, args.options)  # its errors once
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise UserError("--num-machines needs --dist-url tcp://HOST:PORT of machine 0")
+    try:
+        package.run.launch(
+            run_process,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessExitedException as error:
+        return error.exit_code or 1
+    return 0

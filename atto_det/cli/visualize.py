@@ -1,0 +1,94 @@
+"""Draw ground truth, predictions, or both side by side; no display is needed.
+
+python tools/visualize.py --dataset voc_2012_seg_val                          ground truth
+python tools/visualize.py --checkpoint model_best.pth photo.jpg folder/       predictions
+python tools/visualize.py --checkpoint model_best.pth drive.mp4               an annotated video
+python tools/visualize.py --checkpoint model_best.pth --dataset voc_2012_seg_val
+                                                                 ground truth beside prediction
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from atto_det.errors import UserError, command_line
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, videos")
+    result.add_argument("--checkpoint", type=Path, help="draw its predictions; it carries all else")
+    result.add_argument("--dataset", help="draw the pictures of this data set")
+    result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
+    result.add_argument("--output", type=Path, default=Path("output/visualize"), metavar="FOLDER")
+    result.add_argument("--sheet", type=Path, help="write one contact sheet instead of many files")
+    result.add_argument("--columns", type=int, default=4, help="of the contact sheet")
+    result.add_argument("--threshold", type=float, default=0.5, help="least score drawn")
+    result.add_argument("--limit", type=int, help="at most so many pictures")
+    return result
+
+
+@command_line
+def main(arguments: list[str] | None = None) -> int:
+    """Draw what the flags ask for."""
+    args = parser().parse_args(arguments)
+    if not args.dataset and not args.inputs:
+        raise UserError("nothing to draw: give images, folders or videos, or --dataset")
+    if args.inputs and not args.checkpoint:
+        raise UserError("drawing on images and videos needs --checkpoint")
+    if (args.limit is not None and args.limit < 1) or args.columns < 1:
+        raise UserError("--limit and --columns must be at least 1")
+    if not 0 <= args.threshold <= 1:
+        raise UserError(f"--threshold is {args.threshold}; scores lie between 0 and 1")
+
+    # Broken input is reported by our own sentences; set before OpenCV is loaded.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+    from rich.progress import track
+
+    from atto_det import engine
+    from atto_det.data.catalog import load_dataset, register_own_data
+    from atto_det.drawing import gallery
+
+    videos = [p for p in args.inputs if p.suffix.lower() in gallery.VIDEO_SUFFIXES]
+    if args.dataset and len(videos) < len(args.inputs):
+        raise UserError("draw images or --dataset, not both at once: run twice")
+    if args.sheet and not args.dataset and len(videos) == len(args.inputs):
+        raise UserError("--sheet is for pictures; without it a video is written to --output")
+    images = gallery.list_images([p for p in args.inputs if p not in videos])[: args.limit]
+    targets = gallery.check_targets(args.output, [] if args.sheet else images, videos)
+
+    threshold = args.threshold
+    package = engine.choose() if args.checkpoint or args.config_file else None
+    predictor = args.checkpoint and package.Predictor(args.checkpoint, score_threshold=threshold)
+    if args.config_file:
+        package.load_config(args.config_file)
+    elif predictor and args.dataset:
+        register_own_data(predictor.cfg)
+    for video, target in zip(videos, targets, strict=True):
+        names = predictor.class_names
+        progress = lambda frames, total: track(frames, video.name, total=total or None)  # noqa: B023, E731
+        count = gallery.annotate_video(video, target, predictor, names, threshold, progress)
+        print(f"wrote {target} ({count} frames)")
+
+    tiles, total = [], len(images)
+    if args.dataset:
+        dataset = load_dataset(args.dataset)
+        if predictor and list(dataset.class_names) != list(predictor.class_names):
+            raise UserError(
+                f"{args.dataset} has other classes than {args.checkpoint} was trained on"
+            )
+        total = len(dataset.records[: args.limit])
+        tiles = gallery.dataset_tiles(dataset, predictor, threshold, args.limit)
+    elif images:
+        tiles = gallery.image_tiles(images, predictor, predictor.class_names, threshold)
+    if total:
+        tiles = track(tiles, "drawing", total=total)
+        gallery.write_tiles(tiles, args.output, args.sheet, args.columns)
+        where = f"on {args.sheet}" if args.sheet else f"to {args.output}"
+        print(f"wrote {total} pictures {where}")
+    return 0
