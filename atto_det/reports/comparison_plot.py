@@ -7,6 +7,7 @@ from typing import Any
 
 from atto_det.errors import atomic_path
 from atto_det.reports.comparison import Model, models
+from atto_det.reports.labels import LabelPlace, place_label
 
 # Okabe and Ito's colours, which most colour-blind people tell apart; shapes say the same.
 COMPARED = {"color": "#0072B2", "marker": "o", "s": 70}
@@ -104,7 +105,7 @@ def _names(axes, points: Sequence[tuple[str, float, float]]) -> None:
     from matplotlib.transforms import Bbox
 
     places = [
-        (right * distance, up * distance, SIDES[right], ALIGNMENTS[up])
+        LabelPlace(right * distance, up * distance, SIDES[right], ALIGNMENTS[up])
         for distance in (7, 22, 38)
         for right, up in ((-1, 1), (-1, 0), (0, 1), (1, -1), (1, 0), (1, 1), (0, -1), (-1, -1))
     ]
@@ -119,23 +120,8 @@ def _names(axes, points: Sequence[tuple[str, float, float]]) -> None:
     for name, x, y in points:
         text = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=10)
 
-        def hidden(place, text=text) -> float:
-            text.xyann, (horizontal, vertical) = place[:2], place[2:]
-            text.set(ha=horizontal, va=vertical)
-            box = text.get_window_extent()
-            outside = box.width * box.height - _common(box, axes.bbox)
-            return round(outside + sum(_common(box, other) for other in taken))
-
-        best = min(places, key=hidden)
-        hidden(best)
+        best = place_label(text, places, taken, axes)
         taken.append(text.get_window_extent())
         if max(map(abs, best[:2])) > 7:
             style = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.7, "shrinkB": 4}
             axes.annotate("", (x, y), best[:2], textcoords="offset points", arrowprops=style)
-
-
-def _common(one, other) -> float:
-    """Area that two boxes share, in square pixels."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(width, 0) * max(height, 0)

@@ -7,7 +7,7 @@ from typing import Any
 from atto_det.errors import atomic_path
 from atto_det.reports.comparison import Model, models
 from atto_det.reports.comparison_plot import plot_comparison
-from atto_det.reports.costs import Grid, markdown_grids, print_grids
+from atto_det.reports.grid import Grid, markdown_grids, print_grids
 
 NONE = "–"
 

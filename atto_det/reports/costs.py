@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from atto_det.complexity.count import Cost, merge
+from atto_det.reports.grid import MEASURED, Grid, markdown_grids, print_grids
 
 ORDER = ("stem", "res2", "res3", "res4", "res5", "bottom_up", "backbone")
 LABELS = {
@@ -19,8 +20,6 @@ LABELS = {
     "dense_head": "dense head",
     "sem_seg_head": "semantic head",
 }
-MEASURED = "measured, whole run"
-TOTALS = ("total", "highest", MEASURED)
 
 
 @dataclass(frozen=True)
@@ -46,18 +45,6 @@ class Analysis:
     def total(self, size: str) -> Cost:
         """All parts together."""
         return merge(self.costs[size], "total")[0]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One table: a title, column names, and rows of text of which the last may be totals.
-
-    A line break in a column name is where a narrow column may break.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def part_names(analyses: Sequence[Analysis]) -> list[str]:
@@ -96,43 +83,6 @@ def tables(analyses: Sequence[Analysis]) -> list[Grid]:
 def print_tables(analyses: Sequence[Analysis]) -> None:
     """Every table, on the terminal."""
     print_grids(tables(analyses))
-
-
-def print_grids(grids: Sequence[Grid]) -> None:
-    """Tables on the terminal; one that is too wide for it in several parts."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for grid in grids:
-        widths = [
-            max(map(len, (*header.split(), *cells)))  # headers are wrapped between words
-            for header, *cells in zip(grid.header, *grid.rows, strict=True)
-        ]
-        title: str | None = grid.title
-        for part in _parts(widths, console.width):
-            table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-            title = None
-            for index in part:
-                side = "right" if index else "left"
-                table.add_column(grid.header[index], justify=side, width=widths[index])
-            for row in grid.rows:
-                if row[0] in TOTALS:
-                    table.add_section()
-                table.add_row(*(row[index] for index in part))
-            console.print(table)
-
-
-def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
-    """The columns of each part of a table for `room` characters: the first, and those that fit."""
-    parts = [[0]]
-    for index in range(1, len(widths)):
-        wide = sum(widths[i] + 3 for i in (*parts[-1], index)) + 1  # with padding
-        if wide > room and len(parts[-1]) > 1:
-            parts.append([0])
-        parts[-1].append(index)
-    return parts
 
 
 def _grid(
@@ -175,28 +125,6 @@ def _times(value: int, own: int) -> str:
 def markdown(title: str, analyses: Sequence[Analysis], remarks: Sequence[str]) -> str:
     """A report: the remarks as paragraphs, then every table."""
     return markdown_grids(title, tables(analyses), remarks)
-
-
-def markdown_grids(title: str, grids: Sequence[Grid], remarks: Sequence[str]) -> str:
-    """The remarks as paragraphs, then the tables."""
-    lines = [f"# {title}", ""]
-    for remark in remarks:
-        lines += [remark, ""]
-    for grid in grids:
-        lines += markdown_grid(grid)
-    return "\n".join(lines)
-
-
-def markdown_grid(grid: Grid) -> list[str]:
-    """The lines of one table under its title."""
-    rule = "|---" + "|---:" * (len(grid.header) - 1) + "|"
-    rows = [_line(row) for row in grid.rows]
-    return [f"## {grid.title}", "", _line(grid.header), rule, *rows, ""]
-
-
-def _line(cells: Sequence[str]) -> str:
-    flat = (c.replace("-\n", "").replace("\n", " ").replace("|", "\\|") for c in cells)
-    return "| " + " | ".join(flat) + " |"
 
 
 def record(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from atto_det.complexity.latency import OTHER, Timing
 from atto_det.errors import atomic_path
-from atto_det.reports.costs import Grid, markdown_grids, print_grids
+from atto_det.reports.grid import Grid, markdown_grids, print_grids
 
 EAGER = "eager"
 COLOURS = {

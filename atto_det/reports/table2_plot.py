@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atto_det.errors import atomic_path
+from atto_det.reports.labels import LabelPlace, place_label
 from atto_det.reports.table2 import NOT_STATED, Row, by_data
 
 # By the first letters of the network's name.
@@ -100,32 +101,12 @@ def _names(axes, circles: Sequence[tuple[Row, float, float]]) -> None:
         text.set(fontsize=9.5, color=_colour(row))
         others = taken[:index] + taken[index + 1 :]
         r = _radius(row) + 4
-        places = [(r, 0, "left", "center"), (-r, 0, "right", "center")]
-        places += [(0, r, "center", "bottom"), (0, -r, "center", "top")]
+        places = [LabelPlace(r, 0, "left", "center"), LabelPlace(-r, 0, "right", "center")]
+        places += [LabelPlace(0, r, "center", "bottom"), LabelPlace(0, -r, "center", "top")]
         if r > 30:  # the name fits into the circle
-            places = [(0, 0, "center", "center")]
-
-        def hidden(place, text=text, others=others) -> float:
-            box = _put(text, place)
-            outside = box.width * box.height - _common(box, axes.bbox)
-            return outside + sum(_common(box, other) for other in others)
-
-        taken.append(_put(text, min(places, key=hidden)))
-
-
-def _put(text, place: tuple[float, float, str, str]):
-    """Move a name to an offset and alignment; returns the box it takes, in pixels."""
-    dx, dy, horizontal, vertical = place
-    text.xyann = (dx, dy)
-    text.set(ha=horizontal, va=vertical)
-    return text.get_window_extent()
-
-
-def _common(one, other) -> float:
-    """Area that two boxes share, in square pixels."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(width, 0) * max(height, 0)
+            places = [LabelPlace(0, 0, "center", "center")]
+        place_label(text, places, others, axes)
+        taken.append(text.get_window_extent())
 
 
 def _radius(row: Row) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from atto_det.complexity.netscore import netscore
 from atto_det.errors import atomic_path
-from atto_det.reports.costs import Grid, markdown_grid
+from atto_det.reports.grid import Grid, markdown_grid, print_grids
 from atto_det.reports.table2 import NOT_STATED, REMARKS, Data, Row, by_data
 from atto_det.reports.table2_plot import plot_table2
 
@@ -87,24 +87,14 @@ def _memory(rows: Sequence[Row]) -> Grid:
 
 def print_table2(rows: Sequence[Row]) -> None:
     """Every table, then the remarks, on the terminal."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    for grid in tables(rows):
-        console.print(grid.title, style="bold", markup=False)
-        table = Table(box=SIMPLE_HEAD)
-        for index, column in enumerate(grid.header):
-            justify = "right" if index else "left"
-            table.add_column(column, justify=justify, vertical="bottom", no_wrap=True)
-        for cells in grid.rows:
-            table.add_row(*cells)
-        console.print(table)
+    print_grids(tables(rows))
     remarks = Table.grid(padding=(0, 1))
     for remark in REMARKS:
         remarks.add_row("•", remark)
-    console.print(remarks)
+    Console(highlight=False).print(remarks)
 
 
 def markdown(rows: Sequence[Row]) -> str:
