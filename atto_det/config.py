@@ -27,6 +27,8 @@ if not CONFIGS.is_dir():
 def load_yaml(path: str | Path, trusted: Path | None = None) -> dict[str, Any]:
     """The content of an experiment file, over the content of its `_BASE_` (relative to it).
 
+    `_BASE_` may be a list: of two files that set a key, the later one's value counts.
+
     Args:
         trusted: folder whose files may hold tags that run code, as some that came with an
             installed package do.
@@ -48,12 +50,14 @@ def _load_yaml(path: Path, trusted: Path | None, above: tuple[Path, ...]) -> dic
         raise UserError(f"config file {path} cannot be read: {error}") from error
     safe = trusted is None or not path.resolve().is_relative_to(trusted.resolve())
     content = parse_yaml(text, str(path), safe=safe)
-    base = content.pop("_BASE_", None)
-    if base is None:
-        return content
-    if not isinstance(base, str):
-        raise UserError(f"{path}: _BASE_ must be the path of one file, not {base!r}")
-    below = _load_yaml(path.parent / Path(base).expanduser(), trusted, (*above, path.resolve()))
+    bases = content.pop("_BASE_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{path}: _BASE_ must be the path of a file, or a list of them: {bases!r}")
+    below: dict[str, Any] = {}
+    for base in bases:
+        own = path.parent / Path(base).expanduser()
+        below = _over(_load_yaml(own, trusted, (*above, path.resolve())), below)
     return _over(content, below)
 
 

@@ -70,9 +70,21 @@ def test_a_missing_file_names_its_neighbour(tmp_path):
     assert str(tmp_path / "nowhere/base.yaml") in sentence(load_yaml, child)
 
 
-def test_a_base_must_be_one_path(tmp_path):
-    path = write(tmp_path / "a.yaml", "_BASE_: [b.yaml]\n")
-    assert "_BASE_ must be the path of one file" in sentence(load_yaml, path)
+def test_of_several_bases_the_later_goes_over_the_earlier(tmp_path):
+    write(tmp_path / "root.yaml", "SOLVER: {BASE_LR: 0.1, MAX_ITER: 5}\nSEED: 1\n")
+    write(tmp_path / "one.yaml", "_BASE_: root.yaml\nSOLVER: {MAX_ITER: 6}\n")
+    write(tmp_path / "two.yaml", "SOLVER: {MAX_ITER: 7, STEPS: [1]}\n")
+    path = write(tmp_path / "top.yaml", "_BASE_: [one.yaml, two.yaml]\nSEED: 2\n")
+    solver = {"BASE_LR": 0.1, "MAX_ITER": 7, "STEPS": [1]}
+    assert load_yaml(path) == {"SOLVER": solver, "SEED": 2}
+    write(tmp_path / "two.yaml", "_BASE_: top.yaml\n")
+    assert "is its own _BASE_" in sentence(load_yaml, path)
+
+
+@pytest.mark.parametrize("base", ["3", "[b.yaml, 3]", "{a: b}"])
+def test_a_base_must_be_a_path(tmp_path, base):
+    path = write(tmp_path / "a.yaml", f"_BASE_: {base}\n")
+    assert "_BASE_ must be the path of a file" in sentence(load_yaml, path)
 
 
 def test_a_folder_or_binary_is_no_config(tmp_path):
