@@ -145,7 +145,7 @@ class _Pictures(Sequence):
             data.Instance(
                 annotation["category_id"],
                 BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS),
-                _rle(annotation.get("segmentation"), size, item["file_name"]),
+                _rle(annotation.get("segmentation"), size),
             )
             for annotation in item["annotations"]
             if not annotation.get("iscrowd", 0)
@@ -154,13 +154,10 @@ class _Pictures(Sequence):
         return Picture(record, not item.get("no_horizontal_flip", False))
 
 
-def _rle(mask: object, size: tuple[int, int], file_name: str) -> dict:
-    """A mask as compressed RLE: from RLE of either form, or from polygons."""
+def _rle(mask: object, size: tuple[int, int]) -> dict | None:
+    """A mask as compressed RLE: of RLE of either form, or of polygons; None where there is none."""
     if not mask:
-        raise UserError(
-            f"an object of {file_name} has no mask, which INPUT.LSJ, INPUT.COPY_PASTE and "
-            "INPUT.COLOR_JITTER need: leave them at their defaults"
-        )
+        return None
     if isinstance(mask, dict):
         plain = isinstance(mask["counts"], list)
         return mask_utils.frPyObjects(mask, *size) if plain else mask

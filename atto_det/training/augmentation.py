@@ -47,6 +47,7 @@ class Augmentation:
         mean = np.array(cfg.MODEL.PIXEL_MEAN)[:: -1 if keys.FORMAT == "BGR" else 1]
         # Zero for the network, as what a batch is padded with.
         self.padding = mean.round().clip(0, 255).astype(np.uint8)
+        self.needs_masks = cfg.MODEL.MASK_ON
 
     def __call__(self, pictures: Sequence[Picture], index: int, seed: int) -> Scene:
         """Picture `index` of a training set and its objects, after all that is drawn from `seed`.
@@ -54,7 +55,8 @@ class Augmentation:
         Objects of which nothing is left are dropped.
 
         Raises:
-            UserError: a picture is unreadable, truncated, or of another size than annotated.
+            UserError: a picture is unreadable, truncated, or of another size than annotated, or
+                lacks a mask that the model is to learn.
         """
         # Sizes and flips as Detectron2 draws them, from numpy's older kind of generator; all else
         # from another one, so that sizes and flips are the same with and without it.
@@ -63,9 +65,10 @@ class Augmentation:
         if random.uniform() < self.pasting.PROBABILITY and len(pictures) > 1:
             other = (index + int(random.integers(1, len(pictures)))) % len(pictures)
             record, may_mirror = pictures[other]
-            chosen = np.flatnonzero(random.uniform(size=len(record.instances)) < 0.5)
+            objects = [o for o in record.instances if o.rle is not None]
+            chosen = np.flatnonzero(random.uniform(size=len(objects)) < 0.5)
             if len(chosen):
-                record = replace(record, instances=tuple(record.instances[k] for k in chosen))
+                record = replace(record, instances=tuple(objects[k] for k in chosen))
                 geometry = np.random.RandomState(random.integers(2**32))
                 pasted = self._varied(record, may_mirror, geometry, random)
                 pasted = on_canvas(pasted, scene.image.shape[:2], self.padding)
@@ -80,6 +83,13 @@ class Augmentation:
         random: np.random.Generator,
     ) -> Scene:
         """A picture cropped and padded, mirrored and coloured as the two generators draw."""
+        lacking = [o for o in record.instances if o.rle is None]
+        if lacking and self.needs_masks:
+            label = lacking[0].label or "an object"
+            raise UserError(
+                f"{label} of {record.file_name} has a box and no mask, which MODEL.MASK_ON needs: "
+                "set it to False to train on boxes alone"
+            )
         shape, part, canvas = (record.height, record.width), None, None
         if self.jitter.ENABLED:
             canvas = tuple(self.jitter.SIZE)

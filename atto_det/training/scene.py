@@ -1,5 +1,6 @@
 """A picture and its objects under transformation."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,8 @@ def load_scene(
 ) -> Scene:
     """A picture and its objects resized to `shape` (height, width), then cropped, then mirrored.
 
+    The mask of an object that has none is its box.
+
     Objects of which nothing is left are dropped. The box of one that the crop cuts is that of what
     is left of its mask; all others keep theirs.
 
@@ -55,11 +58,8 @@ def load_scene(
     columns = slice(None, None, -1 if mirrored else 1)
     image = resize(read_picture(record), *shape, part=part)[:, columns]
     masks = np.empty((len(record.instances), height, width), np.uint8)
-    turned = shape[::-1], (left, top, width, height)
     for mask, instance in zip(masks, record.instances, strict=True):
-        # Decoded masks lie in memory column by column: turned, they need no copy.
-        decoded = mask_utils.decode(instance.rle).T
-        mask[:] = resize(decoded, *turned[0], smooth=False, part=turned[1]).T[:, columns]
+        mask[:] = _mask(record, instance, shape, (top, left, height, width))[:, columns]
     boxes = np.array([o.box for o in record.instances], np.float64).reshape(-1, 4)
     boxes *= np.tile([shape[1] / record.width, shape[0] / record.height], 2)
     boxes = boxes.clip(0, [shape[1], shape[0]] * 2) - [left, top, left, top]
@@ -67,6 +67,28 @@ def load_scene(
         boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
     classes = np.array([o.category for o in record.instances], np.int64)
     return _cut(Scene(np.ascontiguousarray(image), boxes, classes, masks))
+
+
+def _mask(
+    record: data.ImageRecord,
+    instance: data.Instance,
+    shape: tuple[int, int],
+    part: tuple[int, int, int, int],
+) -> np.ndarray:
+    """An object's mask, or its box where it has none, in a part of the picture resized."""
+    top, left, height, width = part
+    if instance.rle is not None:
+        # Decoded masks lie in memory column by column: turned, they need no copy.
+        turned = mask_utils.decode(instance.rle).T
+        part = (left, top, width, height)
+        return resize(turned, *shape[::-1], smooth=False, part=part).T
+    mask = np.zeros((height, width), np.uint8)
+    x1, y1, x2, y2 = instance.box
+    across, down = shape[1] / record.width, shape[0] / record.height
+    rows = [math.floor(y1 * down) - top, math.ceil(y2 * down) - top]
+    columns = [math.floor(x1 * across) - left, math.ceil(x2 * across) - left]
+    mask[slice(*np.clip(rows, 0, height)), slice(*np.clip(columns, 0, width))] = 1
+    return mask
 
 
 def on_canvas(scene: Scene, shape: tuple[int, int], padding: np.ndarray) -> Scene:

@@ -46,7 +46,7 @@ def augmentation(**keys):
     """By keys of INPUT, a section's as SECTION__KEY."""
     cfg = CfgNode(_values(DEFAULTS))
     cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TRAIN = "RGB", (0,)
-    cfg.MODEL.PIXEL_MEAN = [123.4, 116.6, 104.0]
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.MASK_ON = [123.4, 116.6, 104.0], True
     for key, value in keys.items():
         *sections, name = key.split("__")
         node = cfg.INPUT
@@ -121,6 +121,26 @@ def test_the_box_of_a_cut_object_is_that_of_what_is_left_of_its_mask(pictures):
     assert np.array_equal(mirrored.image, scene.image[:, ::-1])
     assert len(load_scene(record, (HEIGHT, WIDTH), (0, 0, 10, WIDTH)).boxes) == 0
     assert on_canvas(scene, (32, 64), np.zeros(3, np.uint8)).boxes.tolist() == [[5, 30, 30, 32]]
+
+
+def test_objects_without_masks_train_boxes_alone_and_are_not_pasted(pictures):
+    bare = [
+        Picture(replace(r, instances=tuple(replace(o, rle=None) for o in r.instances)), True)
+        for r, _ in pictures
+    ]
+    keys = {"RANDOM_FLIP": "none", "COPY_PASTE__PROBABILITY": 1.0, "LSJ__ENABLED": True}
+    keys |= {"LSJ__SIZE": (40, 40), "LSJ__SCALE_RANGE": (0.5, 2.0)}
+    make = augmentation(**keys)
+    with pytest.raises(UserError, match=r"an object of .*0.png has a box and no mask, which MODEL"):
+        make(bare, 0, 0)
+    make.needs_masks = False
+    keys["COPY_PASTE__PROBABILITY"] = 0.0
+    for seed in range(20):
+        one, other = make(bare, 0, seed), augmentation(**keys)(pictures, 0, seed)
+        assert np.array_equal(one.image, other.image)
+        shared = [np.flatnonzero(one.classes == k)[0] for k in other.classes]
+        # A box is cut at the crop's edge; a mask ends at a pixel's.
+        np.testing.assert_allclose(one.boxes[shared], other.boxes, atol=1)
 
 
 def test_scales_are_drawn_from_the_whole_range(pictures):
