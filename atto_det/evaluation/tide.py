@@ -1,0 +1,335 @@
+"""Errors by kind, each with the AP that it costs: TIDE (Bolya et al., arXiv 2008.08115).
+
+Each wrong detection has one kind, each object that was not found may have one (section 2.2):
+
+| kind | what it is |
+|---|---|
+| `classification` | overlaps an object of another class by at least the threshold |
+| `localisation` | overlaps an object of its class by less than the threshold, but not by nothing |
+| `both` | overlaps an object of another class by less than the threshold |
+| `duplicate` | would be right, had not a better one found the object |
+| `background` | overlaps no object |
+| `missed` | an object that no detection found, nor a classification or localisation error |
+
+What a kind costs is the AP that is gained if all errors of the kind, and only they, are mended
+(section 2.3): a wrong class or place is put right for the surest detection of an object and taken
+away for others, duplicates and detections of the background are taken away, missed objects do not
+count. Since the kinds are mended one at a time, the costs do not add up to what lacks to 100.
+
+TIDE matches as COCO does, which is not VOC's rule: a detection goes to the best-overlapping object
+of its class that is still free. AP is COCO's mean over 101 recalls, at one threshold; classes
+without objects but with detections count as 0. In every figure this is equal to the paper's own
+program.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pycocotools import mask as rle_masks
+
+from atto_det.evaluation.arrays import Detections, GroundTruth
+from atto_det.evaluation.matching import box_iou
+
+Kind = Literal["box", "mask"]
+
+KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+RIGHT = "right"
+_RECALLS = np.arange(101) / 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """What became of every detection and every object of a data set.
+
+    M detections and N objects, image by image, the detections of an image by falling score.
+
+    kinds: (M,) `RIGHT` or one of `KINDS` but "missed".
+    targets: (M,) the object that a detection found, or that a wrong class or place belongs to; -1
+        for none.
+    mends: (M,) whether a wrong class or place would be put right, as the surest for its object.
+    overlaps: (M,) the greatest overlap with an object of its class.
+    classes, scores, images: (M,) of the detections; images by their number.
+    object_classes, object_images: (N,) of the objects.
+    found: (N,) whether a detection found the object.
+    missed: (N,) whether it is an error of the kind "missed".
+    rows: (M,) index of each detection in its image's `Detections`.
+    """
+
+    kinds: np.ndarray
+    targets: np.ndarray
+    mends: np.ndarray
+    overlaps: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    images: np.ndarray
+    rows: np.ndarray
+    object_classes: np.ndarray
+    object_images: np.ndarray
+    found: np.ndarray
+    missed: np.ndarray
+
+
+def judge(
+    ground_truth: Mapping[str, GroundTruth],
+    detections: Mapping[str, Detections],
+    kind: Kind,
+    *,
+    threshold: float = 0.5,
+    background: float = 0.1,
+    limit: int = 100,
+) -> Verdicts:
+    """Give every detection and object its verdict.
+
+    Args:
+        ground_truth: image name → objects.
+        detections: image name → detections; an image that is missing has none.
+        kind: what is compared.
+        threshold: overlap from which a detection finds an object.
+        background: overlap up to which it lies on the background.
+        limit: so many of the surest detections of an image are looked at.
+    """
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in Verdicts.__slots__}
+    first = 0  # number of the image's first object
+    for number, (image_id, objects) in enumerate(ground_truth.items()):
+        found = detections.get(image_id)
+        verdict = _judge_image(objects, found, kind, threshold, background, limit)
+        count, total = len(verdict["kinds"]), len(objects.classes)
+        verdict["targets"] = np.where(verdict["targets"] < 0, -1, verdict["targets"] + first)
+        verdict["images"] = np.full(count, number)
+        verdict["object_images"] = np.full(total, number)
+        verdict["object_classes"] = objects.classes
+        for name, column in verdict.items():
+            columns[name].append(column)
+        first += total
+    return Verdicts(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def _judge_image(
+    objects: GroundTruth,
+    found: Detections | None,
+    kind: Kind,
+    threshold: float,
+    background: float,
+    limit: int,
+) -> dict[str, np.ndarray]:
+    total = len(objects.classes)
+    scores = np.zeros(0) if found is None else found.scores
+    rows = np.argsort(-scores, kind="stable")[:limit]  # (m,)
+    classes = np.zeros(0, np.int64) if found is None else found.classes[rows]
+    iou = _overlaps(objects, found, rows, kind) if len(rows) and total else np.zeros((len(rows), 0))
+    same = classes[:, None] == objects.classes[None, :]  # (m, n)
+    targets = _match(np.where(same, iou, 0.0), threshold)
+    is_found = np.zeros(total, bool)
+    is_found[targets[targets >= 0]] = True
+
+    kinds = np.where(targets >= 0, RIGHT, "background").astype("U14")
+    for row in np.flatnonzero(targets < 0) if total else ():
+        own, other = np.where(same[row], iou[row], 0.0), np.where(same[row], 0.0, iou[row])
+        if background <= own.max() <= threshold:
+            kinds[row], targets[row] = "localisation", own.argmax()
+        elif other.max() >= threshold:
+            kinds[row], targets[row] = "classification", other.argmax()
+        elif np.where(is_found, own, 0.0).max() >= threshold:
+            kinds[row] = "duplicate"
+        elif iou[row].max() > background:
+            kinds[row] = "both"
+
+    # The surest wrong class or place of an object that was not found could be put right.
+    mends = np.zeros(len(rows), bool)
+    misplaced = np.isin(kinds, ("classification", "localisation"))
+    mendable = np.flatnonzero(misplaced & ~np.isin(targets, np.flatnonzero(is_found)))
+    _, surest = np.unique(targets[mendable], return_index=True)  # rows are by falling score
+    mends[mendable[surest]] = True
+    missed = ~is_found
+    missed[targets[mendable]] = False
+    return {
+        "kinds": kinds,
+        "targets": targets,
+        "mends": mends,
+        "overlaps": np.where(same, iou, 0.0).max(axis=1, initial=0.0),
+        "classes": classes,
+        "scores": scores[rows],
+        "rows": rows,
+        "found": is_found,
+        "missed": missed,
+    }
+
+
+def _overlaps(objects: GroundTruth, found: Detections, rows: np.ndarray, kind: Kind) -> np.ndarray:
+    """Intersection over union (m, n) of detections `rows` and all objects of an image."""
+    if kind == "box":
+        return box_iou(found.boxes[rows], objects.boxes)
+    crowd = [0] * len(objects.rles)
+    return rle_masks.iou([found.rles[row] for row in rows], list(objects.rles), crowd)
+
+
+def _match(iou: np.ndarray, threshold: float) -> np.ndarray:
+    """The object (or -1) that each detection finds, from overlaps (m, n) of equal classes."""
+    targets, free = np.full(len(iou), -1), iou.copy()
+    for row in range(len(iou) if iou.size else 0):
+        best = free[row].argmax()
+        if free[row, best] >= threshold:
+            targets[row] = best
+            free[:, best] = 0
+    return targets
+
+
+def error_costs(verdicts: Verdicts) -> dict:
+    """AP and what each kind of error costs, in percent, as TIDE reports it.
+
+    Returns:
+        `AP`, `costs` and `counts` by kind; `false_positives` and `false_negatives`: the AP gained
+        if all wrong detections came last, and if no object were missing.
+    """
+    right = verdicts.kinds == RIGHT
+    objects = np.bincount(verdicts.object_classes, minlength=_classes(verdicts))
+    base = _mean_ap(verdicts.classes, verdicts.scores, right, objects)
+    costs, counts = {}, {}
+    for kind in KINDS[:-1]:
+        of_kind = verdicts.kinds == kind
+        counts[kind] = int(of_kind.sum())
+        mended = of_kind & verdicts.mends
+        keep = ~of_kind | mended
+        classes = verdicts.classes.copy()
+        classes[mended] = verdicts.object_classes[verdicts.targets[mended]]
+        order = np.concatenate([np.flatnonzero(keep & ~right), np.flatnonzero(right)])
+        changed = (right | mended)[order]
+        ap = _mean_ap(classes[order], verdicts.scores[order], changed, objects)
+        costs[kind] = max(ap - base, 0.0)
+    counts["missed"] = int(verdicts.missed.sum())
+    lost = np.bincount(verdicts.object_classes[verdicts.missed], minlength=len(objects))
+    ap = _mean_ap(verdicts.classes, verdicts.scores, right, objects - lost)
+    costs["missed"] = max(ap - base, 0.0)
+    unfound = np.bincount(verdicts.object_classes[~verdicts.found], minlength=len(objects))
+    return {
+        "AP": base,
+        "costs": costs,
+        "counts": counts,
+        "false_positives": _mean_ap(verdicts.classes, right * 1.0, right, objects) - base,
+        "false_negatives": _mean_ap(verdicts.classes, verdicts.scores, right, objects - unfound)
+        - base,
+    }
+
+
+def _classes(verdicts: Verdicts) -> int:
+    """One more than the greatest class index."""
+    both = (verdicts.classes, verdicts.object_classes)
+    return 1 + max(int(column.max(initial=-1)) for column in both)
+
+
+def _mean_ap(
+    classes: np.ndarray, scores: np.ndarray, right: np.ndarray, objects: np.ndarray
+) -> float:
+    """Mean over the classes with an object or a detection; 0 where there is none."""
+    aps = []
+    for category, positives in enumerate(objects):
+        own = classes == category
+        if positives or own.any():
+            aps.append(_ap(scores[own], right[own], int(positives)))
+    return 100 * float(np.mean(aps)) if aps else 0.0
+
+
+def _ap(scores: np.ndarray, right: np.ndarray, positives: int) -> float:
+    """COCO's AP of one class: the mean over 101 recalls of the precision there or beyond."""
+    if positives == 0 or len(scores) == 0:
+        return 0.0
+    right = right[np.argsort(-scores, kind="stable")]
+    found = np.cumsum(right)
+    precision = found / np.arange(1, len(right) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(found / positives, _RECALLS, side="left")
+    return float(envelope[places[places < len(right)]].sum() / len(_RECALLS))
+
+
+def confusion_matrix(
+    ground_truth: Mapping[str, GroundTruth],
+    detections: Mapping[str, Detections],
+    num_classes: int,
+    *,
+    kind: Kind,
+    score: float,
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Objects by the class that was found for them: int (K + 1, K + 1).
+
+    Row: class of the object, the last one for none. Column: class of the detection, the last one
+    for none. The surest detections choose first, each the best-overlapping free object of any
+    class.
+
+    Args:
+        score: detections below it are left out.
+        threshold: overlap from which a detection goes to an object.
+    """
+    result = np.zeros((num_classes + 1, num_classes + 1), np.int64)
+    for image_id, objects in ground_truth.items():
+        found = detections.get(image_id)
+        free = np.ones(len(objects.classes), bool)
+        if found is not None:
+            rows = np.argsort(-found.scores, kind="stable")
+            rows = rows[found.scores[rows] >= score]
+            targets = np.full(len(rows), -1)
+            if len(rows) and len(free):
+                targets = _match(_overlaps(objects, found, rows, kind), threshold)
+            free[targets[targets >= 0]] = False
+            for row, target in zip(rows, targets, strict=True):
+                known = objects.classes[target] if target >= 0 else num_classes
+                result[known, found.classes[row]] += 1
+        np.add.at(result[:, num_classes], objects.classes[free], 1)
+    return result
+
+
+def precision_recall(verdicts: Verdicts, num_classes: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Recall and precision of each class as its detections come by falling score."""
+    curves = []
+    for category in range(num_classes):
+        own = verdicts.classes == category
+        order = np.argsort(-verdicts.scores[own], kind="stable")
+        found = np.cumsum((verdicts.kinds[own] == RIGHT)[order])
+        positives = int((verdicts.object_classes == category).sum())
+        precision = found / np.arange(1, len(found) + 1)
+        curves.append((found / positives if positives else np.zeros(len(found)), precision))
+    return curves
+
+
+def calibration(verdicts: Verdicts, bins: int = 10) -> dict[str, Sequence[float | int | None]]:
+    """How often detections of a score are right (arXiv 2004.13546, boxes' own score alone).
+
+    Returns:
+        `score` and `precision`, means in each of equal bins of the score from 0 to 1 (None where
+        it is empty), `count` in each, and `error`, the mean difference of both over detections.
+    """
+    place = np.minimum((verdicts.scores * bins).astype(int), bins - 1)
+    right = verdicts.kinds == RIGHT
+    count = np.bincount(place, minlength=bins)
+    sums = [np.bincount(place, weights=w, minlength=bins) for w in (verdicts.scores, right * 1.0)]
+    score, precision = (
+        [float(s / n) if n else None for s, n in zip(column, count, strict=True)] for column in sums
+    )
+    total = max(int(count.sum()), 1)
+    error = float(np.abs(sums[0] - sums[1]).sum() / total)
+    return {"score": score, "precision": precision, "count": count.tolist(), "error": error}
+
+
+def boundary_iou(rle: dict, other: dict, share: float = 0.02) -> float:
+    """Boundary IoU of two masks of one size (Cheng et al., arXiv 2103.16562, equation 1).
+
+    Intersection over union of what lies within a distance of the masks' contours, inside the masks.
+
+    Args:
+        share: the distance as a share of the picture's diagonal.
+    """
+    strips = [_strip(rle_masks.decode(one), share) for one in (rle, other)]
+    union = np.logical_or(*strips).sum()
+    return float(np.logical_and(*strips).sum() / union) if union else 0.0
+
+
+def _strip(mask: np.ndarray, share: float) -> np.ndarray:
+    """bool (H, W): the pixels of a mask that erosion by the distance takes away."""
+    import cv2
+
+    distance = max(round(share * float(np.hypot(*mask.shape))), 1)
+    padded = np.pad(mask, 1)  # the picture's border is a contour, too
+    inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=distance)[1:-1, 1:-1]
+    return (mask - inner).astype(bool)
