@@ -78,7 +78,13 @@ def predict_image(
     predictor: Predictor, image: np.ndarray, class_names: Sequence[str], threshold: float
 ) -> np.ndarray:
     """A copy of a BGR picture with the detections of at least score `threshold` drawn."""
-    found = predictor(image)
+    return draw_detections(image, predictor(image), class_names, threshold)
+
+
+def draw_detections(
+    image: np.ndarray, found: Detections, class_names: Sequence[str], threshold: float
+) -> np.ndarray:
+    """A copy of a BGR picture with those of `found` drawn whose score is at least `threshold`."""
     kept = np.flatnonzero(found.scores >= threshold)
     return draw_instances(
         image,
@@ -90,20 +96,27 @@ def predict_image(
     )
 
 
+def draw_truth(
+    image: np.ndarray, record: data.ImageRecord, class_names: Sequence[str]
+) -> np.ndarray:
+    """A copy of a BGR picture with the objects of its record drawn."""
+    objects = record.instances
+    return draw_instances(
+        image,
+        np.array([o.box for o in objects]).reshape(-1, 4),
+        [o.rle for o in objects],
+        [o.category for o in objects],
+        class_names,
+    )
+
+
 def dataset_tiles(
     dataset: data.Dataset, predictor: Predictor | None, threshold: float, limit: int | None
 ) -> Iterator[Tile]:
     """Ground truth of each picture, beside the prediction where there is a predictor."""
     for record in dataset.records[:limit]:
         image = np.ascontiguousarray(data.read_image(record.file_name)[:, :, ::-1])
-        objects = record.instances
-        truth = draw_instances(
-            image,
-            np.array([o.box for o in objects]).reshape(-1, 4),
-            [o.rle for o in objects],
-            [o.category for o in objects],
-            dataset.class_names,
-        )
+        truth = draw_truth(image, record, dataset.class_names)
         if predictor is not None:
             predicted = predict_image(predictor, image, dataset.class_names, threshold)
             truth = side_by_side(truth, predicted)

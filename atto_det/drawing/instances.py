@@ -183,15 +183,21 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
             f"{path} was not written: {path.suffix or 'no suffix'} is not a picture format that "
             f"OpenCV writes; use .png or .jpg"
         )
-    written, data = cv2.imencode(path.suffix, image)
-    if not written:
+    content = encode_image(image, path.suffix)
+    if content is None:
         height, width = image.shape[:2]
         raise UserError(
             f"{path} was not written: a {path.suffix} cannot be {width}×{height} pixels"
         )
     # Bytes through Python's own file, since cv2.imwrite hides why it failed.
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(content)
+
+
+def encode_image(image: np.ndarray, suffix: str) -> bytes | None:
+    """A picture as the content of a file with this suffix; None if the format cannot hold it."""
+    written, content = cv2.imencode(suffix, image)
+    return content.tobytes() if written else None
 
 
 def check_image(image: np.ndarray) -> None:

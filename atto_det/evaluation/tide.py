@@ -118,7 +118,11 @@ def _judge_image(
     scores = np.zeros(0) if found is None else found.scores
     rows = np.argsort(-scores, kind="stable")[:limit]  # (m,)
     classes = np.zeros(0, np.int64) if found is None else found.classes[rows]
-    iou = _overlaps(objects, found, rows, kind) if len(rows) and total else np.zeros((len(rows), 0))
+    iou = (
+        _overlaps(objects, found, rows, kind)
+        if len(rows) and total
+        else np.zeros((len(rows), total))
+    )
     same = classes[:, None] == objects.classes[None, :]  # (m, n)
     targets = _match(np.where(same, iou, 0.0), threshold)
     is_found = np.zeros(total, bool)

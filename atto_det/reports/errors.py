@@ -1,0 +1,149 @@
+"""What a detector gets wrong: figures for JSON, from ground truth and detections.
+
+The content of a report (`analyse`), ready for JSON:
+
+| key | what it is |
+|---|---|
+| `split`, `images`, `objects`, `class_names` | what was looked at |
+| `score` | least score of the detections in `confusion`, `boundary` and `worst` |
+| `kinds` | {"box", "mask" (absent of a detector without masks): {`AP`, `costs`, `counts`, \
+`false_positives`, `false_negatives` (`atto_det.evaluation.tide.error_costs`), `calibration`, \
+`curves` (class name → {`precision` at recalls 0, 0.01, … 1, and `AP`, its mean})}} |
+| `confusion` | by masks, or boxes where there are none: objects (rows) by detected class \
+(columns), the last of each for none |
+| `boundary` | {`mask_iou`, `boundary_iou`: means over the right detections, `pairs`}, or None |
+| `worst` | pictures with the most wrong detections and unfound objects: [{`image`, `wrong`, \
+`unfound`, `objects`}] |
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from atto_det.evaluation import Detections, GroundTruth
+from atto_det.evaluation.arrays import have_masks
+from atto_det.evaluation.tide import (
+    RIGHT,
+    Kind,
+    Verdicts,
+    boundary_iou,
+    calibration,
+    confusion_matrix,
+    error_costs,
+    judge,
+    precision_recall,
+)
+
+POINTS = 101  # of a precision-recall curve that is kept
+
+
+def analyse(
+    ground_truth: Mapping[str, GroundTruth],
+    detections: Mapping[str, Detections],
+    class_names: Sequence[str],
+    *,
+    split: str,
+    score: float,
+    worst: int = 12,
+) -> dict[str, Any]:
+    """The content of a report; see the top of this file.
+
+    Args:
+        ground_truth: image name → objects.
+        detections: image name → detections; an image that is missing has none.
+        split: name of the data set.
+        score: least score of a detection that counts where one score must be chosen.
+        worst: how many pictures to list.
+    """
+    kinds: tuple[Kind, ...] = ("box", "mask") if have_masks(detections) else ("box",)
+    found: dict[str, Any] = {}
+    for kind in kinds:
+        verdicts = judge(ground_truth, detections, kind)
+        found[kind] = {
+            **error_costs(verdicts),
+            "calibration": calibration(verdicts),
+            "curves": _curves(verdicts, class_names),
+        }
+    sure = {
+        image: _at_least(one, score) for image, one in detections.items() if image in ground_truth
+    }
+    verdicts = judge(ground_truth, sure, kinds[-1])
+    confusion = confusion_matrix(
+        ground_truth, detections, len(class_names), kind=kinds[-1], score=score
+    )
+    return {
+        "split": split,
+        "images": len(ground_truth),
+        "objects": len(verdicts.object_classes),
+        "class_names": list(class_names),
+        "score": score,
+        "kinds": found,
+        "confusion": confusion.tolist(),
+        "boundary": _boundary(ground_truth, sure, verdicts) if "mask" in kinds else None,
+        "worst": _worst(list(ground_truth), verdicts)[:worst],
+    }
+
+
+def _at_least(found: Detections, score: float) -> Detections:
+    kept = np.flatnonzero(found.scores >= score)
+    rles = None if found.rles is None else [found.rles[row] for row in kept]
+    return Detections(found.boxes[kept], rles, found.classes[kept], found.scores[kept])
+
+
+def _curves(verdicts: Verdicts, class_names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Precision at or beyond each of `POINTS` recalls, of classes with objects."""
+    recalls = np.linspace(0, 1, POINTS)
+    result = {}
+    curves = precision_recall(verdicts, len(class_names))
+    for category, (name, (recall, precision)) in enumerate(zip(class_names, curves, strict=True)):
+        if not (verdicts.object_classes == category).any():
+            continue
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]
+        places = np.searchsorted(recall, recalls)
+        values = np.append(envelope, 0.0)[places]
+        result[name] = {"precision": values.round(4).tolist(), "AP": 100 * float(values.mean())}
+    return result
+
+
+def _boundary(
+    ground_truth: Mapping[str, GroundTruth],
+    detections: Mapping[str, Detections],
+    verdicts: Verdicts,
+) -> dict[str, float | int] | None:
+    """Mean overlaps of masks and of their borders, over the right detections."""
+    images = list(ground_truth)
+    firsts = np.searchsorted(verdicts.object_images, np.arange(len(images)))
+    right = np.flatnonzero(verdicts.kinds == RIGHT)
+    if not len(right):
+        return None
+    borders = []
+    for row in right:
+        number = verdicts.images[row]
+        objects, found = ground_truth[images[number]], detections[images[number]]
+        target = verdicts.targets[row] - firsts[number]
+        borders.append(boundary_iou(found.rles[verdicts.rows[row]], objects.rles[target]))
+    return {
+        "mask_iou": float(verdicts.overlaps[right].mean()),
+        "boundary_iou": float(np.mean(borders)),
+        "pairs": len(right),
+    }
+
+
+def _worst(images: Sequence[str], verdicts: Verdicts) -> list[dict[str, Any]]:
+    """Every picture with a mistake, most mistakes first."""
+    count = len(images)
+    wrong = np.bincount(verdicts.images[verdicts.kinds != RIGHT], minlength=count)
+    unfound = np.bincount(verdicts.object_images[~verdicts.found], minlength=count)
+    objects = np.bincount(verdicts.object_images, minlength=count)
+    order = np.argsort(-(wrong + unfound), kind="stable")
+    return [
+        {
+            "image": images[k],
+            "wrong": int(wrong[k]),
+            "unfound": int(unfound[k]),
+            "objects": int(objects[k]),
+        }
+        for k in order
+        if wrong[k] + unfound[k]
+    ]

@@ -1,0 +1,192 @@
+"""The report on a detector's errors as one HTML page, which needs no network: light and dark."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+WORDS = {
+    "classification": "on an object of another class",
+    "localisation": "on an object of its class, but too far off",
+    "both": "on an object of another class, and too far off",
+    "duplicate": "the object was found already",
+    "background": "on nothing",
+    "missed": "an object that nothing found",
+}
+
+_STYLE = """
+:root { --ink: #1d2430; --dim: #667085; --paper: #ffffff; --line: #d9dee7; --bar: #2f6fbb;
+  --heat: 47, 111, 187; --panel: #f6f8fb; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #98a2b3; --paper: #12161d;
+  --line: #333b48; --bar: #6aa5e8; --heat: 106, 165, 232; --panel: #1a2029; } }
+body { margin: 0 auto; max-width: 76rem; padding: 1.5rem; color: var(--ink);
+  background: var(--paper); font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p, figcaption { color: var(--dim); margin: .3rem 0; max-width: 60rem; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 2rem; }
+.bars { display: grid; grid-template-columns: 8rem 1fr 7.5rem; gap: .3rem .7rem;
+  align-items: center; }
+.bars i { display: block; height: 1.05rem; background: var(--bar); border-radius: 2px;
+  min-width: 1px; }
+.bars span:nth-child(3n) { font-variant-numeric: tabular-nums; text-align: right; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .8rem; }
+td, th { padding: .15rem .4rem; text-align: right; border: 1px solid var(--line);
+  font-weight: normal; font-variant-numeric: tabular-nums; }
+th { color: var(--dim); } th:first-child { text-align: right; white-space: nowrap; }
+thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
+.same { outline: 2px solid var(--bar); outline-offset: -2px; }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }
+.curves figure, .worst figure { margin: 0; }
+svg { width: 100%; background: var(--panel); border-radius: 4px; }
+.grid { stroke: var(--line); } .curve { stroke: var(--bar); fill: none; stroke-width: 1.6; }
+.second { stroke-dasharray: 4 3; }
+.dot { fill: var(--bar); }
+.worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)); gap: 1.2rem; }
+.worst img { width: 100%; border-radius: 4px; }
+"""
+
+
+def page(content: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
+    """The page.
+
+    Args:
+        content: of `atto_det.reports.errors.analyse`, with `title` and `remarks` beside it.
+        pictures: caption and JPEG of each of the worst pictures.
+    """
+    parts = [
+        f"<h1>{escape(content['title'])}</h1>",
+        *(f"<p>{escape(remark)}</p>" for remark in content["remarks"]),
+        "<h2>What each kind of error costs</h2>",
+        "<p>AP at IoU 0.5 that would be gained if all errors of the kind, and only they, were "
+        "mended (TIDE, arXiv 2008.08115). Costs do not add up.</p>",
+        _columns([_costs(kind, figures) for kind, figures in content["kinds"].items()]),
+        "<h2>Which class is taken for which</h2>",
+        f"<p>Rows: class of the object. Columns: class that was found there, from score "
+        f"{content['score']:g}. Shades are shares of the row.</p>",
+        _confusion(content["confusion"], content["class_names"]),
+        "<h2>Precision by recall</h2>",
+        "<p>One class each; solid: boxes, dashed: masks; the number is the area in percent.</p>",
+        _curves(content),
+        "<h2>Are the scores to be believed?</h2>",
+        "<p>Dots: how often detections of a score are right. On the diagonal a score is a "
+        "probability; below it the detector is too sure.</p>",
+        _columns([_calibration(kind, figures) for kind, figures in content["kinds"].items()]),
+    ]
+    if content["boundary"]:
+        parts += ["<h2>How ragged are the edges?</h2>", _boundary(content["boundary"])]
+    if pictures:
+        parts.append("<h2>The worst pictures</h2><p>Ground truth left, detections right.</p>")
+        parts.append(f'<div class="worst">{"".join(_picture(*one) for one in pictures)}</div>')
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(content['title'])}</title><style>{_STYLE}</style></head>"
+        f"<body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _columns(parts: Sequence[str]) -> str:
+    return f'<div class="columns">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+
+
+def _costs(kind: str, figures: dict[str, Any]) -> str:
+    rows = [f"<p>{kind}: AP {figures['AP']:.1f}</p>", '<div class="bars">']
+    greatest = max(*figures["costs"].values(), 1e-9)
+    for name, cost in figures["costs"].items():
+        width = 100 * cost / greatest
+        count = figures["counts"][name]
+        rows.append(
+            f'<span title="{WORDS[name]}">{name}</span><i style="width:{width:.1f}%"></i>'
+            f"<span>{cost:.1f} ({count:,})</span>"
+        )
+    rows.append("</div>")
+    rows.append(
+        f"<p>All false positives last: +{figures['false_positives']:.1f}. "
+        f"No false negatives: +{figures['false_negatives']:.1f}.</p>"
+    )
+    return "".join(rows)
+
+
+def _confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
+    heads = "".join(f"<th>{escape(name)}</th>" for name in (*class_names, "nothing found"))
+    rows = []
+    for index, (name, row) in enumerate(zip((*class_names, "no object"), matrix, strict=True)):
+        total = max(sum(row), 1)
+        cells = []
+        for column, value in enumerate(row):
+            same = ' class="same"' if column == index < len(class_names) else ""
+            shade = f"background: rgba(var(--heat), {0.85 * value / total:.2f})"
+            cells.append(f'<td{same} style="{shade}">{value or ""}</td>')
+        rows.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _curves(content: dict[str, Any]) -> str:
+    kinds = content["kinds"]
+    figures = []
+    for name in kinds["box"]["curves"]:
+        lines, areas = [], []
+        for kind, style in (("box", "curve"), ("mask", "curve second")):
+            if kind in kinds:
+                curve = kinds[kind]["curves"][name]
+                values = curve["precision"]
+                points = [(k / (len(values) - 1), value) for k, value in enumerate(values)]
+                lines.append(_line(points, style))
+                areas.append(f"{curve['AP']:.0f}")
+        caption = f"{escape(name)} {' / '.join(areas)}"
+        figures.append(f"<figure>{_axes(lines)}<figcaption>{caption}</figcaption></figure>")
+    return f'<div class="curves">{"".join(figures)}</div>'
+
+
+def _calibration(kind: str, figures: dict[str, Any]) -> str:
+    one = figures["calibration"]
+    most = max(*one["count"], 1)
+    marks = ['<line class="grid" x1="6" y1="94" x2="94" y2="6"/>']
+    for score, precision, count in zip(one["score"], one["precision"], one["count"], strict=True):
+        if count:
+            x, y = 6 + 88 * score, 94 - 88 * precision
+            radius = 1 + 3 * (count / most) ** 0.5
+            title = f"score {score:.2f}, right {precision:.0%}, {count:,} detections"
+            marks.append(
+                f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}">'
+                f"<title>{title}</title></circle>"
+            )
+    return (
+        f"<figure>{_axes(marks)}<figcaption>{kind}: mean difference of score and share of right "
+        f"ones {one['error']:.2f}; across: score, up: share of right ones</figcaption></figure>"
+    )
+
+
+def _axes(marks: Sequence[str]) -> str:
+    """A square from 0 to 1, with quarters."""
+    places = [6 + 22 * k for k in range(5)]
+    grid = "".join(
+        f'<line class="grid" x1="{p}" y1="6" x2="{p}" y2="94"/>'
+        f'<line class="grid" x1="6" y1="{p}" x2="94" y2="{p}"/>'
+        for p in places
+    )
+    return f'<svg viewBox="0 0 100 100" stroke-width=".6">{grid}{"".join(marks)}</svg>'
+
+
+def _line(points: Sequence[tuple[float, float]], style: str) -> str:
+    path = " ".join(f"{6 + 88 * x:.1f},{94 - 88 * y:.1f}" for x, y in points)
+    return f'<polyline class="{style}" points="{path}"/>'
+
+
+def _boundary(figures: dict[str, Any]) -> str:
+    return (
+        f"<p>Over {figures['pairs']:,} right detections the masks overlap by "
+        f"{100 * figures['mask_iou']:.1f} %, their borders (2 % of the picture's diagonal; "
+        f"boundary IoU, arXiv 2103.16562) by {100 * figures['boundary_iou']:.1f} %.</p>"
+    )
+
+
+def _picture(caption: str, jpeg: bytes) -> str:
+    content = base64.b64encode(jpeg).decode()
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/jpeg;base64,{content}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
