@@ -64,6 +64,7 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
     """Make known, and return, what `DATASETS.FOLDERS` and `DATASETS.COCO` of a config name.
 
     Each split of a folder becomes `<name>_<split>`. Data sets of an earlier config are replaced.
+    For a detector of masks (`uses_masks`) objects without one are left out of them.
 
     Args:
         taken: names of data sets of Detectron2.
@@ -73,8 +74,11 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
             missing or broken.
     """
     found: dict[str, Entry] = {}
+    masks = uses_masks(cfg)
 
     def add(name: str, entry: Entry) -> None:
+        if masks:
+            entry = entry._replace(loader=partial(_load_masked, entry.loader, name))
         if name in BUILTIN or name in taken:
             owner = "this project" if name in BUILTIN else "Detectron2"
             raise UserError(f"the name {name} belongs to a data set of {owner}; choose another")
@@ -105,6 +109,17 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
         _read.cache_clear()
     _own.update(found)
     return found
+
+
+def uses_masks(cfg: Mapping[str, Any]) -> bool:
+    """Whether the model of a config gives masks: then objects without one are of no use to it."""
+    model = cfg.get("MODEL", {})
+    boxes_alone = model.get("META_ARCHITECTURE") in ("RetinaNet", "FCOS")
+    return bool(model.get("MASK_ON", True)) and not boxes_alone
+
+
+def _load_masked(loader: Loader, name: str, root: Path) -> data.Dataset:
+    return data.with_masks(loader(root), name)
 
 
 def _load_folder(folder: Path, split: str, root: Path) -> data.Dataset:
@@ -160,7 +175,14 @@ def load_dataset(name: str) -> data.Dataset:
 
 @cache
 def _read(name: str, root: Path) -> data.Dataset:
-    return _entry(name).loader(root)
+    dataset = _entry(name).loader(root)
+    lost = [item for item in dataset.findings if item.severity == "warning"]
+    if lost and not any(record.instances or record.crowds for record in dataset.records):
+        raise UserError(
+            f"none of the {len(lost)} annotated objects of {name} can be used; the first: "
+            f"{lost[0].message}"
+        )
+    return dataset
 
 
 def pictures_of(name: str) -> list[tuple[str, str]]:

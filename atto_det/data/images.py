@@ -161,14 +161,14 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
     except UserError:
         raise
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
+        raise UserError(f"{shown(Path(path), 400)} does not exist") from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, int(re.search(r"\d+", str(error))[0])) from error
     # Pillow's plugins raise many types on broken files (SyntaxError and struct.error among them).
     except Exception as error:
         raise UserError(
-            f"{shown(path)} cannot be read as a picture ({shown(error)}): replace this file by a "
-            "whole copy"
+            f"{shown(Path(path), 400)} cannot be read as a picture ({shown(error)}): replace this"
+            " file by a whole copy"
         ) from error
 
 

@@ -48,7 +48,7 @@ class ImageRecord:
     instances: tuple[Instance, ...]
     sem_seg_file_name: str | None = None
     crowds: tuple[Instance, ...] = ()
-    coco_id: int | str | None = None
+    coco_id: int | str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Dataset:
     class_names: tuple[str, ...]
     records: tuple[ImageRecord, ...]
     findings: tuple[Finding, ...] = ()
-    category_ids: tuple[int | str, ...] | None = None
+    category_ids: tuple[int | str, ...] | None = field(default=None, compare=False)
 
     @property
     def left_out(self) -> int:

@@ -94,9 +94,9 @@ def _dict(record: data.ImageRecord) -> dict:
                 "bbox": list(instance.box),
                 "bbox_mode": BoxMode.XYXY_ABS,
                 "category_id": instance.category,
-                "segmentation": instance.rle,
                 "iscrowd": 0,
             }
+            | ({} if instance.rle is None else {"segmentation": instance.rle})
             for instance in record.instances
         ],
     }

@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 from pycocotools import mask as mask_utils
 
 from atto_det import data
+from atto_det.data.catalog import uses_masks
 from atto_det.errors import UserError
 from atto_det.training.augmentation import Augmentation, Picture
 from atto_det.training.batches import draw_seeds
@@ -35,7 +36,10 @@ class AttoDatasetMapper(DatasetMapper):
         """Arguments of the constructor, from a config."""
         arguments = super().from_config(cfg, is_train)
         augmentations = arguments["augmentations"]
-        return arguments | {"unflipped": [a for a in augmentations if not _mirrors(a)]}
+        return arguments | {
+            "unflipped": [a for a in augmentations if not _mirrors(a)],
+            "use_instance_mask": uses_masks(cfg),
+        }
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Map one dict.

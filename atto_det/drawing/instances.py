@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as rle_masks
 
 from atto_det.errors import UserError, atomic_path
+from atto_det.evaluation.arrays import mask_areas
 
 FONT = cv2.FONT_HERSHEY_DUPLEX
 BACKGROUND, INK = (34, 30, 28), (240, 240, 240)  # of sheets and captions
@@ -46,7 +47,7 @@ def class_colors(count: int) -> tuple[Color, ...]:
 def draw_instances(
     image: np.ndarray,
     boxes: np.ndarray,
-    rles: Sequence[dict] | None,
+    rles: Sequence[dict | None] | None,
     classes: Sequence[int],
     class_names: Sequence[str],
     scores: Sequence[float] | None = None,
@@ -56,7 +57,8 @@ def draw_instances(
     Args:
         image: BGR uint8 (H, W, 3).
         boxes: (N, 4), x1 y1 x2 y2 in continuous pixel coordinates.
-        rles: N masks of the image's size, as pycocotools compresses them; None draws boxes alone.
+        rles: N masks of the image's size, as pycocotools compresses them; None, or None of one
+            instance, draws its box alone.
         classes: N indices into `class_names`, which also choose the colours.
         scores: N numbers from 0 to 1, shown as percentages; the surest are labelled first.
 
@@ -68,7 +70,9 @@ def draw_instances(
     check_image(image)
     image = image.copy()
     height, width = image.shape[:2]
-    for rle in rles or ():
+    boxes = np.asarray(boxes, float).reshape(-1, 4)
+    masked = [k for k, rle in enumerate(rles or ()) if rle is not None]
+    for rle in (rles[k] for k in masked):
         if tuple(rle["size"]) != (height, width):
             raise UserError(
                 f"a mask is {rle['size'][1]}×{rle['size'][0]} pixels but its image {width}×{height}"
@@ -77,13 +81,11 @@ def draw_instances(
     scale = max(0.36, (height * width) ** 0.5 / 900)  # of the text; 1 is about 22 pixels high
     line = max(1, round(scale * 2))
 
-    if rles:
-        areas = rle_masks.area(list(rles)).astype(float)
-        for k in np.argsort(-areas, kind="stable"):  # small ones end on top
-            _draw_mask(image, rles[k], colors[classes[k]], line)
-    else:
-        low, high = np.split(np.asarray(boxes, float), 2, axis=1)
-        areas = (high - low).prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    if masked:
+        areas[masked] = mask_areas([rles[k] for k in masked])
+    for k in sorted(masked, key=lambda k: -areas[k]):  # small ones end on top
+        _draw_mask(image, rles[k], colors[classes[k]], line)
     for box, category in zip(boxes, classes, strict=True):
         x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
         far = (max(x1, x2 - 1), max(y1, y2 - 1))

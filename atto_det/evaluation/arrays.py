@@ -4,26 +4,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pycocotools import mask as rle_masks
 
 from atto_det.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
-    """The N objects of one image.
+    """The N objects of one image, crowd regions among them.
 
     boxes: float (N, 4), x1 y1 x2 y2 in continuous pixel coordinates, origin at the picture's top
         left corner, so that a box one pixel wide has x2 - x1 = 1.
     rles: N masks in pycocotools' compressed form, {"size": [height, width], "counts": bytes}.
-        Void pixels belong to no object.
+        Void pixels belong to no object. None where boxes alone are annotated.
     classes: integer (N,), index into the class names.
     difficult: bool (N,).
+    crowd: bool (N,), which of them are regions of objects that nobody told apart (COCO's iscrowd);
+        None where none is.
     """
 
     boxes: np.ndarray
-    rles: Sequence[dict]
+    rles: Sequence[dict] | None
     classes: np.ndarray
     difficult: np.ndarray
+    crowd: np.ndarray | None = None
+
+    @property
+    def is_crowd(self) -> np.ndarray:
+        """`crowd`, all false where it is None."""
+        return np.zeros(len(self.boxes), bool) if self.crowd is None else self.crowd
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,9 +51,21 @@ class Detections:
     scores: np.ndarray
 
 
-def have_masks(detections: Mapping[str, Detections]) -> bool:
-    """Whether the detections of every image have masks, or there are none."""
-    return all(found.rles is not None for found in detections.values())
+def have_masks(
+    ground_truth: Mapping[str, GroundTruth], detections: Mapping[str, Detections]
+) -> bool:
+    """Whether masks can be compared: neither the objects nor the detections are boxes alone."""
+    sides = (*ground_truth.values(), *detections.values())
+    return all(side.rles is not None for side in sides)
+
+
+def mask_areas(rles: Sequence[dict]) -> np.ndarray:
+    """Pixels of each mask, int64 (N,).
+
+    `pycocotools.mask.area` overflows with numpy 2 where it is given more than 255 at once.
+    """
+    parts = [rle_masks.area(list(rles[k : k + 255])) for k in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
 _KINDS = {
@@ -52,6 +73,7 @@ _KINDS = {
     "classes": ("iu", "integers"),
     "scores": ("f", "floating-point numbers"),
     "difficult": ("b", "booleans"),
+    "crowd": ("b", "booleans"),
 }
 
 
@@ -77,6 +99,8 @@ def _check(where: str, value: GroundTruth | Detections, flag: str, num_classes: 
     """Check one of the two dataclasses; returns the set of its mask sizes (one or none)."""
     count = len(value.boxes if value.rles is None else value.rles)
     shapes = {"boxes": (count, 4), "classes": (count,), flag: (count,)}
+    if getattr(value, "crowd", None) is not None:
+        shapes["crowd"] = (count,)
     for key, shape in shapes.items():
         array = getattr(value, key)
         kinds, words = _KINDS[key]

@@ -24,7 +24,7 @@ def class_ap(
     """
     if kind not in overlaps.best:
         return None
-    wanted = overlaps.object_classes == category
+    wanted = (overlaps.object_classes == category) & ~overlaps.object_crowd
     if not difficult_counts:
         wanted &= ~overlaps.object_difficult
     positives = int(np.count_nonzero(wanted))
@@ -36,11 +36,12 @@ def class_ap(
     rows = rows[np.argsort(-overlaps.scores[rows], kind="stable")]
     best = overlaps.best[kind][rows]
     hit = (best >= 0) & (overlaps.iou[kind][rows] >= threshold)
+    # What finds no object but lies in a crowd region is neither right nor wrong; nor, where those
+    # do not count, what finds a difficult object.
+    keep = hit | (overlaps.void[kind][rows] < threshold)
     if not difficult_counts:
-        # What finds a difficult object is neither right nor wrong.
-        keep = ~hit
         keep[hit] = ~overlaps.object_difficult[best[hit]]
-        best, hit = best[keep], hit[keep]
+    best, hit = best[keep], hit[keep]
 
     # Right is the first detection to hit an object; later ones on the same object are wrong.
     right = np.zeros(len(best), dtype=bool)

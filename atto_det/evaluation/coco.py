@@ -5,11 +5,10 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pycocotools import mask as rle_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from atto_det.evaluation.arrays import Detections, GroundTruth, have_masks
+from atto_det.evaluation.arrays import Detections, GroundTruth, have_masks, mask_areas
 
 MAX_DETECTIONS = 100  # of an image and class, as COCO has it
 
@@ -18,12 +17,17 @@ def coco_metrics(
     ground_truth: Mapping[str, GroundTruth],
     detections: Mapping[str, Detections],
     class_names: Sequence[str],
+    detections_per_image: int = MAX_DETECTIONS,
 ) -> dict[str, dict[str, float | None]]:
     """{"box" | "mask": {"AP", "AP50", "AP75"}} in percent; None where no class has an object.
 
-    Those of masks are None, too, where the detections have none.
+    Those of masks are None, too, where the detections or the objects have none. Crowd regions are
+    what COCOeval makes of them: nothing to be found, and what lies in one is no mistake. So many of
+    an image and class are looked at as the detector may give, and at least COCO's 100.
     """
-    kinds = {"box": "bbox", "mask": "segm"} if have_masks(detections) else {"box": "bbox"}
+    kinds = {"box": "bbox"}
+    if have_masks(ground_truth, detections):
+        kinds["mask"] = "segm"
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth, found = to_coco(ground_truth, detections, class_names)
         metrics = {name: dict.fromkeys(("AP", "AP50", "AP75")) for name in ("box", "mask")}
@@ -31,7 +35,7 @@ def coco_metrics(
             judge = COCOeval(truth, found, kind)
             # Objects of every size together: the one range that these columns show.
             judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
-            judge.params.maxDets = [MAX_DETECTIONS]
+            judge.params.maxDets = [max(MAX_DETECTIONS, detections_per_image)]
             judge.evaluate()
             judge.accumulate()
             precision = judge.eval["precision"][:, :, :, 0, 0]  # threshold, recall, class
@@ -48,7 +52,7 @@ def to_coco(
     detections: Mapping[str, Detections],
     class_names: Sequence[str],
 ) -> tuple[COCO, COCO]:
-    """Both sides as pycocotools' COCO objects; no object is a crowd, so every one counts."""
+    """Both sides as pycocotools' COCO objects."""
     images = [{"id": number} for number in range(1, len(ground_truth) + 1)]
     categories = [{"id": k, "name": name} for k, name in enumerate(class_names)]
     sides: tuple[list[dict], list[dict]] = ([], [])
@@ -64,9 +68,11 @@ def to_coco(
             else:
                 image["height"], image["width"] = value.rles[0]["size"]
                 columns["segmentation"] = value.rles
-                columns["area"] = rle_masks.area(list(value.rles)).tolist()
+                columns["area"] = mask_areas(value.rles).tolist()
             if isinstance(value, Detections):
                 columns["score"] = value.scores.tolist()
+            else:
+                columns["iscrowd"] = value.is_crowd.astype(int).tolist()
             for row in zip(*columns.values(), strict=True):
                 # Numbers start at 1, since COCOeval takes a match with number 0 for no match.
                 head = {"id": len(side) + 1, "image_id": image["id"], "iscrowd": 0}

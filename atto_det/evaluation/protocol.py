@@ -7,12 +7,15 @@ the image list, then the order in the image. Average precision summarises the pr
 curve of a class over all images. AP_d compares boxes (in continuous coordinates), AP_m masks, on
 the same images, objects and detections. Where difficult objects do not count, they are nothing to
 be found, and a detection whose best-overlapping object is one of them is neither right nor wrong.
+A crowd region (COCO's iscrowd: objects that nobody told apart) is void: it is nothing to be found,
+and a detection that is not right by an object, but that a crowd region of its class covers by the
+threshold or more (intersection over the detection's own area), is neither right nor wrong.
 See Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective", IJCV 2015,
 and Hariharan et al., "Simultaneous Detection and Segmentation", ECCV 2014.
 
 The result of `evaluate` holds numbers, strings, lists and dicts alone, ready for JSON. Every AP is
 in percent; it is None where there is no object to find, and such classes leave every mean. Of a
-detector without masks every AP of masks is None.
+detector without masks, or objects without, every AP of masks is None.
 
 | key | what it is |
 |---|---|
@@ -21,13 +24,14 @@ detector without masks every AP of masks is None.
 `classes_left_out`} with difficult objects counted, and not; one of them equals the headline |
 | `thresholds` | {"0.25", "0.5", "0.7", "0.75": {`AP_d`, `AP_m`}}, as `protocol` says |
 | `coco` | {"box", "mask": {`AP` (mean over thresholds .50, .55, … .95), `AP50`, `AP75`}} by \
-pycocotools; every object counts, the best 100 detections of an image and class are looked at |
+pycocotools; difficult objects count, crowd regions are ignored as COCOeval does, the best 100 \
+detections of an image and class are looked at, or `detections_per_image` where that is more |
 | `classes` | per class name {`AP_d`, `AP_m` (as the headline), `objects` (those that count), \
 `difficult` (objects marked so, counted or not), `detections`} |
 | `classes_left_out` | names of the classes with no object that counts: not part of the mean |
 | `protocol` | {`split`, `images`, `images_without_detections`, `style` ("area", "11point"), \
 `threshold`, `difficult` ("counted", "ignored"), `score_floor`, `detections_per_image`, \
-`objects_left_out`, `code_version`} |
+`objects_left_out`, `crowd_regions`, `most_objects` (in one image), `code_version`} |
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +72,8 @@ def evaluate(
         split: name of the data set, for the protocol.
         score_floor: the detector reported nothing below this score.
         detections_per_image: it reported at most so many in an image.
-        objects_left_out: number of objects that the reader of the data left out, for the protocol.
+        objects_left_out: number of objects that the reader of the data left out, for the protocol;
+            crowd regions are counted from the ground truth.
         code_version: version of the code that ran, for the protocol.
         difficult_counts: whether the headline counts objects marked difficult.
         style: "area" under the curve (VOC 2010 on) or "11point" (until VOC 2009).
@@ -84,7 +89,8 @@ def evaluate(
     result = voc_metrics(
         ground_truth, detections, class_names, difficult_counts=difficult_counts, style=style
     )
-    result["coco"] = coco_metrics(ground_truth, detections, class_names)
+    result["coco"] = coco_metrics(ground_truth, detections, class_names, detections_per_image)
+    crowds = [objects.is_crowd for objects in ground_truth.values()]
     result["protocol"] = {
         "split": split,
         "images": len(ground_truth),
@@ -98,6 +104,8 @@ def evaluate(
         "score_floor": score_floor,
         "detections_per_image": detections_per_image,
         "objects_left_out": objects_left_out,
+        "crowd_regions": sum(int(flags.sum()) for flags in crowds),
+        "most_objects": max(int((~flags).sum()) for flags in crowds),
         "code_version": code_version,
     }
     return result
@@ -152,7 +160,8 @@ def _class_rows(
     def counts(classes: np.ndarray) -> list[int]:
         return np.bincount(classes, minlength=len(class_names)).tolist()
 
-    every, hard = overlaps.object_classes, overlaps.object_difficult
+    single = ~overlaps.object_crowd
+    every, hard = overlaps.object_classes[single], overlaps.object_difficult[single]
     objects = counts(every if difficult_counts else every[~hard])
     columns = (aps["AP_d"], aps["AP_m"], objects, counts(every[hard]), counts(overlaps.classes))
     keys = ("AP_d", "AP_m", "objects", "difficult", "detections")

@@ -9,6 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from atto_det.errors import atomic_path
+from atto_det.evaluation.coco import MAX_DETECTIONS
 
 
 def format_table(result: dict) -> RenderableType:
@@ -49,7 +50,12 @@ def format_table(result: dict) -> RenderableType:
     if left_out:
         notes.append(f"Classes without objects, left out of the mean: {', '.join(left_out)}")
     if result["AP_m"] is None and result["AP_d"] is not None:
-        notes.append("The detector gives boxes alone, no masks.")
+        notes.append("Boxes alone are compared: the detector or the data has no masks.")
+    if (most := protocol.get("most_objects", 0)) > protocol["detections_per_image"]:
+        notes.append(
+            f"An image has up to {most} objects, but the detector gives at most "
+            f"{protocol['detections_per_image']} detections: raise TEST.DETECTIONS_PER_IMAGE"
+        )
     return Group(classes, _summary(result), *map(Text, notes), _protocol(protocol))
 
 
@@ -89,8 +95,9 @@ def _protocol(protocol: dict) -> Text:
         f"difficult {protocol['difficult']}",
         f"score ≥ {protocol['score_floor']:g}",
         f"at most {protocol['detections_per_image']} detections an image "
-        "(COCO: 100 of an image and class)",
+        f"(COCO: {max(MAX_DETECTIONS, protocol['detections_per_image'])} of an image and class)",
         f"{protocol['objects_left_out']} objects left out",
+        *([f"{crowds} crowd regions void"] if (crowds := protocol.get("crowd_regions")) else []),
         f"atto_det {protocol['code_version']}",
     )
     return Text("Protocol: " + "; ".join(parts), style="dim")

@@ -13,6 +13,7 @@ import torch
 from atto_det import data
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
+from atto_det.evaluation.arrays import mask_areas
 from atto_det.torchvision.predictor import to_detections
 
 from .metadata import Metadata, read_metadata
@@ -155,7 +156,7 @@ def agreement(
             crowd = [0] * len(other.scores)
             boxes = mask_util.iou(_corner_and_size(one), _corner_and_size(other), crowd)
             masks = mask_util.iou(list(one.rles), list(other.rles), crowd)
-            empty = (mask_util.area(list(found.rles)) == 0 for found in (one, other))
+            empty = (mask_areas(found.rles) == 0 for found in (one, other))
             fits = (boxes > box_iou) & ((masks > mask_iou) | np.logical_and.outer(*empty))
             fits &= np.equal.outer(one.classes, other.classes)
             for row in fits:

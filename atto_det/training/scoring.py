@@ -11,12 +11,15 @@ from atto_det.evaluation import Detections, GroundTruth, evaluate, format_table,
 
 
 def to_ground_truth(record: data.ImageRecord) -> GroundTruth:
-    """The objects of one record as plain arrays."""
+    """The objects and crowd regions of one record as plain arrays."""
+    objects = (*record.instances, *record.crowds)
+    rles = [o.rle for o in objects]
     return GroundTruth(
-        boxes=np.array([o.box for o in record.instances], dtype=np.float64).reshape(-1, 4),
-        rles=[o.rle for o in record.instances],
-        classes=np.array([o.category for o in record.instances], dtype=np.int64),
-        difficult=np.array([o.difficult for o in record.instances], dtype=bool),
+        boxes=np.array([o.box for o in objects], dtype=np.float64).reshape(-1, 4),
+        rles=None if None in rles else rles,
+        classes=np.array([o.category for o in objects], dtype=np.int64),
+        difficult=np.array([o.difficult for o in objects], dtype=bool),
+        crowd=np.arange(len(objects)) >= len(record.instances),
     )
 
 
@@ -46,7 +49,7 @@ def score(
         split=name,
         score_floor=score_floor,
         detections_per_image=detections_per_image,
-        objects_left_out=dataset.left_out,
+        objects_left_out=dataset.left_out - dataset.crowds,
         code_version=__version__,
     )
 

@@ -1,6 +1,7 @@
 """Data sets by name, without an engine; tests/detection/test_catalog.py has the mistakes."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -106,6 +107,39 @@ def test_what_is_tested_must_not_be_trained_on(root, voc_folder):
         catalog.check_split(["own_train", "own_all"], ["own_val"])
     with pytest.raises(UserError, match="own_train and doors_val have different classes"):
         catalog.check_split(["own_train"], ["doors_val"])
+
+
+def test_boxes_without_masks_are_for_detectors_of_boxes(root, voc_folder):
+    voc_folder(root / "parts", ["wheel"], train=["a", "b"])
+    content = data.to_coco(data.load_voc(root / "parts", "train"), root / "parts/JPEGImages")
+    content["annotations"][0]["segmentation"] = []
+    (root / "parts.json").write_text(json.dumps(content))
+    shutil.copytree(root / "parts", root / "boxes")
+    shutil.rmtree(root / "boxes/SegmentationObject")
+    cfg = config([["own", "boxes"]], [["json", "parts.json", "parts/JPEGImages"]])
+    for model in ({"MASK_ON": False}, {"MASK_ON": True, "META_ARCHITECTURE": "RetinaNet"}):
+        catalog.register_own_data(cfg | {"MODEL": model})
+        for name in ("own_train", "json"):
+            dataset = catalog.load_dataset(name)
+            assert [len(record.instances) for record in dataset.records] == [1, 1]
+            assert dataset.findings == ()
+    catalog.register_own_data(cfg | {"MODEL": {"MASK_ON": True}})
+    dataset = catalog.load_dataset("json")
+    assert [len(record.instances) for record in dataset.records] == [0, 1]
+    assert "annotations[0] (id 1) has a box, but no mask; it is left out" in (
+        dataset.findings[0].message
+    )
+    with pytest.raises(UserError, match="none of the 2 objects of own_train has a mask"):
+        catalog.load_dataset("own_train")
+
+
+def test_a_set_of_which_nothing_can_be_used_is_refused(root, voc_folder):
+    voc_folder(root / "parts", ["wheel"], train=["a"])
+    for path in (root / "parts/Annotations").iterdir():
+        path.write_text(path.read_text().replace("<xmin>9<", "<xmin>24<"))
+    catalog.register_own_data(config([["own", "parts"]]))
+    with pytest.raises(UserError, match="none of the 1 annotated objects of own_train can be used"):
+        catalog.load_dataset("own_train")
 
 
 def test_it_is_light():

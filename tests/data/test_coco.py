@@ -1,6 +1,7 @@
 """COCO JSON: what is written by hand-worked example, what is read in all three mask forms."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,12 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from atto_det.data import Dataset, ImageRecord, Instance, load_voc
-from atto_det.data.coco import _compressed_length, load_coco, to_coco
+from atto_det.data import Dataset, ImageRecord, Instance, load_voc, read_image
+from atto_det.data.coco import load_coco, to_coco
+from atto_det.data.coco_masks import _decompressed, read_mask
+from atto_det.data.coco_reader import read_coco
+from atto_det.data.orientation import turn
+from atto_det.data.records import with_masks
 from atto_det.errors import UserError
 
 MASKS = hnp.arrays(
@@ -146,8 +151,8 @@ def test_malformed_masks(written, segmentation):
     [
         ({"images": 3}, "the top level needs the key 'images' (list)"),
         ({"categories": []}, "categories must have at least one entry"),
-        ({"categories": [{"id": "1", "name": "a"}]}, "categories[0] needs the key 'id' (int)"),
-        ({"categories": [{"id": 1, "name": "a"}] * 2}, "each with its own id"),
+        ({"categories": [{"name": "a"}]}, "categories[0] needs the key 'id' (int or str)"),
+        ({"categories": [{"id": 1, "name": "a"}] * 2}, "categories[1] has the id of another"),
         ({"images": [{"id": 1}]}, "images[0] needs the key 'file_name' (str)"),
         ({"annotations": [5]}, "annotations[0] needs the key 'image_id' (int or str)"),
         ({"annotations": [{"image_id": 8}]}, "annotations[0] has the unknown image_id 8"),
@@ -166,6 +171,158 @@ def test_malformed_files(written, changes, sentence):
         written(**changes)
     assert sentence in str(caught.value)
     assert "x.json" in str(caught.value)
+
+
+SQUARE = [[0, 0, 2, 0, 2, 2, 0, 2]]  # the box of which is 0, 0, 2, 2
+
+
+def test_what_can_be_used_is_used_and_the_rest_is_listed(written):
+    """Every kind of odd annotation at once, beside a sound one."""
+    square = {"segmentation": SQUARE, "bbox": [0, 0, 2, 2]}
+    dataset = written(
+        square | {"id": 11},
+        square | {"id": 12, "segmentation": []},
+        square | {"id": 13, "segmentation": None},
+        square | {"id": "14", "segmentation": [*SQUARE, [1, 1, 2, 2]]},
+        {"id": 15, "segmentation": SQUARE, "bbox": [1, 1]},
+        {"id": 16, "segmentation": SQUARE, "bbox": [4, 4, 2, 2]},
+        {"id": 17, "segmentation": SQUARE, "bbox": [0, 0, float("inf"), 2]},
+        {"id": 18, "bbox": [50, 50, 2, 2]},
+        {"id": 19.0, "segmentation": [[0, 0, 1, 1]]},
+        square | {"id": 20, "image_id": 8},
+        square | {"id": 21, "category_id": 4},
+        square | {"id": 22, "image_id": "7", "category_id": 90.0},
+        {"id": 23, "bbox": [10**30, 0, 10**400, 1]},
+    )
+    kept = dataset.records[0].instances
+    assert [item.label.split()[-1] for item in kept] == ["11)", "12)", "13)", "'14')", "22)"]
+    assert [item.rle is None for item in kept] == [False, True, True, False, False]
+    lost = [item for item in dataset.findings if item.severity == "warning"]
+    assert [item.kind for item in lost] == [
+        "box", "box", "box", "box", "no_mask", "image", "category", "box"
+    ]  # fmt: skip
+    for item, number in zip(lost, (15, 16, 17, 18, 19, 20, 21, 23), strict=True):
+        assert f"(id {number})" in item.message
+        assert item.message.endswith("it is left out")
+    notes = [item for item in dataset.findings if item.severity == "note"]
+    assert [item.kind for item in notes] == ["polygon", "boxes"]
+    assert "annotations[3] (id '14') has 1 polygons of less than three points" in notes[0].message
+    assert "1 of 4 boxes (25%) disagree with their masks" in notes[1].message
+
+    masked = with_masks(dataset, "x")
+    assert len(masked.records[0].instances) == 3
+    assert masked.left_out == dataset.left_out + 2
+    assert "annotations[1] (id 12) has a box, but no mask" in masked.findings[-2].message
+
+
+def test_xyxy_boxes_are_named_by_their_share(written):
+    far = [[4, 4, 6, 4, 6, 8, 4, 8]]
+    rows = [{"segmentation": far, "bbox": [4, 4, 6, 8]}] * 3
+    dataset = written(*rows, {"segmentation": far, "bbox": [4, 4, 2, 4]})
+    assert len(dataset.records[0].instances) == 1
+    note = dataset.findings[-1]
+    assert (note.severity, note.kind) == ("note", "boxes")
+    assert "3 of 4 boxes (75%) disagree with their masks; 3 agree if read as x1, y1" in note.message
+
+
+def test_a_root_category_is_no_class(written):
+    """As Roboflow writes them: the root is unused, and may have the name of a class."""
+    row = {"segmentation": SQUARE, "category_id": 1}
+    for root in ("car", "my cars"):
+        categories = [
+            {"id": 0, "name": root, "supercategory": "none"},
+            {"id": 1, "name": "car", "supercategory": root},
+            {"id": 2, "name": "bus", "supercategory": root},
+        ]
+        dataset = written(row, categories=categories)
+        assert dataset.class_names == ("car", "bus")
+        assert dataset.category_ids == (1, 2)
+        assert [item.kind for item in dataset.findings] == ["category"]
+    with pytest.raises(UserError, match=r"categories \[0, 1\] are all called 'car'"):
+        written(row, row | {"category_id": 0}, categories=[
+            {"id": 0, "name": "car"}, {"id": 1, "name": "car"}])  # fmt: skip
+    # A class that is its own supercategory, as many tools write it, is one.
+    own = [{"id": 1, "name": "car", "supercategory": "car"}, {"id": 2, "name": "bus"}]
+    assert written(row, categories=own).class_names == ("car", "bus")
+
+
+def test_pictures_of_one_name_and_two_suffixes(written, tmp_path):
+    Image.new("RGB", (6, 8)).save(tmp_path / "a.png")
+    size = {"height": 8, "width": 6}
+    images = [{"id": k, "file_name": n} | size for k, n in ((7, "a.jpg"), ("8", "a.png"))]
+    dataset = written({"segmentation": SQUARE}, images=images)
+    assert [record.image_id for record in dataset.records] == ["a.jpg", "a.png"]
+    assert [record.coco_id for record in dataset.records] == [7, "8"]
+
+
+def test_crowd_regions_are_kept_for_evaluation(written):
+    whole = {"segmentation": {"size": [8, 6], "counts": [0, 48]}, "iscrowd": 1}
+    dataset = written(whole, {"bbox": [1, 1, 3, 3], "iscrowd": True}, {"segmentation": SQUARE})
+    [record] = dataset.records
+    assert len(record.instances) == 1
+    assert [int(mask_utils.area(item.rle)) for item in record.crowds] == [48, 9]
+    assert (dataset.crowds, dataset.left_out) == (2, 2)
+    assert "is a crowd region, not an object" in dataset.findings[0].message
+    content = to_coco(dataset, Path(record.file_name).parent)
+    assert [item["iscrowd"] for item in content["annotations"]] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("as_stored", [True, False])
+def test_annotations_of_phone_photos(tmp_path, orientation, as_stored):
+    """A bright object on a dark photo: the mask must lie on it, however the file is stored."""
+    upright = np.zeros((48, 64), np.uint8)
+    upright[6:20, 10:40] = 250
+    stored = turn(upright, {6: 8}.get(orientation, orientation))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    drawn = stored if as_stored and orientation == 6 else upright
+    rle = mask_utils.encode(np.asfortranarray((drawn > 0).astype(np.uint8)))
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": mask_utils.toBbox(rle).tolist()}
+    row["segmentation"] = {"size": list(drawn.shape), "counts": rle["counts"].decode()}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": len(drawn), "width": drawn.shape[1]}],
+        "annotations": [row],
+        "categories": [{"id": 1, "name": "x"}],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    dataset = load_coco(tmp_path / "x.json", tmp_path)
+    [record] = dataset.records
+    assert (record.height, record.width) == (48, 64)
+    [item] = record.instances
+    assert np.array_equal(mask_utils.decode(item.rle) > 0, read_image(record.file_name)[..., 0] > 0)
+    assert item.box == (10, 6, 40, 20)
+    assert bool(dataset.findings) == (as_stored and orientation == 6)
+
+
+def test_everything_is_listed_at_once(written, tmp_path):
+    size = {"height": 8, "width": 6}
+    images = [{"id": k, "file_name": f"{k}.jpg"} | size for k in range(3)]
+    images += [{"id": 7, "file_name": "a.jpg", "height": 9, "width": 6}, {"id": 9}, 5]
+    with pytest.raises(UserError, match=r"0\.jpg does not exist .*, and 5 more errors .*--check"):
+        written({"segmentation": SQUARE}, images=images)
+    dataset, findings = read_coco(tmp_path / "x.json", tmp_path)
+    assert dataset is None
+    assert [item.kind for item in findings] == ["file"] * 3 + ["size"] + ["structure"] * 2
+    assert "a.jpg measures 6x8 pixels, but" in findings[3].message
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, '{"images": 1' + "0" * 5000 + "}", "\0", "nul"]
+)
+def test_hostile_json_is_one_short_sentence(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_coco(tmp_path / "x.json", tmp_path)
+    assert len(str(caught.value)) < 700
+
+
+def test_a_file_name_that_no_file_can_have(written):
+    for name in ("x" * 5000, "a\0b.jpg", "", "."):
+        with pytest.raises(UserError) as caught:
+            written(images=[{"id": 7, "file_name": name, "height": 8, "width": 6}])
+        assert len(str(caught.value)) < 1500
 
 
 def test_missing_picture_bad_box_and_no_json(written, tmp_path):
@@ -187,14 +344,31 @@ def test_missing_picture_bad_box_and_no_json(written, tmp_path):
 @given(MASKS)
 def test_length_of_compressed_runs(mask):
     counts = mask_utils.encode(np.asfortranarray(mask))["counts"].decode()
-    assert _compressed_length(counts) == mask.size
+    assert sum(_decompressed(counts)) == mask.size
+    found = read_mask({"size": list(mask.shape), "counts": counts}, *mask.shape)
+    assert (found.rle is None) == (not mask.any())
+    if found.rle:
+        assert np.array_equal(mask_utils.decode(found.rle), mask)
 
 
 @given(st.text(max_size=12))
-def test_no_text_gets_past_the_length_check_to_crash(counts):
-    if _compressed_length(counts) == 12:
-        rle = {"size": [3, 4], "counts": counts.encode()}
-        assert mask_utils.decode(rle).shape == (3, 4)
+def test_no_text_gets_past_the_checks_to_crash(counts):
+    found = read_mask({"size": [3, 4], "counts": counts}, 3, 4)
+    if found.rle:
+        assert mask_utils.decode(found.rle).shape == (3, 4)
+
+
+def test_a_number_of_seven_characters(written):
+    """2 of 48 pixels, each run written with as many zeros in front as C's int does not hold."""
+
+    def long(run: int) -> str:
+        parts = [run & 31, *[0] * 6]
+        return "".join(chr(48 + part + (32 if k < 6 else 0)) for k, part in enumerate(parts))
+
+    counts = long(10) + long(2) + chr(48 + (4 | 32)) + "1"  # 36 = 4 + 1 * 32
+    (item,) = written({"segmentation": {"size": [8, 6], "counts": counts}}).records[0].instances
+    assert mask_utils.area(item.rle) == 2
+    assert item.box == (1, 2, 2, 4)
 
 
 @given(masks=st.lists(MASKS, max_size=3), categories=st.lists(st.integers(0, 2), min_size=3))
@@ -203,8 +377,8 @@ def test_any_data_set_survives(tmp_path_factory, masks, categories):
     root = tmp_path_factory.mktemp("coco")
     records = []
     for number, (mask, category) in enumerate(zip(masks, categories, strict=False)):
-        (root / f"{number}.jpg").touch()
-        mask[0, 0] = 1
+        Image.new("L", mask.shape[::-1]).save(root / f"{number}.jpg")
+        mask[0, 0] = mask[-1, -1] = 1
         rle = mask_utils.encode(np.asfortranarray(mask))
         box = (0.0, 0.0, mask.shape[1] + 0.5, float(mask.shape[0]))
         item = Instance(category, box, rle, difficult=bool(category))

@@ -235,3 +235,18 @@ def test_a_full_disk_leaves_no_picture(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match=r"a\.png was not written: the disk is full"):
         write_image(tmp_path / "a.png", gray(5, 5))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thousand_instances() -> None:
+    boxes = [(10 * x, 10 * y, 10 * x + 8, 10 * y + 8) for x in range(40) for y in range(25)]
+    drawn = draw(gray(250, 400), *((k % 3, box) for k, box in enumerate(boxes)))
+    assert all((drawn[y + 4, x + 4] != 128).any() for x, y, _, _ in boxes)
+
+
+def test_an_instance_without_a_mask_is_a_box() -> None:
+    image = gray(100, 120)
+    boxes = np.array([[10.0, 10, 50, 50], [60, 10, 100, 50]])
+    drawn = draw_instances(image, boxes, [rle(100, 120, (10, 10, 50, 50)), None], [0, 1], NAMES)
+    assert (drawn[30, 30] != image[30, 30]).any()
+    assert (drawn[30, 80] == image[30, 80]).all()
+    assert (drawn[30, 60] != image[30, 60]).any()

@@ -6,11 +6,13 @@ import io
 import numpy as np
 import pytest
 from pycocotools import mask as rle_masks
+from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from atto_det.evaluation import Detections, GroundTruth
+from atto_det.evaluation.arrays import mask_areas
 from atto_det.evaluation.average_precision import class_ap
-from atto_det.evaluation.coco import to_coco
+from atto_det.evaluation.coco import coco_metrics, to_coco
 from atto_det.evaluation.matching import find_overlaps
 
 WHOLE = (0, 0, 10, 50)
@@ -45,14 +47,87 @@ def test_the_mean_is_over_the_classes_that_have_objects(truth, found, score) -> 
     assert coco["box"] == pytest.approx({"AP": 50, "AP50": 50, "AP75": 50})
 
 
-def test_only_the_best_hundred_of_an_image_and_class_are_looked_at(truth, found, score) -> None:
+def test_as_many_are_looked_at_as_the_detector_may_give(truth, found, score) -> None:
     wrong = [(0, 0.9, (20, 0, 30, 10))] * 100
     objects = {"1": truth((0, False, WHOLE))}
-    result = score(objects, {"1": found(*wrong, (0, 0.8, WHOLE))})
-    assert result["coco"]["mask"]["AP50"] == 0
+    result = score(objects, {"1": found(*wrong, (0, 0.8, WHOLE))}, detections_per_image=101)
+    assert result["coco"]["mask"]["AP50"] == pytest.approx(100 / 101)
     assert result["AP_m"] == pytest.approx(100 / 101)
-    result = score(objects, {"1": found(*wrong[1:], (0, 0.8, WHOLE))})
-    assert result["coco"]["mask"]["AP50"] == pytest.approx(100 / 100)
+    result = coco_metrics(objects, {"1": found(*wrong, (0, 0.8, WHOLE))}, ("cat",))
+    assert result["mask"]["AP50"] == 0  # COCO's own hundred
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("masks", [True, False])
+def test_the_columns_are_cocos_own_crowd_regions_included(seed: int, masks: bool) -> None:
+    """Against COCOeval as COCO's users run it, from JSON that is put together here."""
+    rng = np.random.default_rng(seed)
+    content = {"images": [], "annotations": [], "categories": []}
+    content["categories"] = [{"id": k + 1, "name": name} for k, name in enumerate("ab")]
+    results, truth, detections = [], {}, {}
+
+    def things(count: int) -> tuple:
+        corners = rng.integers(0, 40, (count, 2))
+        boxes = np.hstack([corners, corners + rng.integers(3, 25, (count, 2))]).astype(float)
+        images = np.zeros((count, 64, 64), np.uint8)
+        for image, (x1, y1, x2, y2) in zip(images, boxes.astype(int), strict=True):
+            image[y1:y2, x1:x2] = rng.random((y2 - y1, x2 - x1)) < 0.8
+        rles = [rle_masks.encode(np.asfortranarray(image)) for image in images]
+        return boxes, rles, rng.integers(0, 2, count)
+
+    for number in range(1, 16):
+        boxes, rles, classes = things(12)
+        crowd, hard = rng.random(12) < 0.3, np.zeros(12, bool)
+        truth[str(number)] = GroundTruth(boxes, rles if masks else None, classes, hard, crowd)
+        moved = boxes + rng.integers(-2, 3, boxes.shape) * [1, 1, 0, 0]
+        others, other_rles, other_classes = things(10)
+        boxes_found = np.vstack([moved, others])
+        rles_found, classes_found = rles + other_rles, np.concatenate([classes, other_classes])
+        scores = rng.random(22).round(3)
+        detections[str(number)] = Detections(
+            boxes_found, rles_found if masks else None, classes_found, scores
+        )
+        content["images"].append({"id": number, "height": 64, "width": 64})
+        for box, rle, k, is_crowd in zip(boxes, rles, classes, crowd, strict=True):
+            xywh = [*box[:2], *(box[2:] - box[:2])]
+            content["annotations"].append(
+                {"id": len(content["annotations"]) + 1, "image_id": number, "category_id": k + 1,
+                 "bbox": xywh, "iscrowd": int(is_crowd), "segmentation": rle,
+                 "area": float(rle_masks.area(rle))}
+            )  # fmt: skip
+        for box, rle, k, value in zip(boxes_found, rles_found, classes_found, scores, strict=True):
+            xywh = [*box[:2], *(box[2:] - box[:2])]
+            results.append(
+                {"image_id": number, "category_id": int(k) + 1, "score": value,
+                 "bbox": xywh, "segmentation": rle}
+            )  # fmt: skip
+    ours = coco_metrics(truth, detections, ("a", "b"))
+    assert (ours["mask"]["AP"] is None) == (not masks)
+    with contextlib.redirect_stdout(io.StringIO()):
+        official = COCO()
+        official.dataset = content
+        official.createIndex()
+        for name, kind in (("box", "bbox"), ("mask", "segm"))[: 1 + masks]:
+            own = [{k: v for k, v in row.items() if k != "segmentation"} for row in results]
+            judge = COCOeval(official, official.loadRes(results if masks else own), kind)
+            judge.evaluate()
+            judge.accumulate()
+            judge.summarize()
+            wanted = dict(zip(("AP", "AP50", "AP75"), 100 * judge.stats[:3], strict=True))
+            assert ours[name] == pytest.approx(wanted, abs=1e-9)
+            assert 1 < wanted["AP"] < 90
+
+
+def test_a_thousand_objects_and_a_thousand_detections(truth, found, score) -> None:
+    """pycocotools' `area` of a list is wrong from 256 masks on."""
+    boxes = [(x, y, x + 1, y + 1) for x in range(40) for y in range(25)]
+    objects = {"1": truth(*((0, False, box) for box in boxes))}
+    detections = {"1": found(*((0, 0.9 - k / 2000, box) for k, box in enumerate(boxes)))}
+    result = score(objects, detections, detections_per_image=1000)
+    assert result["AP_m"] == result["coco"]["mask"]["AP"] == pytest.approx(100)
+    assert result["protocol"]["most_objects"] == 1000
+    assert mask_areas(detections["1"].rles).tolist() == [1] * 1000
+    assert mask_areas([]).tolist() == []
 
 
 def random_image(rng: np.random.Generator) -> tuple[GroundTruth, Detections]:

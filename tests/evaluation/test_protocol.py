@@ -166,11 +166,31 @@ def test_the_protocol_is_stated(truth, found, score) -> None:
     assert score(objects, {"1": found((0, 0.9, A))}, **options)["protocol"] == {
         **options,
         "images": 2,
+        "crowd_regions": 0,
+        "most_objects": 1,
         "images_without_detections": 1,
         "style": "area",
         "threshold": 0.5,
         "difficult": "counted",
     }
+
+
+def test_a_crowd_region_is_void(truth, found, score) -> None:
+    """By hand: A is an object, B a crowd region of cats."""
+    rows = truth((0, False, A), (0, False, B))
+    objects = {"1": replace(rows, crowd=np.array([False, True]))}
+    right, inside = (0, 0.5, A), (0, 0.9, B)
+    far, other_class = (0, 0.8, (50, 50, 60, 60)), (1, 0.9, B)
+    result = score(objects, {"1": found(right, inside)})
+    assert (result["AP_d"], result["AP_m"]) == (100, 100)
+    assert result["classes"]["cat"]["objects"] == 1
+    assert result["protocol"]["crowd_regions"] == 1
+    assert result["protocol"]["most_objects"] == 1
+    for wrong in (far, (*inside[:2], (20, 20, 60, 60))):  # outside, or mostly so
+        assert score(objects, {"1": found(right, wrong)})["AP_m"] == 50
+    nothing = score(objects, {"1": found(inside, other_class)})
+    assert nothing["AP_m"] == 0
+    assert nothing["classes"]["dog"]["AP_m"] is None
 
 
 def wrong_inputs() -> list:

@@ -23,7 +23,10 @@ masks = st.one_of(
     st.sets(st.integers(0, SIDE * SIDE - 1)),
 )
 categories = st.integers(0, CLASSES - 1)
-objects = st.lists(st.tuples(boxes, masks, categories, st.booleans()), max_size=3)
+objects = st.lists(
+    st.tuples(boxes, masks, categories, st.booleans(), st.sampled_from([False, False, True])),
+    max_size=3,
+)
 found = st.lists(
     st.tuples(boxes, masks, categories, st.sampled_from([0.25, 0.5, 0.75])), max_size=6
 )
@@ -40,6 +43,17 @@ def box_overlap(one: tuple, other: tuple) -> Fraction:
     return Fraction(common, union) if union else Fraction(0)
 
 
+def box_share(one: tuple, region: tuple) -> Fraction:
+    width = min(one[2], region[2]) - max(one[0], region[0])
+    height = min(one[3], region[3]) - max(one[1], region[1])
+    area = (one[2] - one[0]) * (one[3] - one[1])
+    return Fraction(max(width, 0) * max(height, 0), area) if area else Fraction(0)
+
+
+def mask_share(one: set, region: set) -> Fraction:
+    return Fraction(len(one & region), len(one)) if one else Fraction(0)
+
+
 def mask_overlap(one: set, other: set) -> Fraction:
     return Fraction(len(one & other), len(one | other)) if one | other else Fraction(0)
 
@@ -47,12 +61,13 @@ def mask_overlap(one: set, other: set) -> Fraction:
 def reference_ap(
     data: list, category: int, kind: str, threshold: Fraction, counts: bool, style: str
 ) -> Fraction | None:
-    field, overlap = {"box": (0, box_overlap), "mask": (1, mask_overlap)}[kind]
+    field = {"box": 0, "mask": 1}[kind]
+    overlap, share = {"box": (box_overlap, box_share), "mask": (mask_overlap, mask_share)}[kind]
     ranked = []
     positives = 0
     for image, (things, finds) in enumerate(data):
         for thing in things:
-            if thing[2] == category and (counts or not thing[3]):
+            if thing[2] == category and not thing[4] and (counts or not thing[3]):
                 positives += 1
         for find in finds:
             if find[2] == category:
@@ -67,8 +82,10 @@ def reference_ap(
     for image, find in ranked:
         best, best_overlap = None, Fraction(-1)
         for number, thing in enumerate(data[image][0]):
-            if thing[2] == category and overlap(find[field], thing[field]) > best_overlap:
+            single = thing[2] == category and not thing[4]
+            if single and overlap(find[field], thing[field]) > best_overlap:
                 best, best_overlap = number, overlap(find[field], thing[field])
+        regions = [thing[field] for thing in data[image][0] if thing[2] == category and thing[4]]
         if best is not None and best_overlap >= threshold:
             if data[image][0][best][3] and not counts:
                 continue
@@ -77,6 +94,8 @@ def reference_ap(
             else:
                 taken.add((image, best))
                 right += 1
+        elif any(share(find[field], region) >= threshold for region in regions):
+            continue
         else:
             wrong += 1
         curve.append((Fraction(right, positives), Fraction(right, right + wrong)))
@@ -123,7 +142,10 @@ def same(value: float | None, expected: Fraction | None) -> None:
 @settings(max_examples=300, deadline=None)
 @given(images, st.booleans(), st.sampled_from(["area", "11point"]))
 def test_every_figure_agrees_with_the_definition(data: list, counts: bool, style: str) -> None:
-    truth = {str(k): GroundTruth(*arrays(things, bool)) for k, (things, _) in enumerate(data)}
+    truth = {
+        str(k): GroundTruth(*arrays(things, bool), np.array([t[4] for t in things], bool))
+        for k, (things, _) in enumerate(data)
+    }
     detections = {str(k): Detections(*arrays(finds, float)) for k, (_, finds) in enumerate(data)}
     names = [f"class {k}" for k in range(CLASSES)]
     result = voc_metrics(truth, detections, names, difficult_counts=counts, style=style)

@@ -37,7 +37,7 @@ def test_the_table_shows_figures_counts_and_protocol(result) -> None:
     protocol = " ".join(" ".join(lines).split("Protocol: ")[1].split())
     assert protocol == (
         "toy, 1 images (0 without detections); area under the curve; IoU ≥ 0.5; difficult counted; "
-        "score ≥ 0.05; at most 200 detections an image (COCO: 100 of an image and class); "
+        "score ≥ 0.05; at most 200 detections an image (COCO: 200 of an image and class); "
         "3 objects left out; atto_det 0"
     )
 
@@ -46,7 +46,7 @@ def test_boxes_alone_are_named(truth, found, score) -> None:
     alone = replace(found((0, 0.9, A)), rles=None)
     text = printed(score({"1": truth((0, False, A))}, {"1": alone}))
     assert "cat 100.00 – 1 0 1" in [" ".join(line.split()) for line in text.splitlines()]
-    assert "The detector gives boxes alone, no masks." in text
+    assert "Boxes alone are compared: the detector or the data has no masks." in text
 
 
 def test_a_class_name_is_no_markup(truth, score) -> None:
