@@ -179,8 +179,8 @@ def _read(name: str, root: Path) -> data.Dataset:
     lost = [item for item in dataset.findings if item.severity == "warning"]
     if lost and not any(record.instances or record.crowds for record in dataset.records):
         raise UserError(
-            f"none of the {len(lost)} annotated objects of {name} can be used; the first: "
-            f"{lost[0].message}"
+            f"no picture of {name} has an object to train on or to find, since none of its "
+            f"{len(lost)} annotated ones can be used; the first: {lost[0].message}"
         )
     return dataset
 
