@@ -139,7 +139,7 @@ def test_a_set_of_which_nothing_can_be_used_is_refused(root, voc_folder):
         path.write_text(path.read_text().replace("<xmin>9<", "<xmin>24<"))
     catalog.register_own_data(config([["own", "parts"]]))
     with pytest.raises(
-        UserError, match="no picture of own_train .* of its 1 annotated ones can be"
+        UserError, match=r"no picture of own_train .* of its 1 annotated ones can be"
     ):
         catalog.load_dataset("own_train")
 
