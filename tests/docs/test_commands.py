@@ -1,0 +1,177 @@
+"""The pages' commands and Python blocks run, one after the other, on tiny data.
+
+Each page has a folder of its own with what its commands name: configs, tools, data sets, a
+checkpoint, photos. What stands in `SHORTER` is added to a command, so that it takes seconds.
+"""
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+
+HERE = Path(__file__).parent
+pages = SimpleNamespace(**runpy.run_path(str(HERE / "pages.py")))
+
+PICTURES = "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MAX_SIZE_TRAIN 96 INPUT.MIN_SIZE_TEST 64"
+TRAINING = f"""{PICTURES} INPUT.MAX_SIZE_TEST 96 SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 2
+    SOLVER.CHECKPOINT_PERIOD 1 DATALOADER.NUM_WORKERS 0 TEST.EVAL_PERIOD 0"""
+WORK = "--input 128x128 --proposals 10 --detections 5"
+EPOCH = """--trainer.max_epochs 1 --trainer.precision 32-true --data.image_size 32
+    --data.batch_size 2 --data.workers 0"""
+SHORTER = {
+    "analyze_model.py": WORK,
+    "benchmark.py": f"{WORK} --repeats 1 --warmup 0",
+    "compare.py": "",
+    "evaluate_onnx.py": "",
+    "export.py": "",
+    "infer_onnx.py": "",
+    "make_imagenet50.py": "",
+    "make_mini_voc.py": "--root drawn --train 6 --val 3",
+    "prepare_voc.py": "",
+    "pretrain.py": EPOCH,
+    "table2.py": "",
+    "throughput.py": "--input 32 --batch 2 --repeats 1",
+    "time_onnx.py": "--repeats 1",
+    "train_net.py": "",
+    "visualize.py": "",
+}
+RUN = [page for page in pages.PAGES if any(c.words[0] == "python" for c in pages.commands(page))]
+
+
+@pytest.fixture
+def workshop(tmp_path, mini_voc, repository, classifier):
+    """The folder that a page's commands run in."""
+    for name in ("configs", "results", "tests", "tools"):
+        (tmp_path / name).symlink_to(repository / name)
+    (tmp_path / "docs").mkdir()
+    data = tmp_path / "datasets"
+    data.mkdir()
+    for name in ("VOC2012", "CarParts", "mini_voc"):
+        shutil.copytree(mini_voc / "mini_voc", data / name)
+    shutil.copytree(data / "CarParts", tmp_path / "my_photos")
+    photos = sorted((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))[:3]
+    (tmp_path / "photos").mkdir()
+    for path in photos:
+        shutil.copy(path, tmp_path / "photos")
+    shutil.copy(photos[0], tmp_path / "street.jpg")
+
+    from atto_det.data import VOC_CLASSES
+    from atto_det.weights.backbone_file import read_pretraining, write_backbone
+
+    detector = runpy.run_path(str(repository / "tests/export/detector_file.py"))
+    detector["write"](tmp_path / "model_best.pth", class_names=VOC_CLASSES)
+    trained, _ = classifier("attonet_a")
+    weights = read_pretraining(trained)
+    write_backbone(tmp_path / "attonet_a.safetensors", weights.state, weights.description)
+    tree = runpy.run_path(str(repository / "tests/data/imagenet_tree.py"))
+    files = tree["TRAIN"]["folders"] | tree["VALIDATION"]["folders"]
+    tree["put"](tmp_path / "ILSVRC2012", files)
+    (tmp_path / "my_list.txt").write_bytes(tree["NAMES"])
+    return tmp_path
+
+
+@pytest.fixture
+def run(workshop, repository):
+    """A function that runs Python there, and returns what it printed."""
+    environment = {k: v for k, v in os.environ.items() if k != "DETECTRON2_DATASETS"}
+    environment |= {"ATTO_DET_CACHE": str(workshop / "cache"), "PYTHONPATH": str(repository)}
+
+    def run_python(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(
+            command, cwd=workshop, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run_python
+
+
+def _shortened(script: str, arguments: list[str]) -> list[str]:
+    """A command's arguments, and what makes it short."""
+    name = Path(script).name
+    if "--num-gpus" in arguments:  # one process serves
+        at = arguments.index("--num-gpus")
+        del arguments[at : at + 2]
+    more = SHORTER[name].split()
+    if "--help" in arguments:
+        return arguments
+    if name == "train_net.py" and "--config-file" in arguments:
+        return [*arguments, *TRAINING.split()]
+    if name == "pretrain.py" and arguments[0] != "fit":
+        more = [word for word in more if not word.startswith("--trainer.max")][1:]
+    return [*arguments, *more]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", RUN)
+def test_commands_run(page, run, workshop):
+    ran = set()
+    for command in pages.commands(page):
+        program, *arguments = command.words
+        if program == "python" and command.words not in ran:
+            script, *arguments = arguments
+            run(script, *_shortened(script, arguments))
+            ran.add(command.words)
+    if page == "README.md":
+        assert (workshop / "output/atto_maskrcnn_voc/model_best.pth").is_file()
+
+
+# The pages train Detectron2's own configs, which are for eight GPUs and COCO.
+SMALL = f"""
+from detectron2 import model_zoo
+get_config = model_zoo.get_config
+def small(name):
+    cfg = get_config(name)
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", *{TRAINING.split()}])
+    return cfg
+model_zoo.get_config = small
+"""
+BLOCKS = [page for page in pages.PAGES if pages.blocks(page, "python")]
+
+
+@pytest.fixture
+def coco(workshop):
+    """COCO's folder as Detectron2 expects it, with two generated pictures a split."""
+    from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
+
+    from atto_det.data import load_voc, to_coco
+
+    source = workshop / "datasets/mini_voc"
+    things = [category for category in COCO_CATEGORIES if category["isthing"]]
+    (workshop / "datasets/coco/annotations").mkdir(parents=True)
+    for split in ("train2017", "val2017"):
+        (workshop / "datasets/coco" / split).symlink_to(source / "JPEGImages")
+        content = to_coco(load_voc(source, "val"), source / "JPEGImages")
+        for annotation in content["annotations"]:
+            annotation["category_id"] = things[annotation["category_id"] - 1]["id"]
+            x, y, width, height = annotation["bbox"]  # COCO has polygons, and so takes Detectron2
+            right, below = x + width, y + height
+            annotation["segmentation"] = [[x, y, right, y, right, below, x, below]]
+        content["categories"] = [{"id": c["id"], "name": c["name"]} for c in things]
+        path = workshop / f"datasets/coco/annotations/instances_{split}.json"
+        path.write_text(json.dumps(content))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", BLOCKS)
+def test_python_blocks_run(page, run, workshop, coco):
+    blocks = pages.blocks(page, "python")
+    if any("model.onnx" in block for block in blocks):
+        run(
+            "tools/export.py",
+            *["--checkpoint", "model_best.pth", "--format", "onnx", "--output", "model.onnx"],
+        )
+    run("-c", SMALL + "\n".join(blocks))
+    if any("DefaultTrainer" in block for block in blocks):
+        assert (workshop / "output/model_final.pth").is_file()
