@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--sheet", type=Path, help="write one contact sheet instead of many files")
     result.add_argument("--columns", type=int, default=4, help="of the contact sheet")
     result.add_argument("--threshold", type=float, default=0.5, help="least score drawn")
+    result.add_argument("--labels", choices=("auto", "all", "none"), default="auto")
     result.add_argument("--limit", type=int, help="at most so many pictures")
     return result
 
@@ -72,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     for video, target in zip(videos, targets, strict=True):
         names = predictor.class_names
         progress = lambda frames, total: track(frames, video.name, total=total or None)  # noqa: B023, E731
-        count = gallery.annotate_video(video, target, predictor, names, threshold, progress)
+        count = gallery.annotate_video(
+            video, target, predictor, names, threshold, progress, args.labels
+        )
         print(f"wrote {target} ({count} frames)")
 
     tiles, total = [], len(images)
@@ -83,9 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{args.dataset} has other classes than {args.checkpoint} was trained on"
             )
         total = len(dataset.records[: args.limit])
-        tiles = gallery.dataset_tiles(dataset, predictor, threshold, args.limit)
+        tiles = gallery.dataset_tiles(dataset, predictor, threshold, args.limit, args.labels)
     elif images:
-        tiles = gallery.image_tiles(images, predictor, predictor.class_names, threshold)
+        tiles = gallery.image_tiles(
+            images, predictor, predictor.class_names, threshold, args.labels
+        )
     if total:
         tiles = track(tiles, "drawing", total=total)
         gallery.write_tiles(tiles, args.output, args.sheet, args.columns)

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from atto_det import data
-from atto_det.drawing.instances import contact_sheet, draw_instances, side_by_side, write_image
+from atto_det.drawing.instances import (
+    Labels,
+    contact_sheet,
+    draw_instances,
+    side_by_side,
+    write_image,
+)
 from atto_det.drawing.video import CODECS, Video, video_writer
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
@@ -75,14 +81,22 @@ def check_targets(folder: Path, images: Sequence[Path], videos: Sequence[Path]) 
 
 
 def predict_image(
-    predictor: Predictor, image: np.ndarray, class_names: Sequence[str], threshold: float
+    predictor: Predictor,
+    image: np.ndarray,
+    class_names: Sequence[str],
+    threshold: float,
+    labels: Labels = "auto",
 ) -> np.ndarray:
     """A copy of a BGR picture with the detections of at least score `threshold` drawn."""
-    return draw_detections(image, predictor(image), class_names, threshold)
+    return draw_detections(image, predictor(image), class_names, threshold, labels)
 
 
 def draw_detections(
-    image: np.ndarray, found: Detections, class_names: Sequence[str], threshold: float
+    image: np.ndarray,
+    found: Detections,
+    class_names: Sequence[str],
+    threshold: float,
+    labels: Labels = "auto",
 ) -> np.ndarray:
     """A copy of a BGR picture with those of `found` drawn whose score is at least `threshold`."""
     kept = np.flatnonzero(found.scores >= threshold)
@@ -93,11 +107,15 @@ def draw_detections(
         found.classes[kept],
         class_names,
         found.scores[kept],
+        labels,
     )
 
 
 def draw_truth(
-    image: np.ndarray, record: data.ImageRecord, class_names: Sequence[str]
+    image: np.ndarray,
+    record: data.ImageRecord,
+    class_names: Sequence[str],
+    labels: Labels = "auto",
 ) -> np.ndarray:
     """A copy of a BGR picture with the objects of its record drawn."""
     objects = record.instances
@@ -107,29 +125,38 @@ def draw_truth(
         [o.rle for o in objects],
         [o.category for o in objects],
         class_names,
+        labels=labels,
     )
 
 
 def dataset_tiles(
-    dataset: data.Dataset, predictor: Predictor | None, threshold: float, limit: int | None
+    dataset: data.Dataset,
+    predictor: Predictor | None,
+    threshold: float,
+    limit: int | None,
+    labels: Labels = "auto",
 ) -> Iterator[Tile]:
     """Ground truth of each picture, beside the prediction where there is a predictor."""
     for record in dataset.records[:limit]:
         image = np.ascontiguousarray(data.read_image(record.file_name)[:, :, ::-1])
-        truth = draw_truth(image, record, dataset.class_names)
+        truth = draw_truth(image, record, dataset.class_names, labels)
         if predictor is not None:
-            predicted = predict_image(predictor, image, dataset.class_names, threshold)
+            predicted = predict_image(predictor, image, dataset.class_names, threshold, labels)
             truth = side_by_side(truth, predicted)
         yield record.image_id, truth
 
 
 def image_tiles(
-    paths: Sequence[Path], predictor: Predictor, class_names: Sequence[str], threshold: float
+    paths: Sequence[Path],
+    predictor: Predictor,
+    class_names: Sequence[str],
+    threshold: float,
+    labels: Labels = "auto",
 ) -> Iterator[Tile]:
     """Predictions on image files. Files of one name in several folders keep distinct names."""
     for name, path in zip(image_names(paths), paths, strict=True):
         image = np.ascontiguousarray(data.read_image(path)[:, :, ::-1])
-        yield name, predict_image(predictor, image, class_names, threshold)
+        yield name, predict_image(predictor, image, class_names, threshold, labels)
 
 
 def write_tiles(tiles: Iterable[Tile], folder: Path, sheet: Path | None, columns: int) -> None:
@@ -153,6 +180,7 @@ def annotate_video(
     class_names: Sequence[str],
     threshold: float,
     track: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]],
+    labels: Labels = "auto",
 ) -> int:
     """Write `source` with predictions drawn to `target`; returns the number of frames.
 
@@ -166,6 +194,6 @@ def annotate_video(
     count = 0
     with video_writer(target, video.size, video.fps) as add:
         for frame in track(iter(video), video.frame_count):
-            add(predict_image(predictor, frame, class_names, threshold))
+            add(predict_image(predictor, frame, class_names, threshold, labels))
             count += 1
     return count

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -20,6 +21,11 @@ FONT = cv2.FONT_HERSHEY_DUPLEX
 BACKGROUND, INK = (34, 30, 28), (240, 240, 240)  # of sheets and captions
 MASK_OPACITY = 0.45
 LABEL_SHARE = 0.08  # of the picture's area that a label may hide
+CROWDED = 0.25  # of the picture's area in labels: from there on small objects go without
+FINE = 25  # an outline is at most a line of a mask's size by this, so that small objects show
+
+Labels = Literal["auto", "all", "none"]
+"""Which objects get a label: "auto" leaves out, in crowded pictures, those smaller than theirs."""
 
 Color = tuple[int, int, int]
 
@@ -51,6 +57,7 @@ def draw_instances(
     classes: Sequence[int],
     class_names: Sequence[str],
     scores: Sequence[float] | None = None,
+    labels: Labels = "auto",
 ) -> np.ndarray:
     """A copy of the image with masks, outlines, boxes and labels; line and text sizes follow it.
 
@@ -59,14 +66,19 @@ def draw_instances(
         boxes: (N, 4), x1 y1 x2 y2 in continuous pixel coordinates.
         rles: N masks of the image's size, as pycocotools compresses them; None, or None of one
             instance, draws its box alone.
-        classes: N indices into `class_names`, which also choose the colours.
+        classes: N indices into `class_names`, which also choose the colours; where there is one
+            class, each object has a colour of its own.
         scores: N numbers from 0 to 1, shown as percentages; the surest are labelled first.
+        labels: which objects get one.
 
     A label that would hide much of a tiny picture is left out.
 
     Raises:
-        UserError: the image is not BGR uint8, or a mask is of another size.
+        UserError: the image is not BGR uint8, a mask is of another size, or `labels` is no such
+            word.
     """
+    if labels not in get_args(Labels):
+        raise UserError(f"labels is {labels!r}: give one of {', '.join(get_args(Labels))}")
     check_image(image)
     image = image.copy()
     height, width = image.shape[:2]
@@ -77,7 +89,7 @@ def draw_instances(
             raise UserError(
                 f"a mask is {rle['size'][1]}×{rle['size'][0]} pixels but its image {width}×{height}"
             )
-    colors = class_colors(len(class_names))
+    colors = _instance_colors(classes, class_names)
     scale = max(0.36, (height * width) ** 0.5 / 900)  # of the text; 1 is about 22 pixels high
     line = max(1, round(scale * 2))
 
@@ -85,23 +97,51 @@ def draw_instances(
     if masked:
         areas[masked] = mask_areas([rles[k] for k in masked])
     for k in sorted(masked, key=lambda k: -areas[k]):  # small ones end on top
-        _draw_mask(image, rles[k], colors[classes[k]], line)
-    for box, category in zip(boxes, classes, strict=True):
+        _draw_mask(image, rles[k], colors[k], _line(areas[k], line))
+    for box, color, area in zip(boxes, colors, areas, strict=True):
         x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
         far = (max(x1, x2 - 1), max(y1, y2 - 1))
-        cv2.rectangle(image, (x1, y1), far, colors[category], max(1, line // 2))
-
-    order = np.argsort(-np.asarray(areas if scores is None else scores, float), kind="stable")
-    labels: list[tuple[str, tuple[int, int, int, int], float, Color]] = []
-    for k in order:
-        text = str(class_names[classes[k]])
+        cv2.rectangle(image, (x1, y1), far, color, max(1, _line(area, line) // 2))
+    if labels != "none":
+        texts = [str(class_names[category]) for category in classes]
         if scores is not None:
-            text += f" {scores[k]:.0%}"
-        if found := _place_label(image, text, boxes[k], scale, [label[1] for label in labels]):
-            labels.append((text, *found, colors[classes[k]]))
-    for label in reversed(labels):  # the surest end on top
-        _draw_label(image, *label)
+            texts = [f"{text} {score:.0%}" for text, score in zip(texts, scores, strict=True)]
+        order = np.argsort(-np.asarray(areas if scores is None else scores, float), kind="stable")
+        if labels == "auto":
+            order = _readable(order, texts, boxes, scale, height * width)
+        placed: list[tuple[str, tuple[int, int, int, int], float, Color]] = []
+        for k in order:
+            taken = [label[1] for label in placed]
+            if found := _place_label(image, texts[k], boxes[k], scale, taken):
+                placed.append((texts[k], *found, colors[k]))
+        for label in reversed(placed):  # the surest end on top
+            _draw_label(image, *label)
     return image
+
+
+def _instance_colors(classes: Sequence[int], class_names: Sequence[str]) -> list[Color]:
+    """Of the class, or of the object alone where all are of one class."""
+    if len(class_names) > 1:
+        colors = class_colors(len(class_names))
+        return [colors[category] for category in classes]
+    return list(class_colors(len(classes)))
+
+
+def _line(area: float, line: int) -> int:
+    """Thickness of an object's outline in pixels."""
+    return min(line, max(1, round(area**0.5 / FINE)))
+
+
+def _readable(
+    order: np.ndarray, texts: Sequence[str], boxes: np.ndarray, scale: float, pixels: int
+) -> np.ndarray:
+    """Those of `order` that get a label: all, or of a crowd those larger than their label."""
+    sizes = [_label_size(texts[k], scale) for k in order]
+    areas = np.array([wide * high for wide, high in sizes], float)
+    if areas.sum() <= CROWDED * pixels:
+        return order
+    sides = np.asarray(boxes, float)[order]
+    return order[(sides[:, 2:] - sides[:, :2]).prod(axis=1) >= areas]
 
 
 def contact_sheet(
@@ -238,12 +278,10 @@ def _place_label(
     It lies inside the image at the one of the box's corners where it least covers those in `taken`.
     """
     height, width = image.shape[:2]
-    text_width, cap = _text_size(text, scale)
+    text_width, _ = _text_size(text, scale)
     if text_width * 1.1 > width:  # shrink it, but not beyond reading
         scale *= width / (text_width * 1.1)
-        text_width, cap = _text_size(text, scale)
-    pad = _padding(cap)
-    wide, high = text_width + 2 * pad, cap + 2 * pad
+    wide, high = _label_size(text, scale)
     if scale < 0.3 or wide > width or high > height or wide * high > LABEL_SHARE * width * height:
         return None
 
@@ -272,6 +310,13 @@ def _draw_label(
     ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 125 else (255, 255, 255)
     cap = _text_size(text, scale)[1]
     _write(image, text, (x1 + _padding(cap), y1 + _padding(cap) + cap), scale, ink)
+
+
+def _label_size(text: str, scale: float) -> tuple[int, int]:
+    """Width and height of a label in pixels."""
+    width, cap = _text_size(text, scale)
+    pad = _padding(cap)
+    return width + 2 * pad, cap + 2 * pad
 
 
 def _padding(cap: int) -> int:

@@ -14,14 +14,22 @@ LOSSES = {
 }
 
 
+AP_KEYS = ("/AP_d", "/AP_m")
+
+
 def read_metrics(path: str | Path) -> list[dict]:
     """The lines of a metrics.json: each a dict with "iteration" and what was written there.
+
+    A line after others that lacks its end is still being written, and left out.
 
     Raises:
         UserError: no such file, or no line in it.
     """
     try:
-        rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+        lines = Path(path).read_text().splitlines(keepends=True)
+        if len(lines) > 1 and not lines[-1].endswith("\n"):
+            lines.pop()
+        rows = [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as metrics of a training run: {error}") from error
     if not rows:
@@ -29,8 +37,20 @@ def read_metrics(path: str | Path) -> list[dict]:
     return rows
 
 
+def progress(rows: list[dict]) -> str:
+    """How far a run is, in a sentence: iteration, time left, and the best AP so far."""
+    last = rows[-1]
+    text = f"iteration {last['iteration'] + 1:,}"
+    if last.get("eta_seconds", 0) > 0:
+        text += f", {last['eta_seconds'] / 60:.0f} minutes left when it was written"
+    for key in sorted({key for row in rows for key in row if key.endswith(AP_KEYS)}):
+        best = max(rows, key=lambda row: row.get(key, -1.0))
+        text += f"; {key} {best[key]:.1f} at best, after {best['iteration'] + 1:,}"
+    return text
+
+
 def plot_training(metrics: str | Path, output: str | Path) -> None:
-    """Draw the losses (left) and AP_d, AP_m of each test set (right) to a PNG or SVG file.
+    """Draw losses, learning rate and the AP_d, AP_m of each test set to a PNG or SVG file.
 
     Raises:
         UserError: no readable metrics, or a target that cannot be written.
@@ -40,13 +60,21 @@ def plot_training(metrics: str | Path, output: str | Path) -> None:
     rows = read_metrics(metrics)
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
+    rates = [(row["iteration"], row["lr"]) for row in rows if "lr" in row]
+    if rates:
+        other = left.twinx()
+        other.plot(*zip(*rates, strict=True), color="0.75", linewidth=1, zorder=0)
+        other.set(ylim=(0, None))
+        other.set_ylabel("learning rate (grey)", color="0.55")
+        other.tick_params(colors="0.55")
+        other.spines["top"].set_visible(False)
     for key, label in LOSSES.items():
         points = [(row["iteration"], row[key]) for row in rows if key in row]
         if points:
             left.plot(*zip(*points, strict=True), label=label, linewidth=1.5)
     left.set(xlabel="iteration", ylabel="loss (median of 20 iterations)", ylim=(0, None))
     left.legend(frameon=False)
-    for key in sorted({key for row in rows for key in row if key.endswith(("/AP_d", "/AP_m"))}):
+    for key in sorted({key for row in rows for key in row if key.endswith(AP_KEYS)}):
         points = [(row["iteration"] + 1, row[key]) for row in rows if key in row]
         right.plot(*zip(*points, strict=True), label=key, marker="o", linewidth=1.5)
     right.set(xlabel="iteration", ylabel="AP at IoU ≥ 0.5, percent", ylim=(0, None))

@@ -250,3 +250,33 @@ def test_an_instance_without_a_mask_is_a_box() -> None:
     assert (drawn[30, 30] != image[30, 30]).any()
     assert (drawn[30, 80] == image[30, 80]).all()
     assert (drawn[30, 60] != image[30, 60]).any()
+
+
+def crowd(labels: str, names=("nucleus",)) -> np.ndarray:
+    """300 objects of 10 × 10 pixels, 20 apart."""
+    boxes = [(20 * x, 20 * y, 20 * x + 10, 20 * y + 10) for y in range(15) for x in range(20)]
+    rles = [rle(300, 400, box) for box in boxes]
+    return draw_instances(
+        gray(300, 400), np.array(boxes, float), rles, [0] * 300, names, labels=labels
+    )
+
+
+def test_a_crowd_goes_without_labels_and_each_object_has_a_colour() -> None:
+    between = np.ones((300, 400), bool)
+    for y in range(0, 300, 20):
+        for x in range(0, 400, 20):
+            between[y : y + 12, x : x + 12] = False
+            between[max(y - 2, 0) : y, x : x + 12] = between[y : y + 12, max(x - 2, 0) : x] = False
+    plain = crowd("auto")
+    assert (plain[between] == 128).all()
+    assert (crowd("none") == plain).all()
+    assert (crowd("all")[between] != 128).any(axis=1).mean() > 0.5
+    middles = plain[5:300:20, 5:400:20].reshape(-1, 3)
+    assert len(np.unique(middles, axis=0)) > 250
+    by_class = crowd("auto", names=("nucleus", "other"))[5:300:20, 5:400:20].reshape(-1, 3)
+    assert len(np.unique(by_class, axis=0)) == 1
+
+
+def test_an_unknown_word_for_labels_is_named() -> None:
+    with pytest.raises(UserError, match="labels is 'some': give one of auto, all, none"):
+        draw_instances(gray(30, 30), np.zeros((0, 4)), [], [], NAMES, labels="some")

@@ -3,6 +3,7 @@ import json
 import pytest
 from PIL import Image
 
+from atto_det.cli import plot_training
 from atto_det.errors import UserError
 from atto_det.reports import curves
 
@@ -31,3 +32,20 @@ def test_unreadable_metrics_are_named(tmp_path, text, part):
     assert str(metrics) in str(caught.value)
     with pytest.raises(UserError, match="cannot be read"):
         curves.read_metrics(tmp_path / "none.json")
+
+
+def test_a_run_at_work(tmp_path, capsys):
+    rows = [
+        {"iteration": 19, "loss_cls": 2.0, "lr": 0.01, "eta_seconds": 300.0},
+        {"iteration": 39, "loss_cls": 1.0, "lr": 0.02, "eta_seconds": 120.0, "own_val/AP_m": 12.5},
+        {"iteration": 59, "loss_cls": 1.0, "lr": 0.02, "eta_seconds": 60.0, "own_val/AP_m": 11.0},
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metrics.json").write_text(text + '{"iteration": 79, "lo')
+    assert plot_training.main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "iteration 60, 1 minutes left" in said
+    assert "own_val/AP_m 12.5 at best, after 40" in said
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+    assert plot_training.main([str(tmp_path / "none")]) == 1
+    assert "is no folder: give the OUTPUT_DIR" in capsys.readouterr().err
