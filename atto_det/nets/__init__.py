@@ -1,5 +1,6 @@
 """The networks, in torch alone: a registry of backbones, and classifiers that have one."""
 
+from atto_det.nets.attendnet import ATTENDNETS
 from atto_det.nets.attonet import ATTONETS
 from atto_det.nets.backbone import FEATURES, STAGES, Backbone, BackboneSpec, ModuleSpec
 from atto_det.nets.blocks import (
@@ -12,6 +13,8 @@ from atto_det.nets.blocks import (
     shorten_filters,
 )
 from atto_det.nets.classifier import ImageClassifier
+from atto_det.nets.condenser import CondenserSpec, VisualAttentionCondenser
+from atto_det.nets.pepe import PEPESpec
 from atto_det.nets.registry import (
     create_backbone,
     create_classifier,
@@ -21,6 +24,7 @@ from atto_det.nets.registry import (
 )
 
 __all__ = [
+    "ATTENDNETS",
     "ATTONETS",
     "FEATURES",
     "NORMS",
@@ -29,8 +33,11 @@ __all__ = [
     "AttoModuleSpec",
     "Backbone",
     "BackboneSpec",
+    "CondenserSpec",
     "ImageClassifier",
     "ModuleSpec",
+    "PEPESpec",
+    "VisualAttentionCondenser",
     "create_backbone",
     "create_classifier",
     "get_spec",

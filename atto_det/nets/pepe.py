@@ -1,4 +1,10 @@
-"""The PEPE module of the AttendNets (arXiv 2009.14385, section 3): projection-expansion, twice."""
+"""The PEPE module of the AttendNets (arXiv 2009.14385, section 3): projection-expansion, twice.
+
+Its four layers are those of an AttoNet module, under other names. What the paper leaves open is as
+in AttoNets: depthwise filters of 3x3, which have the stride of a module that opens a stage; a batch
+norm after each layer; a ReLU after all but the last, and after the sum with the shortcut, since the
+prototype behind the AttendNets is "a residual design".
+"""
 
 from dataclasses import dataclass
 
@@ -59,15 +65,6 @@ class PEPESpec:
         """Channels of the module's output."""
         return self.expand
 
-    def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> "PEPE":
+    def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> AttoModule:
         """The module; with a 1x1 convolution on its shortcut where it opens a stage."""
-        return PEPE(in_channels, self, type_b=opens, stride=stride, norm=norm)
-
-
-class PEPE(AttoModule):
-    """The four layers of an AttoNet module, under the name that the second paper has for them.
-
-    What that paper leaves open is as in AttoNets: depthwise filters of 3x3, which have the stride
-    of a module that opens a stage; a batch norm after each layer; a ReLU after all but the last,
-    and after the sum with the shortcut, which stands for the "residual design prototype".
-    """
+        return AttoModule(in_channels, self, type_b=opens, stride=stride, norm=norm)

@@ -5,6 +5,7 @@ import fnmatch
 from collections.abc import Sequence
 
 from atto_det.errors import UserError
+from atto_det.nets.attendnet import ATTENDNETS
 from atto_det.nets.attonet import ATTONETS
 from atto_det.nets.backbone import STAGES, Backbone, BackboneSpec
 from atto_det.nets.classifier import ImageClassifier
@@ -22,7 +23,7 @@ def register_backbone(name: str, spec: BackboneSpec) -> None:
         raise UserError(f"there is another network {name!r} already: give yours a name of its own")
 
 
-for _table in (ATTONETS,):
+for _table in (ATTONETS, ATTENDNETS):
     for _name, _spec in _table.items():
         register_backbone(_name, _spec)
 

@@ -1,4 +1,4 @@
-"""AttoNets made by timm: registered, the same network, timm's own habits."""
+"""AttoNets and AttendNets made by timm: registered, the same network, timm's own habits."""
 
 import importlib
 import warnings
@@ -11,22 +11,28 @@ from torch import nn
 import atto_det.timm
 from atto_det import create_backbone, create_classifier
 from atto_det.errors import UserError
-from atto_det.nets import AttoModule
+from atto_det.nets import ATTENDNETS, STAGES, AttoModule, VisualAttentionCondenser
 
 CHANNELS = {
     "attonet_a": [8, 176, 400, 808, 952],
     "attonet_b": [8, 168, 368, 728, 736],
     "attonet_c": [6, 139, 328, 628, 527],
     "attonet_d": [3, 112, 264, 467, 140],
+    **{
+        name: [spec.stem, *(getattr(spec, stage)[0].expand for stage in STAGES)]
+        for name, spec in ATTENDNETS.items()
+    },
 }
 every_variant = pytest.mark.parametrize("name", CHANNELS)
 
 
 def awake(net: nn.Module) -> nn.Module:
-    """Type A modules start as identity; now they do something."""
+    """Modules of Type A and condensers start as identity; now they do something."""
     for module in net.modules():
         if isinstance(module, AttoModule):
             nn.init.ones_(module.expand.norm.weight)
+        if isinstance(module, VisualAttentionCondenser):
+            nn.init.ones_(module.up.norm.weight)
     return net
 
 
@@ -35,7 +41,8 @@ def shown(seed: int = 0) -> torch.Tensor:
 
 
 def test_timm_lists_them():
-    assert timm.list_models("attonet_*") == list(CHANNELS)
+    names = timm.list_models("attonet_*") + timm.list_models("attendnet_*")
+    assert names == list(CHANNELS)
 
 
 def test_registering_again_changes_nothing():

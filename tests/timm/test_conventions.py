@@ -1,4 +1,4 @@
-"""What timm asks of every model of its own, asked of ours: a small and a middle AttoNet."""
+"""What timm asks of every model of its own, asked of two AttoNets and an AttendNet."""
 
 import json
 
@@ -14,15 +14,15 @@ import atto_det.timm  # noqa: F401  (registers the models)
 from atto_det import create_classifier
 from atto_det.errors import UserError
 
-NAMES = ("attonet_d", "attonet_c")
+NAMES = ("attonet_d", "attonet_c", "attendnet_b")
 STAGES = ("res2", "res3", "res4", "res5")
 every_name = pytest.mark.parametrize("name", NAMES)
 
 
 def awake(net: nn.Module) -> nn.Module:
-    """Type A modules start as identity; now they do something."""
+    """Modules of Type A and condensers start as identity; now they do something."""
     for key, parameter in net.named_parameters():
-        if key.endswith("expand.norm.weight"):
+        if key.endswith(("expand.norm.weight", "up.norm.weight")):
             nn.init.ones_(parameter)
     return net
 
@@ -39,6 +39,7 @@ def pictures(channels: int = 3) -> torch.Tensor:
 def test_listed_by_module():
     names = timm.list_models(module="attonet")
     assert names == ["attonet_a", "attonet_b", "attonet_c", "attonet_d"]
+    assert timm.list_models(module="attendnet") == ["attendnet_a", "attendnet_b"]
     assert timm.list_models("attonet*", pretrained=True) == []
 
 

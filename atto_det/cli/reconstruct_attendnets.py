@@ -1,0 +1,135 @@
+"""Find the AttendNets' widths again from their published sizes.
+
+python tools/reconstruct_attendnets.py --seed 1
+python tools/reconstruct_attendnets.py --seed 1 --train TinyImageNet50 --epochs 2 \\
+    --output results/reconstruct_attendnets.json     tell the finalists apart by a short training
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from atto_det.errors import UserError, atomic_path, command_line
+
+# Of configs/pretrain/tiny_imagenet50.yaml, for a few epochs of small pictures.
+RECIPE = {
+    "model.learning_rate": 0.2,
+    "model.weight_decay": 5.0e-4,
+    "model.warmup_epochs": 0.5,
+    "model.ema_decay": 0,
+    "data.batch_size": 32,
+    "data.workers": 0,
+    "data.scale": [0.25, 1.0],
+    "data.color_jitter": 0.2,
+    "trainer.precision": "32-true",
+    "trainer.accelerator": "cpu",
+    "trainer.enable_progress_bar": False,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = result.add_argument
+    add("--seed", type=int, default=1, help="of what is drawn, and of the training (default: 1)")
+    add("--candidates", type=int, default=400_000, help="for each pattern (default: 400,000)")
+    add("--train", metavar="FOLDER", help="train each finalist on these pictures by class")
+    add("--epochs", type=int, default=2, help="of that training (default: 2)")
+    add("--image-size", type=int, default=64, help="in that training (default: 64)")
+    add("--output", type=Path, metavar="FILE", help="write JSON")
+    return result
+
+
+@command_line
+def main(arguments: list[str] | None = None) -> int:
+    """Search, train where asked to, print, and write a file where asked to."""
+    args = parser().parse_args(arguments)
+    if min(args.candidates, args.epochs, args.image_size) < 1:
+        raise UserError("--candidates, --epochs and --image-size must be at least 1")
+
+    from atto_det.nets import ATTENDNETS, register_backbone
+    from atto_det.nets.reconstruction import PATTERNS, TARGETS, search
+    from atto_det.weights.checkpoint import versions
+
+    networks: dict[str, list[dict[str, Any]]] = {}
+    for network, target in TARGETS.items():
+        rows = networks[network] = []
+        for pattern in PATTERNS:
+            start = time.perf_counter()
+            found = search(target, pattern, seed=args.seed, candidates=args.candidates)
+            seconds = time.perf_counter() - start
+            print(
+                f"{network} {pattern}: {len(found)} of {args.candidates:,} candidates have the "
+                f"published sizes ({1e6 * seconds / args.candidates:.1f} µs each)"
+            )
+            if found:
+                row = dataclasses.asdict(found[0]) | {"of_the_right_size": len(found)}
+                row["shipped"] = ATTENDNETS.get(network) == found[0].spec
+                rows.append(row)
+                register_backbone(_name(network, row), found[0].spec)
+    for network, rows in networks.items():
+        for row in rows:
+            if args.train:
+                row["training"] = _train(_name(network, row), args)
+            print(_line(network, row))
+    if args.output:
+        content = {
+            "command": sys.argv,
+            "seed": args.seed,
+            "versions": versions(),
+            "recipe": RECIPE | {"epochs": args.epochs, "image_size": args.image_size}
+            if args.train
+            else None,
+            "networks": networks,
+        }
+        with atomic_path(args.output) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        print(f"wrote {args.output}")
+    return 0
+
+
+def _name(network: str, row: dict[str, Any]) -> str:
+    return f"{network} {row['pattern']}".replace(" ", "_").lower()
+
+
+def _line(network: str, row: dict[str, Any]) -> str:
+    parts = [
+        f"{network} {row['pattern']}: {row['parameters'] / 1e3:.1f} K parameters, "
+        f"{row['macs'] / 1e6:.1f} M multiply-adds ({100 * row['error']:.2f} % off)"
+    ]
+    if "training" in row:
+        parts.append("top-1 {top1:.1f} %, loss {loss:.3f}".format(**row["training"]))
+    return ", ".join([*parts, *(["the one in atto_det"] if row["shipped"] else [])])
+
+
+def _train(name: str, args: argparse.Namespace) -> dict[str, float]:
+    """Top-1 (percent) and loss on the validation pictures, and the seconds it took."""
+    from atto_det.pretraining.cli import run
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = RECIPE | {
+            "seed_everything": args.seed,
+            "model.network": name,
+            "data.root": args.train,
+            "data.image_size": args.image_size,
+            "trainer.max_epochs": args.epochs,
+            "trainer.default_root_dir": folder,
+        }
+        metrics = run(
+            ["fit", *(f"--{k}={v}" for k, v in settings.items())]
+        ).trainer.callback_metrics
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return {
+        "top1": float(metrics["val_top1"]),
+        "loss": float(metrics["val_loss"]),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
