@@ -8,7 +8,6 @@ python tools/train_net.py --eval-only MODEL.WEIGHTS output/model_best.pth
 """
 
 import argparse
-import sys
 
 from atto_det.errors import UserError, command_line
 
@@ -31,25 +30,6 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def run(args: argparse.Namespace) -> None:
-    """The work of one process of Detectron2, or of torchvision's, which starts the others."""
-    from atto_det import engine
-
-    runner = engine.choose(args.engine, say=None).run
-    cfg = runner.read_config(args.config_file, args.options)
-    own = {"allow_pickle": args.allow_pickle} if args.engine == "detectron2" else {}
-    if args.eval_only:
-        runner.evaluate(cfg, **own)
-    else:
-        own |= {"processes": args.num_gpus} if args.engine == "torchvision" else {}
-        runner.train(cfg, resume=args.resume, **own)
-
-
-def run_process(args: argparse.Namespace) -> None:
-    """The work of one of several processes; its error is printed by itself."""
-    sys.exit(command_line(run)(args))
-
-
 @command_line
 def main(arguments: list[str] | None = None) -> int:
     """Run in this process, or in several."""
@@ -61,34 +41,21 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     from atto_det import engine
+    from atto_det.training.runner import Job
 
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
         raise UserError(
             f"--num-gpus is {args.num_gpus}; there are {torch.cuda.device_count()} GPUs"
         )
-    package = engine.choose(args.engine)
-    args.engine = package.ENGINE
-    alone = args.num_gpus * args.num_machines == 1
-    if args.engine == "torchvision" and (args.num_machines > 1 or args.allow_pickle):
-        raise UserError("--num-machines and --allow-pickle need --engine detectron2")
-    if args.engine == "torchvision" and args.eval_only and not alone:
-        raise UserError("--eval-only with --num-gpus needs --engine detectron2")
-    if args.engine == "torchvision" or alone:
-        return run(args)
-    from torch.multiprocessing import ProcessExitedException
-
-    package.run.read_config(args.config_file, args.options)  # its errors once
-    if args.num_machines > 1 and args.dist_url == "auto":
-        raise UserError("--num-machines needs --dist-url tcp://HOST:PORT of machine 0")
-    try:
-        package.run.launch(
-            run_process,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except ProcessExitedException as error:
-        return error.exit_code or 1
-    return 0
+    job = Job(
+        config_file=args.config_file,
+        options=args.options,
+        resume=args.resume,
+        eval_only=args.eval_only,
+        allow_pickle=args.allow_pickle,
+        processes=args.num_gpus,
+        machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+    )
+    return engine.choose(args.engine).run.launch(job)

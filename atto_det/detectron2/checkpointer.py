@@ -6,7 +6,7 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
 
 from atto_det.errors import UserError
 from atto_det.training import run_folder
@@ -42,7 +42,6 @@ class AttoCheckpointer(DetectionCheckpointer):
         self.cfg = cfg
         self.class_names = list(class_names)
         self.lacking: set[str] = set()  # tensors of the model that the last `load` did not set
-        self.description = checkpoint.description(cfg.dump(), class_names)
         self.allow_pickle = allow_pickle
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -50,19 +49,19 @@ class AttoCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
-        self._write(name, {"engine": ENGINE} | states | kwargs)
-        self.tag_last_checkpoint(f"{name}.pth")
+        run_folder.write_checkpoint(
+            Path(self.save_dir) / f"{name}.pth",
+            self.weights(),
+            self.cfg.dump(),
+            self.class_names,
+            engine=ENGINE,
+            **states,
+            **kwargs,
+        )
 
-    def save_weights(self, name: str, **kwargs: Any) -> None:
-        """Write the model alone, with config and class names, to `<name>.pth`."""
-        if self.save_to_disk:
-            self._write(name, kwargs)
-
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        path = Path(self.save_dir) / f"{name}.pth"
-        model = {key: value.cpu() for key, value in self.model.state_dict().items()}
-        checkpoint.save_checkpoint(path, {"model": model, "atto_det": self.description} | content)
-        logger.info("wrote %s", path)
+    def weights(self) -> dict[str, Tensor]:
+        """The model's tensors on the CPU."""
+        return {key: value.cpu() for key, value in self.model.state_dict().items()}
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint to resume from."""

@@ -1,12 +1,15 @@
 """Detectron2's output into `atto_det.evaluation`, as a Detectron2 evaluator."""
 
+from typing import Any
+
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 
+from atto_det.config import class_head
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.training.scoring import score
@@ -47,38 +50,66 @@ def to_detections(instances: Instances) -> Detections:
 
 
 class VOCInstanceEvaluator(DatasetEvaluator):
-    """AP_d and AP_m of a data set in VOC layout; see `atto_det.evaluation` for every key.
+    """AP_d and AP_m of a data set in VOC layout: `VOCInstanceEvaluator(cfg, dataset_name)`.
 
     Args:
         dataset_name: a registered data set of this project.
         score_floor: SCORE_THRESH_TEST of the model's head, for the protocol.
         detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, likewise.
+
+    Attributes:
+        result: all figures of the last `evaluate` in the main process, else None; see
+            `atto_det.evaluation` for every key.
+
+    Raises:
+        UserError: of a config whose model finds no objects of classes.
     """
 
+    @configurable
     def __init__(self, dataset_name: str, *, score_floor: float, detections_per_image: int) -> None:
         self.dataset_name = dataset_name
         self.score_floor = score_floor
         self.detections_per_image = detections_per_image
-        self._detections: dict[str, Detections] = {}
+        self.reset()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
+        """Arguments of the constructor, from a config."""
+        check_detector(cfg)
+        return {
+            "dataset_name": dataset_name,
+            "score_floor": class_head(cfg)[1].SCORE_THRESH_TEST,
+            "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+        }
 
     def reset(self) -> None:
         """Forget what was seen."""
-        self._detections = {}
+        self._detections: dict[str, Detections] = {}
+        self.result: dict[str, Any] | None = None
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Keep a batch's detections: inputs with `image_id`, outputs with `instances`."""
         for item, output in zip(inputs, outputs, strict=True):
             self._detections[item["image_id"]] = to_detections(output["instances"])
 
-    def evaluate(self) -> dict | None:
-        """The result in the main process, from the detections of all; None in the others."""
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """AP_d and AP_m as Detectron2 takes results: {"bbox": {"AP_d": …}, "segm": {"AP_m": …}}.
+
+        Returns:
+            In the main process, from the detections of all; None in the others. An AP that does
+            not exist is left out.
+        """
         gathered = comm.gather(self._detections)
         if not comm.is_main_process():
             return None
-        return score(
+        self.result = score(
             load_dataset(self.dataset_name),
             {image_id: found for part in gathered for image_id, found in part.items()},
             name=self.dataset_name,
             score_floor=self.score_floor,
             detections_per_image=self.detections_per_image,
         )
+        tasks = (("bbox", "AP_d"), ("segm", "AP_m"))
+        return {
+            task: {key: self.result[key]} for task, key in tasks if self.result[key] is not None
+        }

@@ -1,97 +1,85 @@
-"""What `tools/train_net.py` does in each process: a config in, a folder of results out."""
+"""Detectron2 as an engine of `atto_det.training.runner`."""
 
-import logging
-import time
-from collections.abc import Sequence
-from pathlib import Path
+import sys
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import launch as launch  # handed on to the command line
+from detectron2.engine import launch as launch_processes
 from detectron2.utils import comm
-from detectron2.utils.events import EventStorage
 from detectron2.utils.logger import setup_logger
+from torch import nn
+from torch.multiprocessing import ProcessExitedException
 
-from atto_det.errors import UserError
-from atto_det.training import run_folder
-from atto_det.training.scoring import report
+from atto_det.errors import UserError, command_line
+from atto_det.training.runner import Job, Runner
 from atto_det.weights import checkpoint
 
 from .catalog import class_names_of
-from .checkpointer import AttoCheckpointer
+from .checkpointer import ENGINE, AttoCheckpointer
 from .config import complete, config_from_text, load_config
 from .evaluator import check_detector
 from .model import build_model
-from .trainer import Deadline, Trainer, evaluate_model
-
-logger = logging.getLogger(__name__)
+from .trainer import Trainer, evaluate_model
 
 
-def read_config(config_file: str | None, options: Sequence[str]) -> CfgNode:
-    """The config of a file, or without one that of the checkpoint in option MODEL.WEIGHTS.
+class Detectron2:
+    """An `atto_det.training.runner.Engine` for any model of Detectron2's.
 
-    Raises:
-        UserError: neither is given, or what `load_config` raises.
+    Args:
+        allow_pickle: read `.pkl` weights, which can run code.
     """
-    if config_file:
-        return load_config(config_file, options)
-    weights, text = run_folder.carried_config(options)
-    cfg = config_from_text(text, f"the config in checkpoint {weights}", options)
-    complete(cfg)
-    cfg.freeze()
-    return cfg
 
+    name = ENGINE
+    load_config = staticmethod(load_config)
+    class_names_of = staticmethod(class_names_of)
+    evaluate = staticmethod(evaluate_model)
 
-def train(
-    cfg: CfgNode,
-    *,
-    resume: bool = False,
-    allow_pickle: bool = False,
-    seconds: float | None = None,
-) -> dict[str, dict]:
-    """Train a config to its end in `OUTPUT_DIR`, or for `seconds`; returns the last evaluation.
+    def __init__(self, allow_pickle: bool = False) -> None:
+        self.allow_pickle = allow_pickle
 
-    Raises:
-        UserError: the folder holds another run and `resume` is not asked for; all of `Trainer`.
-    """
-    output = Path(cfg.OUTPUT_DIR)
-    if not resume:
-        run_folder.refuse_used(output)
-    start(cfg, output)
-    trainer = Trainer(cfg, allow_pickle=allow_pickle)
-    trainer.resume_or_load(resume)
-    if seconds is not None:
-        trainer.register_hooks([Deadline(seconds)])
-    if trainer.start_iter >= trainer.max_iter:
-        if not trainer.checkpointer.get_checkpoint_file().endswith("model_final.pth"):
-            trainer.checkpointer.save("model_final", iteration=trainer.iter)  # killed just before
-        logger.info("this run is complete; raise SOLVER.MAX_ITER to go on")
-        return {}
-    return trainer.train()
+    @property
+    def processes(self) -> int:
+        """Those that `launch` started."""
+        return comm.get_world_size()
 
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return comm.is_main_process()
 
-def evaluate(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, dict]:
-    """Evaluate `MODEL.WEIGHTS` on each of `DATASETS.TEST`; prints tables, writes JSON.
+    def config_from_text(self, text: str, where: str, options: list[str]) -> CfgNode:
+        """The config that a checkpoint carries, for use with its data."""
+        cfg = config_from_text(text, where, options)
+        complete(cfg)
+        cfg.freeze()
+        return cfg
 
-    Raises:
-        UserError: no weights, no test set, other classes, or weights that lack a tensor.
-    """
-    path = cfg.MODEL.WEIGHTS
-    if not path or not cfg.DATASETS.TEST:
-        raise UserError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty")
-    check_detector(cfg)
-    class_names = class_names_of(cfg.DATASETS.TEST[0])
-    content = checkpoint.load_checkpoint(path) if str(path).endswith(".pth") else {}
-    if "atto_det" in content:
-        class_names = checkpoint.read_description(content, path)["class_names"]
-    run_folder.check_classes(path, class_names, {n: class_names_of(n) for n in cfg.DATASETS.TEST})
-    start(cfg, Path(cfg.OUTPUT_DIR) / "evaluation")  # that of the training stays as it is
-    model = build_model(cfg).eval()
-    if content:
-        checkpoint.load_weights(model, {"model": content.get("model", content)}, path)
-    else:
+    def set_up(self, cfg: CfgNode, output: str) -> None:
+        """Let Detectron2's logs and ours go to the terminal and to folder `output`."""
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+        for name in ("fvcore", "detectron2", "atto_det"):
+            setup_logger(str(output), distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
+
+    def build_training(self, cfg: CfgNode) -> Trainer:
+        """A `Trainer`."""
+        return Trainer(cfg, allow_pickle=self.allow_pickle)
+
+    def load_model(
+        self, cfg: CfgNode, content: dict[str, Any], class_names: list[str]
+    ) -> nn.Module:
+        """The model with the weights of MODEL.WEIGHTS, in evaluation mode.
+
+        Raises:
+            UserError: a model that finds no objects of classes, or weights that lack a tensor.
+        """
+        check_detector(cfg)
+        model, path = build_model(cfg).eval(), cfg.MODEL.WEIGHTS
+        if content:
+            checkpoint.load_weights(model, content, path)
+            return model
         loader = AttoCheckpointer(
-            model, cfg=cfg, class_names=class_names, allow_pickle=allow_pickle
+            model, cfg=cfg, class_names=class_names, allow_pickle=self.allow_pickle
         )
         loader.load(path)
         if loader.lacking:
@@ -99,35 +87,44 @@ def evaluate(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, dict]:
                 f"{path} lacks {len(loader.lacking)} tensors of the model, the first being "
                 f"{min(loader.lacking)}: there is nothing to evaluate before training"
             )
-    results = {}
-    for name in cfg.DATASETS.TEST:
-        result = evaluate_model(cfg, model, name)
-        if result is not None:
-            results[name] = result
-            report(result, Path(cfg.OUTPUT_DIR) / "evaluation" / f"{name}.json")
-    return results
+        return model
 
 
-def start(cfg: CfgNode, output: Path) -> None:
-    """Set up logging and record in folder `output` what the results follow from."""
-    logging.raiseExceptions = False  # a log that cannot be written (full disk) is no traceback
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    if comm.is_main_process():
-        own = {"seed": cfg.SEED, "processes": comm.get_world_size(), "device": cfg.MODEL.DEVICE}
-        run_folder.record(output, cfg.dump(), **own)
-    for name in ("fvcore", "detectron2", "atto_det"):
-        setup_logger(str(output), distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
+_runner = Runner(Detectron2())
+read_config, train, evaluate = _runner.read_config, _runner.train, _runner.evaluate
+seconds_per_step = _runner.seconds_per_step
 
 
-def seconds_per_step(cfg: CfgNode, steps: int = 8) -> float:
-    """Seconds that a training step of `cfg` takes on this machine, in the mean of `steps`.
+def launch(job: Job) -> int:
+    """Do a job in this process, or in several; returns the exit status.
 
-    The first two, slower ones do not count. Nothing is written but logs.
+    Raises:
+        UserError: as `Runner`; machines that cannot find each other.
     """
-    trainer = Trainer(cfg)
-    with EventStorage(0) as trainer.storage:
-        for trainer.iter in range(steps + 2):
-            if trainer.iter == 2:
-                begin = time.monotonic()
-            trainer.run_step()
-    return (time.monotonic() - begin) / steps
+    if job.processes * job.machines == 1:
+        return _work(job)
+    read_config(job.config_file, job.options)  # its errors once
+    if job.machines > 1 and job.dist_url == "auto":
+        raise UserError("--num-machines needs --dist-url tcp://HOST:PORT of machine 0")
+    try:
+        launch_processes(
+            _process,
+            job.processes,
+            num_machines=job.machines,
+            machine_rank=job.machine_rank,
+            dist_url=job.dist_url,
+            args=(job,),
+        )
+    except ProcessExitedException as error:
+        return error.exit_code or 1
+    return 0
+
+
+def _work(job: Job) -> int:
+    Runner(Detectron2(job.allow_pickle)).work(job)
+    return 0
+
+
+def _process(job: Job) -> None:
+    """The work of one of several processes; its error is printed by itself."""
+    sys.exit(command_line(_work)(job))

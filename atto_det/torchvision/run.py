@@ -1,166 +1,86 @@
-"""What `tools/train_net.py` does with this engine: a config in, a folder of results out."""
+"""torchvision and Lightning as an engine of `atto_det.training.runner`."""
 
 import logging
-import time
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 from yacs.config import CfgNode
 
 from atto_det.data import catalog
 from atto_det.errors import UserError
-from atto_det.training import run_folder
-from atto_det.training.scoring import report
-from atto_det.weights import checkpoint
+from atto_det.training.runner import Job, Runner
 
 from .config import complete, config_from_text, load_config
 from .evaluator import evaluate_model
-from .mapper import TrainLoader
 from .model import build_model
 from .predictor import load_weights
-from .training import Detector, RunFolder
-
-logger = logging.getLogger(__name__)
+from .training import ENGINE, DetectorTraining
 
 
-def read_config(config_file: str | None, options: Sequence[str]) -> CfgNode:
-    """The config of a file, or without one that of the checkpoint in option MODEL.WEIGHTS.
-
-    Raises:
-        UserError: neither is given, or what `load_config` raises.
-    """
-    if config_file:
-        return load_config(config_file, options)
-    weights, text = run_folder.carried_config(options)
-    cfg = config_from_text(text, f"the config in checkpoint {weights}", options)
-    complete(cfg)
-    cfg.freeze()
-    return cfg
-
-
-def train(
-    cfg: CfgNode, *, resume: bool = False, seconds: float | None = None, processes: int = 1
-) -> dict[str, dict]:
-    """Train a config to its end in `OUTPUT_DIR`, or for `seconds`; returns the last evaluation.
+class Torchvision:
+    """An `atto_det.training.runner.Engine` for Atto-MaskRCNN.
 
     Args:
-        processes: each with a GPU of its own; further ones run this program with its arguments.
-
-    Raises:
-        UserError: the folder holds another run and `resume` is not asked for; a mistake in config,
-            data or weights; a loss that is not finite; a full disk.
+        processes: each with a GPU of its own; Lightning starts the further ones.
     """
-    output = Path(cfg.OUTPUT_DIR)
-    if not resume:
-        run_folder.refuse_used(output)
-    start(cfg, output, processes)
-    if processes > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
-        torch.cuda.set_device(rank_zero_only.rank)  # what "cuda" means here
-    loader = TrainLoader(cfg, processes)
-    catalog.check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
-    module = Detector(cfg)
-    module.resume_or_load(resume)
-    folder = RunFolder(cfg, seconds)
-    if module.start >= module.max_iter:
-        if not (output / "model_final.pth").exists():  # killed just before
-            checkpoint.save_checkpoint(output / "model_final.pth", module.resumed)
-            run_folder.tag_last(output, "model_final.pth")
-        logger.info("this run is complete; raise SOLVER.MAX_ITER to go on")
-        return {}
-    fit(cfg, module, loader, [folder], processes)
-    return folder.results
 
+    name = ENGINE
+    load_config = staticmethod(load_config)
+    class_names_of = staticmethod(catalog.class_names_of)
+    evaluate = staticmethod(evaluate_model)
 
-def fit(
-    cfg: CfgNode,
-    module: Detector,
-    loader: TrainLoader,
-    callbacks: list[Callback],
-    processes: int = 1,
-) -> None:
-    """Train `module` from its first iteration on, with Lightning's loop.
+    def __init__(self, processes: int = 1) -> None:
+        self.processes = processes
 
-    Raises:
-        UserError: as `train`.
-    """
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for passing in (".*LeafSpec", ".*forward_sync_buffers"):  # what libraries say of each other
-        warnings.filterwarnings("ignore", passing)
-    device = torch.device(cfg.MODEL.DEVICE)
-    many = processes > 1
-    trainer = Trainer(
-        accelerator=device.type,
-        devices=processes if many or device.index is None else [device.index],
-        strategy=DDPStrategy(broadcast_buffers=False) if many else "auto",
-        precision="16-mixed" if cfg.SOLVER.AMP.ENABLED else "32-true",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,  # lines tell progress and time left, and stay in the log
-        use_distributed_sampler=False,  # the loader shares its pictures out by itself
-        benchmark=cfg.CUDNN_BENCHMARK,
-        callbacks=callbacks,
-    )
-    loader.start = module.start
-    try:
-        trainer.fit(module, loader)
-    except SystemExit:
-        if trainer.interrupted:  # Lightning turns the keyboard's interrupt into an exit
-            raise KeyboardInterrupt from None
-        raise
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return rank_zero_only.rank == 0
 
+    def config_from_text(self, text: str, where: str, options: list[str]) -> CfgNode:
+        """The config that a checkpoint carries, for use with its data."""
+        cfg = config_from_text(text, where, options)
+        complete(cfg)
+        cfg.freeze()
+        return cfg
 
-def evaluate(cfg: CfgNode) -> dict[str, dict]:
-    """Evaluate `MODEL.WEIGHTS` on each of `DATASETS.TEST`; prints tables, writes JSON.
+    def set_up(self, cfg: CfgNode, output: Path) -> None:
+        """Let our logs go to the terminal and to folder `output`."""
+        own = logging.getLogger("atto_det")
+        own.setLevel(logging.INFO if self.is_main else logging.WARNING)
+        own.propagate = False
+        for handler in own.handlers[:]:
+            own.removeHandler(handler)
+            handler.close()
+        own.addHandler(_Printing())
+        if self.is_main:
+            own.addHandler(logging.FileHandler(output / "log.txt"))
+        for handler in own.handlers:
+            handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%m-%d %H:%M:%S"))
 
-    Raises:
-        UserError: no weights, no test set, other classes, or weights that lack a tensor.
-    """
-    path, names = cfg.MODEL.WEIGHTS, list(cfg.DATASETS.TEST)
-    if not path or not names:
-        raise UserError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty")
-    if path.endswith(".safetensors"):
-        raise UserError(f"{path} holds a backbone alone: there is nothing to evaluate yet")
-    content = checkpoint.load_checkpoint(path)
-    known = catalog.class_names_of(names[0])
-    if "atto_det" in content:
-        known = checkpoint.read_description(content, path)["class_names"]
-    run_folder.check_classes(path, known, {name: catalog.class_names_of(name) for name in names})
-    output = Path(cfg.OUTPUT_DIR) / "evaluation"
-    start(cfg, output)  # the files of the training stay as they are
-    model = build_model(cfg).to(memory_format=torch.channels_last).eval()
-    load_weights(model, cfg, {"model": content.get("model", content)}, path)
-    results = {}
-    for name in names:
-        results[name] = evaluate_model(cfg, model, name)
-        report(results[name], output / f"{name}.json")
-    return results
+    def build_training(self, cfg: CfgNode) -> DetectorTraining:
+        """A `DetectorTraining`."""
+        return DetectorTraining(cfg, self.processes)
 
+    def load_model(
+        self, cfg: CfgNode, content: dict[str, Any], class_names: list[str]
+    ) -> nn.Module:
+        """The model with the weights of MODEL.WEIGHTS, in evaluation mode.
 
-def start(cfg: CfgNode, output: Path, processes: int = 1) -> None:
-    """Set up logging and record in folder `output` what the results follow from."""
-    logging.raiseExceptions = False  # a log that cannot be written (full disk) is no traceback
-    own = logging.getLogger("atto_det")
-    own.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.WARNING)
-    own.propagate = False
-    for handler in own.handlers[:]:
-        own.removeHandler(handler)
-        handler.close()
-    own.addHandler(_Printing())
-    if rank_zero_only.rank == 0:
-        run_folder.record(
-            output, cfg.dump(), seed=cfg.SEED, processes=processes, device=cfg.MODEL.DEVICE
-        )
-        own.addHandler(logging.FileHandler(output / "log.txt"))
-    for handler in own.handlers:
-        handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%m-%d %H:%M:%S"))
+        Raises:
+            UserError: another file than a checkpoint, or weights that lack a tensor.
+        """
+        path = cfg.MODEL.WEIGHTS
+        if not content:
+            raise UserError(
+                f"{path} is no checkpoint (.pth) of a whole model: there is nothing to evaluate yet"
+            )
+        model = build_model(cfg).to(memory_format=torch.channels_last).eval()
+        load_weights(model, cfg, content, path)
+        return model
 
 
 class _Printing(logging.Handler):
@@ -170,25 +90,20 @@ class _Printing(logging.Handler):
         print(self.format(record), flush=True)
 
 
-class _Clock(Callback):
-    """Notes when each step ends."""
-
-    def on_train_start(self, *_: object) -> None:
-        self.ends = []
-
-    def on_train_batch_end(self, *_: object) -> None:
-        self.ends.append(time.monotonic())
+_runner = Runner(Torchvision())
+read_config, train, evaluate = _runner.read_config, _runner.train, _runner.evaluate
+seconds_per_step = _runner.seconds_per_step
 
 
-def seconds_per_step(cfg: CfgNode, steps: int = 8) -> float:
-    """Seconds that a training step of `cfg` takes on this machine, in the mean of `steps`.
+def launch(job: Job) -> int:
+    """Do a job; Lightning starts further processes from this program's arguments.
 
-    The first two, slower ones do not count. Nothing is written.
+    Raises:
+        UserError: what this engine cannot do; as `Runner`.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = steps + 2, ()
-    cfg.freeze()
-    clock = _Clock()
-    fit(cfg, Detector(cfg), TrainLoader(cfg), [clock])
-    return (clock.ends[-1] - clock.ends[1]) / steps
+    if job.machines > 1 or job.allow_pickle:
+        raise UserError("--num-machines and --allow-pickle need --engine detectron2")
+    if job.eval_only and job.processes > 1:
+        raise UserError("--eval-only with --num-gpus needs --engine detectron2")
+    Runner(Torchvision(job.processes)).work(job)
+    return 0

@@ -1,33 +1,31 @@
-"""Training with Lightning: every step follows from (seed, iteration), as in `atto_det.detectron2`.
+"""Training with Lightning: every step follows from (seed, iteration)."""
 
-`Detector` is what is trained; `RunFolder` writes what `atto_det.training.run_folder` lists.
-"""
-
-import errno
 import json
 import logging
 import statistics
 import time
+import warnings
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
 from atto_det.data import catalog
-from atto_det.errors import UserError, write_error
+from atto_det.errors import UserError
 from atto_det.training import run_folder
-from atto_det.training.batches import ranks, seed_step
-from atto_det.training.scoring import report
-from atto_det.weights import checkpoint
+from atto_det.training.batches import seed_step
+from atto_det.training.policy import PERIOD, Policy, Run
 
 from .evaluator import evaluate_model
-from .mapper import Sample
+from .mapper import Sample, TrainLoader
 from .mapping import to_detectron2, to_torchvision
 from .model import build_model
 from .predictor import load_weights
@@ -36,45 +34,54 @@ from .solver import build_optimizer, clip_gradients, rate_factor
 
 logger = logging.getLogger(__name__)
 ENGINE = "torchvision"
-PERIOD = 20  # iterations between two lines of metrics.json, and what its medians are over
 
 
-class Detector(LightningModule):
-    """The model of a config under training.
+class DetectorTraining(LightningModule):
+    """The model of a config under training: an `atto_det.training.policy.Training`.
 
     What is drawn in step `i` depends on `cfg.SEED` and `i` alone, and a checkpoint holds the rest,
     so that a run killed at any moment and resumed ends with the weights of an uninterrupted one (on
     a CPU, bit by bit).
 
+    Args:
+        processes: each with a GPU of its own; further ones run this program with its arguments.
+
     Attributes:
-        model: of torchvision, with random weights until `resume_or_load`.
-        iteration: the one at work, from 0.
-        start, max_iter: the first iteration, and the one behind the last.
+        network: of torchvision, with random weights until `resume_or_load`.
+        policy: decides what is due after a step.
         losses: of the last step, by name, "total_loss" among them.
 
     Raises:
-        UserError: keys that no model or no schedule can be built from.
+        UserError: keys that no model or no schedule can be built from, or data that contradicts
+            them.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    engine = ENGINE
+
+    def __init__(self, cfg: CfgNode, processes: int = 1) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.processes = cfg, processes
+        if processes > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
+            torch.cuda.set_device(rank_zero_only.rank)  # what "cuda" means here
+        self.loader = TrainLoader(cfg, processes)
+        catalog.check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         self.class_names = catalog.class_names_of(cfg.DATASETS.TRAIN[0])
         self.factor = rate_factor(cfg)
-        self.iteration = self.start = 0
-        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.resumed: dict[str, Any] = {}
         self.losses: dict[str, Tensor] = {}
+        self.meter = Meter(Path(cfg.OUTPUT_DIR) / "metrics.json")
+        self.policy: Policy = Run(self)
         torch.manual_seed(cfg.SEED)
         # The order of numbers in memory that convolutions prefer: a fifth faster on a CPU.
-        self.model = build_model(cfg).to(memory_format=torch.channels_last)
+        self.network = build_model(cfg).to(memory_format=torch.channels_last)
         # What Detectron2 has no names for, and nothing reads, is zero from the start: a checkpoint
         # does not hold it.
-        self.model.load_state_dict(to_torchvision(self.weights(), cfg))
+        self.network.load_state_dict(to_torchvision(self.weights(), cfg))
 
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors on the CPU under Detectron2's names."""
-        return to_detectron2({k: v.cpu() for k, v in self.model.state_dict().items()}, self.cfg)
+        return to_detectron2({k: v.cpu() for k, v in self.network.state_dict().items()}, self.cfg)
 
     def resume_or_load(self, resume: bool) -> None:
         """Go on from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`.
@@ -85,16 +92,49 @@ class Detector(LightningModule):
         """
         output = Path(self.cfg.OUTPUT_DIR)
         if not resume or not (output / "last_checkpoint").exists():
-            load_initial(self.model, self.cfg, self.cfg.MODEL.WEIGHTS)
+            load_initial(self.network, self.cfg, self.cfg.MODEL.WEIGHTS)
             return
         path, self.resumed = run_folder.read_last(output, ENGINE, self.class_names)
-        load_weights(self.model, self.cfg, self.resumed, path)
-        self.start = self.resumed["iteration"] + 1
+        load_weights(self.network, self.cfg, self.resumed, path)
+        self.policy.load_state_dict(self.resumed["run"])
+        self.loader.start = self.start_iter = self.resumed["iteration"] + 1
         logger.info("resumed from %s", path)
+
+    def fit(self) -> None:
+        """Train from `start_iter` until `max_iter` with Lightning's loop.
+
+        Raises:
+            UserError: an unreadable picture, a loss that is not finite, a full disk.
+        """
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for passing in (".*LeafSpec", ".*forward_sync_buffers"):  # what libraries say of each other
+            warnings.filterwarnings("ignore", passing)
+        device = torch.device(self.cfg.MODEL.DEVICE)
+        many = self.processes > 1
+        trainer = Trainer(
+            accelerator=device.type,
+            devices=self.processes if many or device.index is None else [device.index],
+            strategy=DDPStrategy(broadcast_buffers=False) if many else "auto",
+            precision="16-mixed" if self.cfg.SOLVER.AMP.ENABLED else "32-true",
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,  # lines tell progress and time left, and stay in the log
+            use_distributed_sampler=False,  # the loader shares its pictures out by itself
+            benchmark=self.cfg.CUDNN_BENCHMARK,
+        )
+        try:
+            trainer.fit(self, self.loader)
+        except SystemExit:
+            if trainer.interrupted:  # Lightning turns the keyboard's interrupt into an exit
+                raise KeyboardInterrupt from None
+            raise
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Gradient descent as the checkpoint left it, and the learning rate at each iteration."""
-        optimizer = build_optimizer(self.cfg, self.model)
+        optimizer = build_optimizer(self.cfg, self.network)
         if self.resumed:
             try:
                 optimizer.load_state_dict(self.resumed["optimizer"])
@@ -104,8 +144,18 @@ class Detector(LightningModule):
                     f"the last checkpoint in {self.cfg.OUTPUT_DIR} cannot be resumed from with "
                     f"this config ({error}): use the one of its run"
                 ) from error
-        schedule = LambdaLR(optimizer, lambda step: self.factor(self.start + step))
+        schedule = LambdaLR(optimizer, lambda step: self.factor(self.start_iter + step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Before the first step."""
+        self.policy.start()
+        self.meter.begin()
+
+    def on_train_batch_start(self, batch: list[Sample], index: int) -> None:
+        """The batch has come."""
+        self.meter.batch_has_come(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.policy.before_step(self.start_iter + index)
 
     def training_step(self, batch: list[Sample], index: int) -> Tensor:
         """The sum of the losses of one batch, all random draws seeded.
@@ -113,174 +163,85 @@ class Detector(LightningModule):
         Raises:
             UserError: it is not finite.
         """
-        self.iteration = self.start + index
-        seed_step(self.cfg.SEED, self.iteration, self.global_rank)
+        iteration = self.start_iter + index
+        seed_step(self.cfg.SEED, iteration, self.global_rank)
         images, targets = [image.float() for image, _ in batch], [target for _, target in batch]
-        losses = self.model(images, targets)
+        losses = self.network(images, targets)
         total = torch.stack(list(losses.values())).sum()
         if not total.isfinite():
-            raise run_folder.divergence(self.cfg, self.iteration)
+            raise run_folder.divergence(self.cfg, iteration)
         self.losses = {key: value.detach() for key, value in losses.items()}
         self.losses["total_loss"] = total.detach()
         return total
 
     def configure_gradient_clipping(self, optimizer: SGD, **_: object) -> None:
         """Clip each parameter's gradient by itself."""
-        clip_gradients(self.cfg, self.model.parameters())
+        clip_gradients(self.cfg, self.network.parameters())
+
+    def on_train_batch_end(self, outputs: object, batch: list[Sample], index: int) -> None:
+        """Note the step, and do what is due."""
+        self.iteration = self.start_iter + index
+        own = torch.stack(list(self.losses.values()))
+        means = self.trainer.strategy.reduce(own, reduce_op="mean")
+        self.meter.note(dict(zip(self.losses, means.tolist(), strict=True)))
+        self.policy.after_step(self.iteration)
+        if self.iteration + 1 >= self.max_iter:
+            self.trainer.should_stop = True
+        self.meter.begin()
+
+    def evaluate(self, name: str) -> dict | None:
+        """The result on a data set in the main process, None in the others."""
+        return evaluate_model(self.cfg, self.network, name)
+
+    def write_metrics(self, found: dict[str, float]) -> None:
+        """Add a line to metrics.json, and say it."""
+        self.meter.write(found, self.iteration, self.max_iter)
+
+    def state(self) -> dict[str, Any]:
+        """Optimizer and loss scale."""
+        return {
+            "optimizer": self.trainer.optimizers[0].state_dict(),
+            "scaler": self.trainer.precision_plugin.state_dict(),
+        }
 
 
-class RunFolder(Callback):
-    """Writes metrics, evaluations and checkpoints of a run, from the main process.
-
-    The checkpoint of a step comes last, so that a run killed before it repeats the evaluation and
-    the metrics of that step instead of losing them.
+class Meter:
+    """Losses and times of the last steps, whose medians become lines of metrics.json.
 
     Args:
-        seconds: the step that begins after so many is the last one.
-
-    Attributes:
-        results: of the last evaluation, by data set.
+        path: of that file. Its keys are Detectron2's.
     """
 
-    def __init__(self, cfg: CfgNode, seconds: float | None = None) -> None:
-        self.cfg, self.output = cfg, Path(cfg.OUTPUT_DIR)
-        self.seconds, self.end = seconds, float("inf")
-        self.best, self.results = -1.0, {}
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.recent: dict[str, deque[float]] = {}
 
-    def on_train_start(self, trainer: Trainer, module: Detector) -> None:
-        """Take up the folder where the resumed checkpoint left it."""
-        self.best = module.resumed.get("best", -1.0)
-        if trainer.is_global_zero:
-            run_folder.forget_after(self.output / "metrics.json", module.start)
-            self.kept = deque(run_folder.old_checkpoints(self.output, module.start))
-        logger.info("training from iteration %d to %d", module.start, module.max_iter)
-        if self.seconds is not None:
-            self.end = time.monotonic() + self.seconds
+    def begin(self) -> None:
+        """The wait for a batch begins."""
         self.mark = time.monotonic()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, module: Detector, batch: list[Sample], index: int
-    ) -> None:
-        """The batch has come; is the time up?"""
-        self.waited = time.monotonic() - self.mark
-        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
-        done = module.start + index + 1
-        if time.monotonic() > self.end and done < module.max_iter:
-            logger.info("time is up: stopping %d iterations early", module.max_iter - done)
-            module.max_iter = done
+    def batch_has_come(self, rate: float) -> None:
+        """The wait ends; the step has this learning rate."""
+        self.waited, self.rate = time.monotonic() - self.mark, rate
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        module: Detector,
-        outputs: object,
-        batch: list[Sample],
-        index: int,
-    ) -> None:
-        """Note the step, and write what is due."""
-        done = module.iteration + 1
-        last = done == module.max_iter
-        names = list(module.losses)
-        own = torch.stack([module.losses[name] for name in names])
-        means = trainer.strategy.reduce(own, reduce_op="mean")
-        values = dict(zip(names, means.tolist(), strict=True))
+    def note(self, losses: dict[str, float]) -> None:
+        """The step ends."""
+        self.names = sorted(losses)
         times = {"time": time.monotonic() - self.mark, "data_time": self.waited}
-        for key, value in (values | times).items():
+        for key, value in (losses | times).items():
             self.recent.setdefault(key, deque(maxlen=PERIOD)).append(value)
-        found = {}
-        if last or _is_due(done, self.cfg.TEST.EVAL_PERIOD):
-            found = self._evaluate(module, done)
-        if trainer.is_global_zero:
-            if found or last or done % PERIOD == 0:
-                self._write_metrics(module, found)
-            if self._is_best(found):
-                self._save("model_best", module, {})
-            if _is_due(done, self.cfg.SOLVER.CHECKPOINT_PERIOD):
-                name = f"model_{module.iteration:07d}"
-                self._save(name, module, self._state(trainer))
-                self.kept.append(self.output / f"{name}.pth")
-                while len(self.kept) > 2:
-                    self.kept.popleft().unlink(missing_ok=True)
-            if last:
-                self._save("model_final", module, self._state(trainer))
-        trainer.should_stop = trainer.should_stop or last
-        self.mark = time.monotonic()
 
-    def _evaluate(self, module: Detector, done: int) -> dict[str, float]:
-        """Evaluate on each test set; what there is to write about it, in the main process."""
-        share_buffers(module.model)
-        found, self.results = {}, {}
-        for name in self.cfg.DATASETS.TEST:
-            result = evaluate_model(self.cfg, module.model, name)
-            if result is not None:
-                self.results[name] = result
-                report(result, self.output / "evaluation" / f"{name}_{done:07d}.json")
-                scores = {f"{name}/{key}": result[key] for key in ("AP_d", "AP_m")}
-                found |= {key: value for key, value in scores.items() if value is not None}
-        return found
-
-    def _is_best(self, found: dict[str, float]) -> bool:
-        """Whether AP_m of the first test set is the best so far; notes it."""
-        value = found.get(f"{next(iter(self.cfg.DATASETS.TEST), '')}/AP_m", -1.0)
-        better = value > self.best
-        self.best = max(float(value), self.best)
-        return better
-
-    def _write_metrics(self, module: Detector, found: dict[str, float]) -> None:
-        """Add a line to metrics.json: medians of the last iterations, under Detectron2's keys."""
+    def write(self, found: dict[str, float], iteration: int, max_iter: int) -> None:
+        """Add a line, with `found`, of the steps up to `iteration`."""
         row = {key: statistics.median(values) for key, values in self.recent.items()}
-        left = module.max_iter - module.iteration - 1
-        row |= found | {
-            "iteration": module.iteration,
-            "lr": self.rate,
-            "eta_seconds": row["time"] * left,
-        }
-        path = self.output / "metrics.json"
-        try:
-            with path.open("a") as file:
-                file.write(json.dumps(row, sort_keys=True) + "\n")
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise write_error(path, error) from error
-        losses = ", ".join(f"{key} {row[key]:.3f}" for key in sorted(module.losses))
+        eta = row["time"] * (max_iter - iteration - 1)
+        row |= found | {"iteration": iteration, "lr": self.rate, "eta_seconds": eta}
+        with self.path.open("a") as file:
+            file.write(json.dumps(row, sort_keys=True) + "\n")
         logger.info(
             "iteration %d of %d: %s, lr %.3g, %.3f s a step (%.3f s for data), %.0f minutes left",
-            *(module.iteration + 1, module.max_iter, losses, row["lr"], row["time"]),
-            *(row["data_time"], row["eta_seconds"] / 60),
+            iteration + 1,
+            max_iter,
+            ", ".join(f"{key} {row[key]:.3f}" for key in self.names),
+            *(row["lr"], row["time"], row["data_time"], eta / 60),
         )
-
-    def _state(self, trainer: Trainer) -> dict[str, Any]:
-        """What a resumed run needs beside the weights."""
-        return {
-            "optimizer": trainer.optimizers[0].state_dict(),
-            "scaler": trainer.precision_plugin.state_dict(),
-            "best": self.best,
-            "engine": ENGINE,
-        }
-
-    def _save(self, name: str, module: Detector, state: dict[str, Any]) -> None:
-        """Write a checkpoint; with `state` it becomes the one to resume from."""
-        path = self.output / f"{name}.pth"
-        content = {
-            "model": module.weights(),
-            "atto_det": checkpoint.description(self.cfg.dump(), module.class_names),
-            "iteration": module.iteration,
-        }
-        checkpoint.save_checkpoint(path, content | state)
-        logger.info("wrote %s", path)
-        if state:
-            run_folder.tag_last(self.output, path.name)
-
-
-def _is_due(done: int, period: int) -> bool:
-    """Whether something is to be done after so many iterations; never where `period` is 0."""
-    return period > 0 and done % period == 0
-
-
-def share_buffers(model: torch.nn.Module) -> None:
-    """Give all processes the main one's batch norm statistics, which the checkpoint will hold."""
-    if ranks()[1] > 1:
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)

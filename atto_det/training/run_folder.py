@@ -10,6 +10,8 @@ last_checkpoint             the name of the one to resume from
 """
 
 import json
+import logging
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 
 from atto_det.errors import UserError, atomic_path
 from atto_det.weights import checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def carried_config(options: Sequence[str]) -> tuple[str, str]:
@@ -66,10 +70,43 @@ def record(output: Path, config: str, *, seed: int, processes: int, device: str)
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def write_checkpoint(
+    path: Path, weights: dict[str, Any], config: str, class_names: Sequence[str], **state: Any
+) -> Path:
+    """Write a checkpoint of a run; one that says its "engine" becomes that to resume from.
+
+    Args:
+        weights: tensors on the CPU, under Detectron2's names.
+        config: YAML text.
+        state: what else it holds.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    description = checkpoint.description(config, list(class_names))
+    checkpoint.save_checkpoint(path, {"model": weights, "atto_det": description} | state)
+    logger.info("wrote %s", path)
+    if "engine" in state:
+        tag_last(path.parent, path.name)
+    return path
+
+
 def tag_last(output: Path, name: str) -> None:
     """Name the checkpoint to resume from."""
     with atomic_path(output / "last_checkpoint") as temporary:
         temporary.write_text(name)
+
+
+def finish(output: Path) -> None:
+    """Make the last checkpoint the final one, of a run that was killed just before that."""
+    name = (output / "last_checkpoint").read_text().strip()
+    if name != "model_final.pth":
+        with atomic_path(output / "model_final.pth") as temporary:
+            shutil.copyfile(output / name, temporary)
+        tag_last(output, "model_final.pth")
 
 
 def read_last(output: Path, engine: str, class_names: list[str]) -> tuple[Path, dict[str, Any]]:
@@ -78,6 +115,9 @@ def read_last(output: Path, engine: str, class_names: list[str]) -> tuple[Path, 
     Args:
         engine: "detectron2" or "torchvision", the one that resumes.
         class_names: of the data.
+
+    Returns:
+        The content has "run", the state of the `policy.Run`.
 
     Raises:
         UserError: it is missing or damaged, of the other engine, or of other classes.
@@ -93,6 +133,10 @@ def read_last(output: Path, engine: str, class_names: list[str]) -> tuple[Path, 
         )
     if part["class_names"] != class_names:
         raise UserError(f"{path} was trained on other classes: resume with its own data sets")
+    if "run" not in content:  # older ones had the best AP elsewhere
+        hooks = content.get("trainer", {}).get("hooks", {})
+        older = hooks.pop("EvaluationHook", None) or {"best": content.get("best", -1.0)}
+        content["run"] = older
     return path, content
 
 

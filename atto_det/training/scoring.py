@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -54,7 +55,25 @@ def score(
     )
 
 
+def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a result that a training notes: AP_d and AP_m, where they are known.
+
+    Of the result of one of Detectron2's evaluators, all its figures, as "task/metric".
+    """
+    if "AP_d" in result:
+        return {key: result[key] for key in ("AP_d", "AP_m") if result[key] is not None}
+    return {f"{task}/{key}": value for task, own in result.items() for key, value in own.items()}
+
+
+def judged_by(result: Mapping[str, Any]) -> float | None:
+    """The figure that the best model of a training is chosen by: AP of masks, or else of boxes."""
+    metrics = metrics_of(result)
+    names = ("AP_m", "segm/AP_m", "segm/AP", "AP_d", "bbox/AP_d", "bbox/AP")
+    return next((metrics[name] for name in names if name in metrics), None)
+
+
 def report(result: dict, path: Path) -> None:
     """Print a result as a table and write it to `path` as JSON."""
-    Console().print(format_table(result))
+    if "AP_d" in result:  # Detectron2's evaluators print their own
+        Console().print(format_table(result))
     write_json(result, path)

@@ -17,6 +17,7 @@ from detectron2.utils.events import JSONWriter
 from atto_det.detectron2 import Predictor, Trainer, run, trainer
 from atto_det.drawing import gallery
 from atto_det.errors import UserError
+from atto_det.training import policy
 from atto_det.weights import checkpoint
 
 UNTESTED = ["DATASETS.TEST", "()"]
@@ -120,7 +121,7 @@ def scores(monkeypatch):
         pairs = (value if isinstance(value, tuple) else (1.0, value) for value in values)
         result = lambda *args: dict(zip(("AP_d", "AP_m"), next(pairs), strict=True))  # noqa: E731
         monkeypatch.setattr(trainer, "evaluate_model", result)
-        monkeypatch.setattr(trainer, "report", lambda result, path: None)
+        monkeypatch.setattr(policy, "report", lambda result, path: None)
 
     return give
 

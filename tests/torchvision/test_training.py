@@ -12,7 +12,8 @@ import torch
 
 from atto_det.errors import UserError
 from atto_det.torchvision import run, training
-from atto_det.torchvision.training import Detector
+from atto_det.torchvision.training import DetectorTraining
+from atto_det.training import policy
 from atto_det.weights import checkpoint
 
 UNTESTED = ["DATASETS.TEST", "()"]
@@ -39,15 +40,15 @@ class Stop(Exception):
 
 def train_until(iteration: int, cfg) -> None:
     """Train, and break off before `iteration`."""
-    whole = Detector.training_step
+    whole = DetectorTraining.training_step
 
     def training_step(self, batch, index):
-        if self.start + index == iteration:
+        if self.start_iter + index == iteration:
             raise Stop
         return whole(self, batch, index)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Detector, "training_step", training_step)
+        patch.setattr(DetectorTraining, "training_step", training_step)
         with pytest.raises(Stop):
             run.train(cfg)
 
@@ -91,13 +92,13 @@ def test_another_seed_ends_elsewhere(config, tmp_path):
 
 @pytest.fixture
 def scores(monkeypatch):
-    """Evaluations that give the AP_m of a list, one after the other, without a model."""
+    """Evaluations that give the AP_m, or (AP_d, AP_m), of a list in turn, without a model."""
 
     def give(values):
-        values = iter(values)
-        result = lambda cfg, model, name: {"AP_d": 1.0, "AP_m": next(values)}  # noqa: E731
+        pairs = (value if isinstance(value, tuple) else (1.0, value) for value in values)
+        result = lambda *args: dict(zip(("AP_d", "AP_m"), next(pairs), strict=True))  # noqa: E731
         monkeypatch.setattr(training, "evaluate_model", result)
-        monkeypatch.setattr(training, "report", lambda result, path: None)
+        monkeypatch.setattr(policy, "report", lambda result, path: None)
 
     return give
 
@@ -123,10 +124,10 @@ def test_the_best_checkpoint_by_mask_ap_is_kept_over_a_resume(config, tmp_path, 
 
 
 def test_no_ap_is_no_best_and_a_later_better_one_replaces_it(config, tmp_path, scores):
-    scores([None, 0.0, 0.0, 5.0])
+    scores([(None, None), 0.0, 0.0, 5.0])
     run.train(config("SOLVER.MAX_ITER", 8, "TEST.EVAL_PERIOD", 2))
     assert best(tmp_path / "out") == 7
-    scores([None])
+    scores([(None, None)])
     run.train(config("OUTPUT_DIR", tmp_path / "none"))
     assert not (tmp_path / "none/model_best.pth").exists()
 
@@ -229,7 +230,7 @@ def test_weights_for_other_classes_start_what_fits(config, checkpoint_of_two_ste
     root = voc_folder(tmp_path / "parts", ["wheel", "door"], train=["one"])
     own = ["DATASETS.FOLDERS", [["parts", str(root)]], "DATASETS.TRAIN", ["parts_train"]]
     cfg = config(*UNTESTED, *own, "MODEL.WEIGHTS", checkpoint_of_two_steps)
-    module = Detector(cfg)
+    module = DetectorTraining(cfg)
     module.resume_or_load(False)
     given, loaded = checkpoint.load_checkpoint(checkpoint_of_two_steps)["model"], module.weights()
     differing = {key for key in given if not torch.equal(given[key], loaded[key])}
@@ -266,7 +267,7 @@ def test_a_backbone_file_gives_the_detector_its_backbone(config, classifier, tmp
     path, net = classifier("attonet_d")
     state, description = backbone_file.read_pretraining(path)
     backbone_file.write_backbone(tmp_path / "d.safetensors", state, description)
-    module = Detector(config(*UNTESTED, "MODEL.WEIGHTS", tmp_path / "d.safetensors"))
+    module = DetectorTraining(config(*UNTESTED, "MODEL.WEIGHTS", tmp_path / "d.safetensors"))
     before = module.weights()
     module.resume_or_load(False)
     after = module.weights()
@@ -281,7 +282,7 @@ def test_a_backbone_file_gives_the_detector_its_backbone(config, classifier, tmp
 
 
 def test_a_loss_of_nan_is_a_sentence_and_leaves_what_was_saved(config, tmp_path, monkeypatch):
-    whole = Detector.training_step
+    whole = DetectorTraining.training_step
 
     def training_step(self, batch, index):
         if index == 3:
@@ -289,7 +290,7 @@ def test_a_loss_of_nan_is_a_sentence_and_leaves_what_was_saved(config, tmp_path,
                 parameter.data.fill_(float("nan"))
         return whole(self, batch, index)
 
-    monkeypatch.setattr(Detector, "training_step", training_step)
+    monkeypatch.setattr(DetectorTraining, "training_step", training_step)
     with pytest.raises(UserError) as caught:
         run.train(config(*EIGHT))
     assert "NaN or infinite at iteration 3: lower SOLVER.BASE_LR (now 0.02)" in str(caught.value)
@@ -299,14 +300,14 @@ def test_a_loss_of_nan_is_a_sentence_and_leaves_what_was_saved(config, tmp_path,
 def test_interrupted_by_the_keyboard_it_says_so_and_keeps_what_was_saved(
     config, tmp_path, monkeypatch
 ):
-    whole = Detector.training_step
+    whole = DetectorTraining.training_step
 
     def training_step(self, batch, index):
         if index == 4:
             raise KeyboardInterrupt
         return whole(self, batch, index)
 
-    monkeypatch.setattr(Detector, "training_step", training_step)
+    monkeypatch.setattr(DetectorTraining, "training_step", training_step)
     before = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,245 @@
+"""What happens before and after each step of a training, and in which order; for both engines.
+
+An engine's loop calls `start` before its first step, `before_step` and `after_step` around each.
+What a training does from time to time (evaluation, keeping the best, checkpoints, the deadline) is
+decided here alone; what only an engine can do, it does as a `Training`.
+"""
+
+import errno
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, distributed, nn
+from yacs.config import CfgNode
+
+from atto_det.errors import write_error
+from atto_det.training import run_folder
+from atto_det.training.batches import ranks
+from atto_det.training.scoring import judged_by, metrics_of, report
+
+logger = logging.getLogger(__name__)
+PERIOD = 20  # steps between two lines of metrics.json, and what its medians are over
+
+
+class Policy(Protocol):
+    """What an engine's loop calls; `Run`, or `Clock` to time steps."""
+
+    def start(self) -> None:
+        """Before the first step."""
+
+    def before_step(self, iteration: int) -> None:
+        """Before step `iteration`, from 0; it may lower the training's `max_iter`."""
+
+    def after_step(self, iteration: int) -> None:
+        """After step `iteration`."""
+
+
+class Training(Protocol):
+    """A training as its engine carries it out.
+
+    Attributes:
+        engine: the name that its checkpoints carry.
+        cfg: the config that it is built from.
+        class_names: of the data.
+        start_iter, max_iter: the first iteration, and the one after the last.
+        policy: what its loop calls.
+    """
+
+    engine: str
+    cfg: CfgNode
+    class_names: list[str]
+    start_iter: int
+    max_iter: int
+    policy: Policy
+
+    @property
+    def network(self) -> nn.Module:
+        """The model whose weights are trained, on its device."""
+
+    def resume_or_load(self, resume: bool) -> None:
+        """Go on from the last checkpoint of the folder, or else load `MODEL.WEIGHTS`."""
+
+    def fit(self) -> None:
+        """Train from `start_iter` until `max_iter`, calling `policy`."""
+
+    def evaluate(self, name: str) -> dict | None:
+        """The result on a data set in the main process, None in the others."""
+
+    def write_metrics(self, found: dict[str, float]) -> None:
+        """Write what there is of the last steps, and `found`; in the main process."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's tensors on the CPU, under Detectron2's names."""
+
+    def state(self) -> dict[str, Any]:
+        """What else a resumed run needs of the engine."""
+
+
+class Run:
+    """The policy of a run in its folder `OUTPUT_DIR`.
+
+    After a step comes what is due of: evaluation, metrics, the best model, the checkpoint. The
+    checkpoint comes last, so that a run killed before it repeats the evaluation and the metrics of
+    that step instead of losing them.
+
+    Args:
+        training: what is carried out.
+
+    Attributes:
+        seconds: the step that begins after so many is the last one; None for no limit.
+        best: the best AP so far, of the first test set: AP_m, or AP_d of a model without masks.
+        results: of the last evaluation, by data set; in the main process.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.seconds: float | None = None
+        self.output = Path(training.cfg.OUTPUT_DIR)
+        self.best, self.results = -1.0, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know, so that it does not overwrite a better model."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what a checkpoint holds."""
+        self.best = float(state["best"])
+
+    def start(self) -> None:
+        """Take up the folder where the resumed checkpoint left it, and start the clock."""
+        first = self.training.start_iter
+        if ranks()[0] == 0:
+            run_folder.forget_after(self.output / "metrics.json", first)
+            self.kept = deque(run_folder.old_checkpoints(self.output, first))
+        logger.info("training from iteration %d to %d", first, self.training.max_iter)
+        self.end = time.monotonic() + (self.seconds or 0)
+
+    def before_step(self, iteration: int) -> None:
+        """Make it the last one if the time is up, so that it is evaluated and saved."""
+        left = self.training.max_iter - iteration - 1
+        if self.seconds is not None and agreed(left > 0 and time.monotonic() > self.end):
+            logger.info("time is up: stopping %d iterations early", left)
+            self.training.max_iter = iteration + 1
+
+    def after_step(self, iteration: int) -> None:
+        """Do what is due.
+
+        Raises:
+            UserError: a full disk.
+        """
+        with full_disk_as_sentence(self.output):
+            self._after_step(iteration)
+
+    def _after_step(self, iteration: int) -> None:
+        training, done = self.training, iteration + 1
+        last = done == training.max_iter
+        evaluates = last or _is_due(done, training.cfg.TEST.EVAL_PERIOD)
+        found = self._evaluate(done) if evaluates else {}
+        if ranks()[0] > 0:
+            return
+        if found or last or done % PERIOD == 0:
+            training.write_metrics(found)
+        if evaluates and self._is_best():
+            self._write("model_best", iteration)
+        if _is_due(done, training.cfg.SOLVER.CHECKPOINT_PERIOD):
+            self.kept.append(self._write(f"model_{iteration:07d}", iteration, resumable=True))
+            while len(self.kept) > 2:
+                self.kept.popleft().unlink(missing_ok=True)
+        if last:
+            self._write("model_final", iteration, resumable=True)
+
+    def _evaluate(self, done: int) -> dict[str, float]:
+        """Evaluate on each test set; what there is to write about it, in the main process."""
+        share_buffers(self.training.network)
+        found, self.results = {}, {}
+        for name in self.training.cfg.DATASETS.TEST:
+            result = self.training.evaluate(name)
+            if result is not None:
+                self.results[name] = result
+                report(result, self.output / "evaluation" / f"{name}_{done:07d}.json")
+                found |= {f"{name}/{key}": value for key, value in metrics_of(result).items()}
+        return found
+
+    def _is_best(self) -> bool:
+        """Whether the first test set's result is the best so far; notes it."""
+        value = judged_by(next(iter(self.results.values()), {}))
+        better = value is not None and value > self.best
+        if better:
+            self.best = float(value)
+        return better
+
+    def _write(self, name: str, iteration: int, resumable: bool = False) -> Path:
+        """Write the model, and with `resumable` all that a run goes on from."""
+        training = self.training
+        state = {"iteration": iteration}
+        if resumable:
+            state |= {"engine": training.engine, "run": self.state_dict()} | training.state()
+        return run_folder.write_checkpoint(
+            self.output / f"{name}.pth",
+            training.weights(),
+            training.cfg.dump(),
+            training.class_names,
+            **state,
+        )
+
+
+class Clock:
+    """The policy of steps that are timed alone: nothing is written.
+
+    Attributes:
+        ends: when each step ended, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def start(self) -> None:
+        """Nothing is due."""
+
+    def before_step(self, iteration: int) -> None:
+        """Nothing is due."""
+
+    def after_step(self, iteration: int) -> None:
+        """Note the time."""
+        self.ends.append(time.monotonic())
+
+
+def agreed(decision: bool) -> bool:
+    """The decision of the main process, in all: each must stop after the same step."""
+    if ranks()[1] == 1:
+        return decision
+    decisions = [decision]
+    distributed.broadcast_object_list(decisions, src=0)
+    return decisions[0]
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the main one's batch norm statistics, which the checkpoint will hold."""
+    if ranks()[1] > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
+
+
+def _is_due(done: int, period: int) -> bool:
+    """Whether something is to be done after so many iterations; never where `period` is 0."""
+    return period > 0 and done % period == 0
+
+
+@contextmanager
+def full_disk_as_sentence(output: str | Path) -> Iterator[None]:
+    """Turn the error of a library that could not write for want of space into a sentence.
+
+    Raises:
+        UserError: it names the file, or `output` where the error does not say.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise write_error(error.filename or output, error) from error

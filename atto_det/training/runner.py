@@ -1,0 +1,199 @@
+"""From a command line or a config to a folder of results, with either engine.
+
+An `Engine` builds models and trainings; `Runner` does with them what both engines do alike: which
+config runs, what a folder may be used for, resuming, evaluation of a checkpoint.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from torch import nn
+from yacs.config import CfgNode
+
+from atto_det.errors import UserError
+from atto_det.training import run_folder
+from atto_det.training.policy import Clock, Training
+from atto_det.training.scoring import report
+from atto_det.weights import checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """What a command line asks for.
+
+    config_file: YAML experiment; None takes the config of the checkpoint in MODEL.WEIGHTS.
+    options: `KEY VALUE` pairs.
+    resume: go on from the last checkpoint.
+    eval_only: evaluate MODEL.WEIGHTS.
+    allow_pickle: read `.pkl` weights, which can run code.
+    processes, machines, machine_rank, dist_url: processes on this machine, machines, the number of
+        this one, and tcp://HOST:PORT of machine 0.
+    """
+
+    config_file: str | None = None
+    options: Sequence[str] = ()
+    resume: bool = False
+    eval_only: bool = False
+    allow_pickle: bool = False
+    processes: int = 1
+    machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+
+
+class Engine(Protocol):
+    """What trains and evaluates.
+
+    Attributes:
+        name: "detectron2" or "torchvision".
+        processes: that will work together.
+        is_main: whether this is the one of them that writes.
+    """
+
+    name: str
+    processes: int
+    is_main: bool
+
+    def load_config(self, config_file: str | Path, options: Sequence[str]) -> CfgNode:
+        """The frozen config of an experiment, its data known and its class count set."""
+
+    def config_from_text(self, text: str, where: str, options: Sequence[str]) -> CfgNode:
+        """The same, of the config that a checkpoint carries."""
+
+    def class_names_of(self, dataset: str) -> list[str]:
+        """Class names of a data set."""
+
+    def set_up(self, cfg: CfgNode, output: Path) -> None:
+        """Make the process ready for `cfg`, with a log in folder `output`."""
+
+    def build_training(self, cfg: CfgNode) -> Training:
+        """A training at its first iteration, with random weights; its policy is a `Run`.
+
+        Raises:
+            UserError: what this engine cannot train, or data that contradicts the config.
+        """
+
+    def load_model(
+        self, cfg: CfgNode, content: dict[str, Any], class_names: list[str]
+    ) -> nn.Module:
+        """The model with the weights of MODEL.WEIGHTS, all of them, in evaluation mode.
+
+        Args:
+            content: of that file, where it is a `.pth`; else empty.
+        """
+
+    def evaluate(self, cfg: CfgNode, model: nn.Module, dataset: str) -> dict | None:
+        """The result of `model` in the main process, None in the others."""
+
+
+class Runner:
+    """Runs of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def work(self, job: Job) -> None:
+        """The work of one process."""
+        cfg = self.read_config(job.config_file, job.options)
+        if job.eval_only:
+            self.evaluate(cfg)
+        else:
+            self.train(cfg, resume=job.resume)
+
+    def read_config(self, config_file: str | None, options: Sequence[str] = ()) -> CfgNode:
+        """The config of a file, or without one that of the checkpoint in option MODEL.WEIGHTS.
+
+        Raises:
+            UserError: neither is given, or what the engine's `load_config` raises.
+        """
+        if config_file:
+            return self.engine.load_config(config_file, options)
+        path, text = run_folder.carried_config(options)
+        return self.engine.config_from_text(text, f"the config in checkpoint {path}", options)
+
+    def train(
+        self, cfg: CfgNode, *, resume: bool = False, seconds: float | None = None
+    ) -> dict[str, dict]:
+        """Train to the end in `OUTPUT_DIR`, or for `seconds`.
+
+        Returns:
+            The last evaluation, by data set; empty for a run that was complete already.
+
+        Raises:
+            UserError: the folder holds another run and `resume` is not asked for; a mistake in
+                config, data or weights; a loss that is not finite; a full disk.
+        """
+        output = Path(cfg.OUTPUT_DIR)
+        if not resume:
+            run_folder.refuse_used(output)
+        self._start(cfg, output)
+        training = self.engine.build_training(cfg)
+        run = training.policy
+        run.seconds = seconds
+        training.resume_or_load(resume)
+        if training.start_iter >= training.max_iter:
+            if self.engine.is_main:
+                run_folder.finish(output)
+            logger.info("this run is complete; raise SOLVER.MAX_ITER to go on")
+            return {}
+        training.fit()
+        return run.results
+
+    def evaluate(self, cfg: CfgNode) -> dict[str, dict]:
+        """Evaluate `MODEL.WEIGHTS` on each of `DATASETS.TEST`; prints tables, writes JSON.
+
+        Raises:
+            UserError: no weights, no test set, other classes, or weights that lack a tensor.
+        """
+        path, names = cfg.MODEL.WEIGHTS, list(cfg.DATASETS.TEST)
+        if not path or not names:
+            raise UserError(
+                "--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty"
+            )
+        content = checkpoint.load_checkpoint(path) if path.endswith(".pth") else {}
+        known = self.engine.class_names_of(names[0])
+        if "atto_det" in content:
+            known = checkpoint.read_description(content, path)["class_names"]
+        run_folder.check_classes(path, known, {n: self.engine.class_names_of(n) for n in names})
+        output = Path(cfg.OUTPUT_DIR) / "evaluation"  # the files of the training stay as they are
+        self._start(cfg, output)
+        if content:
+            content = {"model": content.get("model", content)}
+        model = self.engine.load_model(cfg, content, known)
+        results = {}
+        for name in names:
+            result = self.engine.evaluate(cfg, model, name)
+            if result is not None:
+                results[name] = result
+                report(result, output / f"{name}.json")
+        return results
+
+    def seconds_per_step(self, cfg: CfgNode, steps: int = 8) -> float:
+        """Seconds that a training step of `cfg` takes on this machine, in the mean of `steps`.
+
+        The first two, slower ones do not count. Nothing is written.
+        """
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = steps + 2, ()
+        cfg.freeze()
+        training = self.engine.build_training(cfg)
+        training.policy = clock = Clock()
+        training.fit()
+        return (clock.ends[-1] - clock.ends[1]) / steps
+
+    def _start(self, cfg: CfgNode, output: Path) -> None:
+        """Set up logging, and record in folder `output` what the results follow from."""
+        logging.raiseExceptions = False  # a log that cannot be written (full disk) is no traceback
+        if self.engine.is_main:
+            run_folder.record(
+                output,
+                cfg.dump(),
+                seed=cfg.SEED,
+                processes=self.engine.processes,
+                device=cfg.MODEL.DEVICE,
+            )
+        self.engine.set_up(cfg, output)

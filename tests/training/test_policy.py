@@ -1,0 +1,194 @@
+"""What is due after a step: order, best model, deadline; with a training of no engine."""
+
+import errno
+import os
+
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from atto_det.errors import UserError
+from atto_det.training import policy, run_folder
+from atto_det.training.policy import Clock, Run
+from atto_det.weights import checkpoint
+
+
+class Training:
+    """One number is the model: the iteration that it was trained for."""
+
+    engine, class_names, start_iter = "torchvision", ["wheel"], 0
+
+    def __init__(self, output, results=(), **options) -> None:
+        self.max_iter = options.get("MAX_ITER", 6)
+        self.cfg = CfgNode(
+            {
+                "OUTPUT_DIR": str(output),
+                "DATASETS": {"TEST": ["one", "two"] if results else []},
+                "TEST": {"EVAL_PERIOD": options.get("EVAL_PERIOD", 2)},
+                "SOLVER": {"CHECKPOINT_PERIOD": options.get("CHECKPOINT_PERIOD", 0)},
+            }
+        )
+        self.network = nn.Linear(1, 1)
+        self.results = iter(results)
+        self.calls = []
+        self.policy = Run(self)
+
+    def fit(self) -> None:
+        self.policy.start()
+        self.done = self.start_iter
+        while self.done < self.max_iter:
+            self.policy.before_step(self.done)
+            self.done += 1
+            self.policy.after_step(self.done - 1)
+
+    def evaluate(self, name):
+        self.calls.append((self.done, name))
+        return next(self.results)
+
+    def write_metrics(self, found):
+        self.calls.append((self.done, found))
+
+    def weights(self):
+        return {"done": torch.tensor(self.done)}
+
+    def state(self):
+        return {"optimizer": {}}
+
+
+def ap(boxes, masks) -> dict:
+    return {"AP_d": boxes, "AP_m": masks}
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    monkeypatch.setattr(policy, "report", lambda result, path: None)
+
+
+def best(folder) -> int | None:
+    path = folder / "model_best.pth"
+    return int(checkpoint.load_checkpoint(path)["model"]["done"]) if path.exists() else None
+
+
+OTHER = ap(99.0, 99.0)  # of the second test set, by which nothing is chosen
+FOREIGN = [{"bbox": {"AP": 9.0}, "segm": {"AP": k}} for k in (1.0, 3.0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ([ap(9.0, 10.0), ap(1.0, 30.0), ap(80.0, 20.0)], 4),
+        ([ap(1.0, None), ap(7.0, None), ap(5.0, None)], 4),  # boxes alone
+        ([ap(None, None), ap(0.0, 0.0), ap(0.0, 0.0)], 4),
+        ([ap(None, None)] * 3, None),
+        (FOREIGN, 4),
+        ([{"bbox": {"AP_d": k}} for k in (1.0, 2.0, 3.0)], 6),
+    ],
+)
+def test_the_best_of_the_first_test_set_is_kept(tmp_path, unreported, results, expected):
+    training = Training(tmp_path, [item for result in results for item in (result, OTHER)])
+    training.fit()
+    assert best(tmp_path) == expected
+    assert training.policy.results == {"one": results[-1], "two": OTHER}
+
+
+def test_what_is_due_comes_in_its_order_and_the_checkpoint_last(tmp_path, unreported, monkeypatch):
+    training = Training(tmp_path, [ap(1.0, 2.0), OTHER] * 2, MAX_ITER=4, CHECKPOINT_PERIOD=1)
+    write = run_folder.write_checkpoint
+    monkeypatch.setattr(
+        run_folder,
+        "write_checkpoint",
+        lambda path, *args, **state: (
+            training.calls.append((training.done, path.stem)) or write(path, *args, **state)
+        ),
+    )
+    training.fit()
+    found = {"one/AP_d": 1.0, "one/AP_m": 2.0, "two/AP_d": 99.0, "two/AP_m": 99.0}
+    assert training.calls == [
+        (1, "model_0000000"),
+        *((2, "one"), (2, "two"), (2, found), (2, "model_best"), (2, "model_0000001")),
+        (3, "model_0000002"),
+        *((4, "one"), (4, "two"), (4, found), (4, "model_0000003"), (4, "model_final")),
+    ]
+    assert sorted(path.stem for path in tmp_path.glob("model_0*")) == [
+        "model_0000002",
+        "model_0000003",
+    ]
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_metrics_are_written_every_20_steps_and_at_the_end(tmp_path):
+    training = Training(tmp_path, MAX_ITER=45, EVAL_PERIOD=0)
+    training.fit()
+    assert training.calls == [(20, {}), (40, {}), (45, {})]
+
+
+def test_the_best_is_known_after_a_resume(tmp_path, unreported):
+    Training(tmp_path, [ap(1.0, 30.0), OTHER], MAX_ITER=2).fit()
+    _, content = run_folder.read_last(tmp_path, "torchvision", ["wheel"])
+    resumed = Training(tmp_path, [ap(1.0, 29.0), OTHER], MAX_ITER=4)
+    resumed.policy.load_state_dict(content["run"])
+    resumed.start_iter = 2
+    resumed.fit()
+    assert best(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "state"),
+    [
+        ("torchvision", {"best": 41.5}),
+        ("detectron2", {"trainer": {"hooks": {"EvaluationHook": {"best": 41.5}, "Other": {}}}}),
+    ],
+)
+def test_the_best_of_an_older_checkpoint_is_known(tmp_path, engine, state):
+    path = run_folder.write_checkpoint(
+        tmp_path / "model_0000001.pth", {}, "", ["wheel"], engine=engine, iteration=1, **state
+    )
+    assert path.name == (tmp_path / "last_checkpoint").read_text()
+    _, content = run_folder.read_last(tmp_path, engine, ["wheel"])
+    assert content["run"] == {"best": 41.5}
+    assert content.get("trainer", {"hooks": {"Other": {}}}) == {"hooks": {"Other": {}}}
+
+
+def test_when_the_time_is_up_the_step_is_the_last(tmp_path, unreported):
+    training = Training(tmp_path, [ap(1.0, 2.0), OTHER], MAX_ITER=9, EVAL_PERIOD=0)
+    training.policy.seconds = 0.0
+    training.fit()
+    assert training.done == 1
+    assert best(tmp_path) == 1
+    assert (tmp_path / "model_final.pth").exists()
+
+
+def test_a_run_killed_before_its_last_file_is_finished_from_the_checkpoint(tmp_path):
+    training = Training(tmp_path, MAX_ITER=2, CHECKPOINT_PERIOD=1)
+    training.fit()
+    whole = (tmp_path / "model_final.pth").read_bytes()
+    run_folder.finish(tmp_path)
+    assert (tmp_path / "model_final.pth").read_bytes() == whole
+    run_folder.tag_last(
+        tmp_path, "model_0000000.pth"
+    )  # an older, shorter run's final one lies there
+    run_folder.finish(tmp_path)
+    final = (tmp_path / "model_final.pth").read_bytes()
+    assert final == (tmp_path / "model_0000000.pth").read_bytes() != whole
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_a_full_disk_is_a_sentence_and_other_errors_stay(tmp_path):
+    training = Training(tmp_path, MAX_ITER=1)
+    for number, kind in ((errno.ENOSPC, UserError), (errno.EIO, OSError)):
+
+        def write(found, number=number):
+            raise OSError(number, os.strerror(number))
+
+        training.write_metrics = write
+        with pytest.raises(kind):
+            training.fit()
+
+
+def test_a_clock_writes_nothing(tmp_path):
+    training = Training(tmp_path / "none", MAX_ITER=3)
+    training.policy = clock = Clock()
+    training.fit()
+    assert len(clock.ends) == 3
+    assert not (tmp_path / "none").exists()
