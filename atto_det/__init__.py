@@ -1,19 +1,37 @@
 """AttoNet backbones and Atto-MaskRCNN for Detectron2. Importing this loads neither torch nor it.
 
-`create_backbone` and `create_classifier` need torch alone, `Predictor` takes Detectron2 or else
-torchvision (`atto_det.engine`), and `import atto_det.detectron2` registers everything with
-Detectron2.
+`create_backbone`, `create_classifier` and `list_backbones` need torch alone, `Predictor` takes
+Detectron2 or else torchvision (`atto_det.engine`), `OnnxDetector` a runtime of ONNX, and
+`optimise_for_inference` Detectron2, with which `import atto_det.detectron2` registers everything.
 """
 
 import importlib
 import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atto_det.detectron2.inference import optimise_for_inference
+    from atto_det.detectron2.predictor import Predictor
+    from atto_det.export.runtimes import OnnxDetector
+    from atto_det.nets.registry import list_backbones
+    from atto_det.weights.create import create_backbone, create_classifier
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "create_backbone", "create_classifier"]
+__all__ = [
+    "OnnxDetector",
+    "Predictor",
+    "create_backbone",
+    "create_classifier",
+    "list_backbones",
+    "optimise_for_inference",
+]
 
 _HOMES = {
-    "create_backbone": "atto_det.nets",
-    "create_classifier": "atto_det.nets",
+    "OnnxDetector": "atto_det.export.runtimes",
+    "create_backbone": "atto_det.weights.create",
+    "create_classifier": "atto_det.weights.create",
+    "list_backbones": "atto_det.nets.registry",
+    "optimise_for_inference": "atto_det.detectron2.inference",
 }
 
 

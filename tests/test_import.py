@@ -1,7 +1,9 @@
 """What importing loads, twice and without Detectron2. Each in a process of its own."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,8 +38,20 @@ def test_nets_need_torch_alone():
 
 def test_public_names():
     assert {"Predictor", "create_backbone", "create_classifier"} <= set(dir(atto_det))
+    for name in set(atto_det.__all__) - {"Predictor", "optimise_for_inference"}:
+        assert getattr(atto_det, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         atto_det.nonsense  # noqa: B018
+
+
+def test_editors_see_the_public_names():
+    """What is imported under TYPE_CHECKING is what is imported when a name is first asked for."""
+    tree = ast.parse(Path(atto_det.__file__).read_text())
+    [guarded] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name: line.module for line in guarded.body for alias in line.names}
+    assert sorted(seen) == sorted(atto_det.__all__)
+    assert seen.pop("Predictor") == "atto_det.detectron2.predictor"
+    assert seen == atto_det._HOMES
 
 
 def test_without_detectron2():
@@ -52,9 +66,14 @@ def test_without_detectron2():
         "    except ImportError as error:\n"
         "        print(error)\n"
         "print(atto_det.Predictor.__module__)\n"
+        "try:\n"
+        "    atto_det.optimise_for_inference\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
     ).splitlines()
     assert printed[0] == "140"
-    assert len(printed) == 4  # one line each
+    assert len(printed) == 5  # one line each
+    assert "needs Detectron2" in printed[4]
     for line in printed[1:3]:
         assert "needs Detectron2" in line
         assert "pip install" in line

@@ -19,9 +19,9 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from atto_det.errors import UserError
-from atto_det.nets import FEATURES, STAGES, Backbone, create_backbone, list_backbones
-from atto_det.nets.normalisation import Normalisation, absorb
-from atto_det.weights import backbone_file as weight_files
+from atto_det.nets import FEATURES, STAGES, create_backbone, list_backbones
+from atto_det.nets.normalisation import Normalisation
+from atto_det.weights.create import load_weights
 
 from .model import AttoNetFPN
 
@@ -85,7 +85,7 @@ def _detector(
     if weights_backbone is not None:
         mean = arguments.get("image_mean") or IMAGENET_MEAN
         std = arguments.get("image_std") or IMAGENET_STD
-        _load(body, network, weights_backbone, Normalisation.of_unit_range(mean, std))
+        load_weights(body, network, weights_backbone, Normalisation.of_unit_range(mean, std))
     layers = trainable_backbone_layers
     if layers is None:
         layers = len(FEATURES) if weights_backbone is None else 3
@@ -98,20 +98,6 @@ def _detector(
         levels, extra = ["0", "1", "2", "3", "pool"], LastLevelMaxPool()
     fpn = FeaturePyramidNetwork(list(body.channels.values()), out_channels, extra)
     return kind(AttoNetFPN(body, fpn, levels), num_classes, **arguments)
-
-
-def _load(body: Backbone, network: str, path: str | Path, fed: Normalisation) -> None:
-    """Every tensor of `body` from a backbone file, the stem made for pictures fed so."""
-    state, description = weight_files.read_backbone(path)
-    if description.network != network:
-        raise UserError(f"{path} holds {description.network}, not {network}: give one of them")
-    own = body.state_dict()  # frozen norms do not count batches
-    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
-    wrong = weight_files.misfits(own, state)
-    if wrong:
-        raise UserError(f"{path} does not fit {network}: {wrong}")
-    stem = absorb(state[weight_files.STEM], description.normalisation, fed)
-    body.load_state_dict(state | {weight_files.STEM: stem})
 
 
 for _name in list_backbones():

@@ -1,4 +1,4 @@
-"""Weights into a detector of either engine: all of them, or an error.
+"""Weights into a backbone, or into a detector of either engine: all of them, or an error.
 
 They come from a checkpoint, or from the backbone file of a trained classifier.
 """
@@ -43,15 +43,73 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     return content | {"model": model}
 
 
+def read_backbone(path: str | Path) -> Weights:
+    """The backbone in a file of tools/export.py, `.safetensors` or `.pth`.
+
+    Raises:
+        UserError: a missing, damaged or unsafe file, or one that holds no backbone alone.
+    """
+    content = read_weights(path)
+    if "backbone" not in content:
+        raise UserError(f"{path} is no backbone file of atto_det: make one with tools/export.py")
+    return content["backbone"]
+
+
+def fill_backbone(
+    net: Backbone, backbone: Weights, where: str | Path, fed: Normalisation | None = None
+) -> int:
+    """Set every tensor of `net` by `backbone`, for pictures normalised as `fed`.
+
+    Filters before norms that train get the length that they learn with, and what the network
+    computes stays (`reset_lengths`). Stages that it does not have stay out, and so do the batch
+    counters of frozen norms, which have none.
+
+    Args:
+        where: the file that the weights come from, for errors.
+        fed: how the pictures will be normalised; None for as they were in the training.
+
+    Returns:
+        How many tensors were set.
+
+    Raises:
+        UserError: a tensor that is missing, left over or of another shape, or a mean that cannot
+            be absorbed. Nothing is loaded then.
+    """
+    state, description = backbone
+    own = net.state_dict()
+    unused = unused_stages(net)
+    given = {
+        key: value
+        for key, value in state.items()
+        if key.partition(".")[0] not in unused and not _counts_for_frozen(key, own)
+    }
+    channels = own[STEM].shape[1]
+    if channels != 3 and STEM in given:
+        from timm.models import adapt_input_conv  # two seconds to import
+
+        given[STEM] = adapt_input_conv(channels, given[STEM])
+    wrong = misfits(own, given)
+    if wrong:
+        raise UserError(f"{where} does not fit the network {description.network}: {wrong}")
+    if fed is not None:
+        given[STEM] = absorb(given[STEM], description.normalisation, fed)
+    net.load_state_dict(given)
+    reset_lengths(net)
+    return len(given)
+
+
+def unused_stages(net: Backbone) -> list[str]:
+    """The stages that `net` was built without, since no feature of theirs was asked for."""
+    return [stage for stage in FEATURES if not hasattr(net, stage)]
+
+
 def load_backbone(
     model: nn.Module, cfg: Mapping[str, Any], backbone: Weights, where: str | Path
 ) -> set[str]:
     """Set every tensor of the network in `model`, a detector built from `cfg`, by `backbone`.
 
-    The stem becomes the one for the detector's normalisation, and filters before norms that train
-    get the length that they learn with (`reset_lengths`): the features stay the classifier's.
-    Stages that the detector does not use stay out, and so do the batch counters of frozen norms,
-    which have none. Log lines say what was loaded and what was not.
+    As `fill_backbone` does, for the detector's normalisation: the features stay the classifier's.
+    Log lines say what was loaded and what was not.
 
     Args:
         where: the file that the weights come from, for errors and log lines.
@@ -60,10 +118,9 @@ def load_backbone(
         The names of the model's other tensors, which keep their values.
 
     Raises:
-        UserError: another network, a tensor that is missing, left over or of another shape, or a
-            mean that cannot be absorbed. Nothing is loaded then.
+        UserError: another network, and what `fill_backbone` raises. Nothing is loaded then.
     """
-    state, description = backbone
+    description = backbone.description
     name = cfg["MODEL"]["ATTONET"]["NAME"]
     nets = [item for item in model.named_modules() if isinstance(item[1], Backbone)]
     if len(nets) != 1:
@@ -78,30 +135,19 @@ def load_backbone(
             "weights or the name of the other"
         )
     [(place, net)] = nets
-    own = net.state_dict()
-    unused = [stage for stage in FEATURES if not hasattr(net, stage)]
-    given = {
-        key: value
-        for key, value in state.items()
-        if key.partition(".")[0] not in unused and not _counts_for_frozen(key, own)
-    }
-    wrong = misfits(own, given)
-    if wrong:
-        raise UserError(f"{where} does not fit the detector's {name}: {wrong}")
-    trained, fed = description.normalisation, Normalisation.of_detector(cfg, "the config")
-    given[STEM] = absorb(given[STEM], trained, fed)
-    net.load_state_dict(given)
-    reset_lengths(net)
+    fed = Normalisation.of_detector(cfg, "the config")
+    loaded, unused = fill_backbone(net, backbone, where, fed), unused_stages(net)
 
-    fresh = set(model.state_dict()) - {f"{place}.{key}" for key in own}
+    fresh = set(model.state_dict()) - {f"{place}.{key}" for key in net.state_dict()}
     parts = {"FPN" if key.startswith("backbone.") else key.partition(".")[0] for key in fresh}
     logger.info("%s: %s", where, description)
     logger.info(
         "loaded %d tensors into %s, all that it has%s; absorbed by the stem: %s",
-        len(given),
+        loaded,
         place,
         f" ({' and '.join(unused)} of the file not used)" if unused else "",
-        difference(trained, fed) or "nothing, the detector normalises as the training did",
+        difference(description.normalisation, fed)
+        or "nothing, the detector normalises as the training did",
     )
     logger.info(
         "from random weights start: %s (%d tensors); the file has no classifier head",

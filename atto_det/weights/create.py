@@ -1,0 +1,83 @@
+"""Networks by name, with random weights or with those of a backbone file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from atto_det import nets
+from atto_det.errors import UserError
+from atto_det.nets import STAGES, Backbone, ImageClassifier
+from atto_det.nets.normalisation import Normalisation
+from atto_det.weights.transfer import fill_backbone, read_backbone
+
+
+def create_backbone(
+    name: str,
+    out_features: Sequence[str] = STAGES,
+    *,
+    weights: str | Path | None = None,
+    in_chans: int = 3,
+    norm: str = "BN",
+) -> Backbone:
+    """Create the network `name` as a feature extractor.
+
+    Its forward takes images (B, in_chans, H, W) and returns a dict from each name in `out_features`
+    to a feature map (B, C, H / stride, W / stride), rounded up; see its `channels` and `strides`.
+
+    Args:
+        name: one of `list_backbones()`.
+        out_features: among stem, res2, res3, res4, res5; nothing after the last of them is built.
+        weights: a backbone file of tools/export.py (`.safetensors`, `.pth`); it says how the images
+            are to be normalised. The network then computes what the trained one did, its filters
+            with the length that they learn with.
+        in_chans: channels of the images. With weights, those for red, green and blue are added up
+            for one channel, and repeated for others (`timm.models.adapt_input_conv`).
+        norm: "BN", "FrozenBN" or "SyncBN".
+
+    Raises:
+        UserError: an unknown network, feature or norm (the message lists the known ones), no
+            channels, or weights that are missing, damaged, unsafe, or of another network.
+    """
+    net = nets.create_backbone(name, out_features, norm=norm, in_chans=in_chans)
+    if weights is not None:
+        load_weights(net, name, weights)
+    return net
+
+
+def create_classifier(
+    name: str,
+    num_classes: int,
+    *,
+    weights: str | Path | None = None,
+    in_chans: int = 3,
+    norm: str = "BN",
+) -> ImageClassifier:
+    """Create the network `name` as a classifier of images (B, in_chans, H, W).
+
+    Its forward returns logits (B, num_classes); its `backbone` is what `create_backbone` makes.
+
+    Args:
+        name, weights, in_chans, norm: as for `create_backbone`. The dense layer starts at random.
+        num_classes: at least 1.
+
+    Raises:
+        UserError: as `create_backbone`, or no classes.
+    """
+    net = nets.create_classifier(name, num_classes, norm=norm, in_chans=in_chans)
+    if weights is not None:
+        load_weights(net.backbone, name, weights)
+    return net
+
+
+def load_weights(
+    net: Backbone, name: str, path: str | Path, fed: Normalisation | None = None
+) -> None:
+    """Set every tensor of `net`, the network `name`, by a backbone file (`fill_backbone`).
+
+    Raises:
+        UserError: a file that is missing, damaged, unsafe, or of another network.
+    """
+    backbone = read_backbone(path)
+    network = backbone.description.network
+    if network != name:
+        raise UserError(f"{path} holds {network}, not {name}: give one of them")
+    fill_backbone(net, backbone, path, fed)
