@@ -27,6 +27,7 @@ WORK = "--input 128x128 --proposals 10 --detections 5"
 EPOCH = """--trainer.max_epochs 1 --trainer.precision 32-true --data.image_size 32
     --data.batch_size 2 --data.workers 0"""
 SHORTER = {
+    "analyze_errors.py": "",
     "analyze_model.py": WORK,
     "benchmark.py": f"{WORK} --repeats 1 --warmup 0",
     "compare.py": "",
@@ -35,6 +36,7 @@ SHORTER = {
     "infer_onnx.py": "",
     "make_imagenet50.py": "",
     "make_mini_voc.py": "--root drawn --train 6 --val 3",
+    "plot_training.py": "",
     "prepare_voc.py": "",
     "pretrain.py": EPOCH,
     "table2.py": "",
