@@ -3,10 +3,11 @@
 import errno
 import functools
 import os
+import re
 import reprlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,3 +87,50 @@ def write_error(path: str | os.PathLike, error: OSError) -> UserError:
     if error.errno == errno.ENOSPC:
         return UserError(f"{path} was not written: the disk is full; free some space and run again")
     return UserError(f"{path} was not written: {error.strerror or error}")
+
+
+class Outputs:
+    """Makes the paths of outputs that are called after something, inside one folder.
+
+    A name may come from a downloaded file: of an absolute one, or one with `..`, only what lies
+    below is kept, so that it never leads out of the folder. A name that is taken is numbered.
+
+    Args:
+        folder: that the user named.
+        suffix: such as ".png".
+    """
+
+    def __init__(self, folder: str | os.PathLike, suffix: str) -> None:
+        self.folder, self.suffix = Path(folder), suffix
+        self.taken: set[str] = set()
+
+    def __call__(self, name: str) -> Path:
+        """The path of the output called after `name`.
+
+        Raises:
+            UserError: a link in the folder leads out of it.
+        """
+        parts = [part for part in re.split(r"[/\\]", name) if part.strip(". ")]
+        parts = [re.sub(r"[\x00-\x1f<>:\"|?*]", "_", part)[:150] for part in parts] or ["unnamed"]
+        stem = number = "/".join(parts)
+        count = 1
+        while number.casefold() in self.taken:  # some file systems take A for a
+            count += 1
+            number = f"{stem}_{count}"
+        self.taken.add(number.casefold())
+        path = self.folder / f"{number}{self.suffix}"
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise UserError(f"{path.parent} is a link that leads out of {self.folder}: remove it")
+        return path
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        UserError: an output is one of the inputs, whatever links lead to it.
+    """
+    sources = {path.resolve() for path in inputs}
+    for target in outputs:
+        if target.resolve() in sources:
+            raise UserError(f"{target} is one of the inputs: choose another --output")

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.sheet and not args.dataset and len(videos) == len(args.inputs):
         raise UserError("--sheet is for pictures; without it a video is written to --output")
     images = gallery.list_images([p for p in args.inputs if p not in videos])[: args.limit]
-    targets = gallery.check_targets(args.output, [] if args.sheet else images, videos)
+    targets = gallery.check_targets(args.output, images, videos, args.sheet)
 
     threshold = args.threshold
     package = engine.choose() if args.checkpoint or args.config_file else None
@@ -85,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(
                 f"{args.dataset} has other classes than {args.checkpoint} was trained on"
             )
+        gallery.check_dataset_target(args.output, dataset, args.sheet)
         total = len(dataset.records[: args.limit])
         tiles = gallery.dataset_tiles(dataset, predictor, threshold, args.limit, args.labels)
     elif images:

@@ -5,6 +5,7 @@ A name is known before its files are looked for; they are read when it is first 
 """
 
 import os
+import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from atto_det import data
 from atto_det.data import data_root
-from atto_det.errors import UserError
+from atto_det.errors import UserError, shown
 
 Loader = Callable[[Path], data.Dataset]  # from the data root
 
@@ -77,6 +78,10 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
     masks = uses_masks(cfg)
 
     def add(name: str, entry: Entry) -> None:
+        if not re.fullmatch(r"\w[\w.+-]{0,99}", name):  # results are called after it
+            raise UserError(
+                f"a data set cannot be called {shown(name)}: use letters, digits, and _ . + - in it"
+            )
         if masks:
             entry = entry._replace(loader=partial(_load_masked, entry.loader, name))
         if name in BUILTIN or name in taken:

@@ -38,14 +38,10 @@ def download(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part, progress)
-        digest = hashlib.md5(usedforsecurity=False)
-        with part.open("rb") as file:
-            while block := file.read(_CHUNK):
-                digest.update(block)
-        if digest.hexdigest() != md5:
+        if (found := _md5(part)) != md5:
             part.unlink()
             raise UserError(
-                f"{url} gave a file with md5 {digest.hexdigest()} instead of {md5}: it was"
+                f"{url} gave a file with md5 {found} instead of {md5}: it was"
                 " removed; run again, or choose a mirror with --url"
             )
         part.replace(path)
@@ -63,7 +59,8 @@ def fetch_voc(
     """Download VOC 2012 and unpack it to `data_root`/VOC2012; the tar is removed afterwards.
 
     Raises:
-        UserError: something is at the target already; see also `download` and `unpack_voc`.
+        UserError: something is at the target already, or a tar of another md5 beside it; see also
+            `download` and `unpack_voc`.
     """
     target = Path(data_root) / "VOC2012"
     if target.exists():
@@ -71,6 +68,10 @@ def fetch_voc(
     archive = Path(data_root) / "VOCtrainval_11-May-2012.tar"
     if not archive.exists():
         download(url, archive, md5, byte_progress)
+    elif (found := _md5(archive)) != md5:
+        raise UserError(
+            f"{archive} has the md5 {found}, and VOC's archive {md5}: move it away and run again"
+        )
     unpack_voc(archive, target, member_progress)
     archive.unlink()
     return target
@@ -81,7 +82,8 @@ def unpack_voc(
 ) -> None:
     """Unpack VOC's tar and move its VOCdevkit/VOC2012 to `target`, whole or not at all.
 
-    Members that would land outside, links that point outside, devices and the like are refused.
+    Files and folders alone are unpacked, each under one root; links, devices and paths that lead
+    out of it are refused.
 
     Raises:
         UserError: the archive is unsafe, damaged or something else; the disk is full.
@@ -92,14 +94,14 @@ def unpack_voc(
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         with tarfile.open(archive) as tar:
-            for member in progress(tar.getmembers()):
-                tar.extract(member, temporary, filter="data")
+            members = tar.getmembers()
+            targets = [_target(member, temporary.resolve(), archive) for member in members]
+            for member, place in zip(progress(members), targets, strict=True):
+                _unpack(tar, member, place)
         unpacked = temporary / "VOCdevkit" / "VOC2012"
         if not unpacked.is_dir():
             raise UserError(f"{archive} has no VOCdevkit/VOC2012: it is not VOC's archive")
         unpacked.rename(target)
-    except tarfile.FilterError as error:
-        raise UserError(f"{archive} is unsafe to unpack ({error}): remove it") from error
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{archive} is no whole tar archive ({error}): remove it") from error
     except OSError as error:
@@ -107,6 +109,37 @@ def unpack_voc(
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _target(member: tarfile.TarInfo, root: Path, archive: Path) -> Path:
+    """Where a member goes.
+
+    Raises:
+        UserError: it is no plain file or folder, or leads out of `root`.
+    """
+    plain = member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
+    # Nothing is there yet, and no link is ever made, so that this holds while unpacking, too.
+    path = (root / member.name).resolve() if "\0" not in member.name else root.parent
+    if not plain or not path.is_relative_to(root):
+        reason = "leads out of it" if plain else "is neither a file nor a folder"
+        raise UserError(f"{archive} is unsafe to unpack ({member.name!r} {reason}): remove it")
+    return path
+
+
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    if member.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tar.extractfile(member) as content, path.open("xb") as file:
+        shutil.copyfileobj(content, file)
+        if file.tell() != member.size:
+            raise tarfile.ReadError("unexpected end of data")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _fetch(url: str, part: Path, progress: ByteProgress) -> None:

@@ -17,7 +17,7 @@ from atto_det.drawing.instances import (
     write_image,
 )
 from atto_det.drawing.video import CODECS, Video, video_writer
-from atto_det.errors import UserError
+from atto_det.errors import Outputs, UserError, check_outputs
 from atto_det.evaluation import Detections
 
 Predictor = Callable[[np.ndarray], Detections]
@@ -52,32 +52,42 @@ def list_images(inputs: Sequence[str | Path]) -> list[Path]:
     return result
 
 
-def image_names(paths: Sequence[Path]) -> Iterator[str]:
-    """A name for each picture: its own without the suffix, numbered where another has it too."""
-    taken: set[str] = set()
-    for path in paths:
-        name, number = path.stem, 1
-        while name in taken:
-            number += 1
-            name = f"{path.stem}_{number}"
-        taken.add(name)
-        yield name
-
-
-def check_targets(folder: Path, images: Sequence[Path], videos: Sequence[Path]) -> list[Path]:
+def check_targets(
+    folder: Path, images: Sequence[Path], videos: Sequence[Path], sheet: Path | None = None
+) -> list[Path]:
     """The files in `folder` that the annotated videos go to.
+
+    Args:
+        sheet: one file for all pictures, where they do not get one each.
 
     Raises:
         UserError: an annotated picture or video would overwrite an input, or another video.
     """
-    sources = {path.resolve() for path in (*images, *videos)}
     targets = [folder / f"{video.stem}.mp4" for video in videos]
-    for target in [*targets, *(folder / f"{name}.png" for name in image_names(images))]:
-        if target.resolve() in sources:
-            raise UserError(f"{target} is one of the inputs: choose another --output")
+    for target in targets:
         if targets.count(target) > 1:
             raise UserError(f"two videos would be written to {target}: draw them one by one")
+    outputs = Outputs(folder, ".png")
+    pictures = [outputs(path.stem) for path in images] if sheet is None else [sheet]
+    check_outputs([*targets, *pictures], [*images, *videos])
     return targets
+
+
+def check_dataset_target(folder: Path, dataset: data.Dataset, sheet: Path | None = None) -> None:
+    """Refuse to draw into the folders of a data set's pictures and labels.
+
+    Raises:
+        UserError: `folder`, or that of the sheet, is one of them.
+    """
+    own = set()
+    for record in dataset.records:
+        own.add(Path(record.file_name).parent)
+        if record.sem_seg_file_name:
+            labels = Path(record.sem_seg_file_name).parent
+            own |= {labels, labels.with_name("SegmentationObject")}
+    place = folder if sheet is None else sheet.parent
+    if place.resolve() in {path.resolve() for path in own}:
+        raise UserError(f"{place} holds the data set's own files: choose another --output")
 
 
 def predict_image(
@@ -153,14 +163,16 @@ def image_tiles(
     threshold: float,
     labels: Labels = "auto",
 ) -> Iterator[Tile]:
-    """Predictions on image files. Files of one name in several folders keep distinct names."""
-    for name, path in zip(image_names(paths), paths, strict=True):
+    """Predictions on image files, each called after its file."""
+    for path in paths:
         image = np.ascontiguousarray(data.read_image(path)[:, :, ::-1])
-        yield name, predict_image(predictor, image, class_names, threshold, labels)
+        yield path.stem, predict_image(predictor, image, class_names, threshold, labels)
 
 
 def write_tiles(tiles: Iterable[Tile], folder: Path, sheet: Path | None, columns: int) -> None:
     """Write each picture to `folder`/<name>.png, or all of them on one contact sheet.
+
+    Where a name comes twice, or would lead out of the folder, `Outputs` makes it another.
 
     Raises:
         UserError: a file cannot be written.
@@ -169,8 +181,9 @@ def write_tiles(tiles: Iterable[Tile], folder: Path, sheet: Path | None, columns
         names, pictures = zip(*tiles, strict=True)
         write_image(sheet, contact_sheet(pictures, names, columns=columns))
         return
+    outputs = Outputs(folder, ".png")
     for name, picture in tiles:
-        write_image(folder / f"{name}.png", picture)
+        write_image(outputs(name), picture)
 
 
 def annotate_video(

@@ -152,6 +152,30 @@ def test_fetch_voc(server, tmp_path):
         fetch_voc(root, server.url, "00")
 
 
+def test_a_tar_that_lies_there_is_checked(tmp_path):
+    path = tmp_path / "VOCtrainval_11-May-2012.tar"
+    content = tar_of(path, SOUND)
+    with pytest.raises(UserError, match=r"May-2012\.tar has the md5 \w{32}, and VOC's archive 00"):
+        fetch_voc(tmp_path, "http://127.0.0.1:9/voc.tar", "00")
+    assert path.exists()
+    folder = fetch_voc(tmp_path, "http://127.0.0.1:9/voc.tar", hashlib.md5(content).hexdigest())
+    assert (folder / "ImageSets/Segmentation/train.txt").exists()
+    assert not path.exists()
+
+
+def test_devices_and_two_files_of_one_name_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "voc.tar", "w") as tar:
+        info = tarfile.TarInfo("VOCdevkit/VOC2012/pipe")
+        info.type = tarfile.FIFOTYPE
+        tar.addfile(info)
+    with pytest.raises(UserError, match="'VOCdevkit/VOC2012/pipe' is neither a file nor a folder"):
+        unpack_voc(tmp_path / "voc.tar", tmp_path / "root/VOC2012")
+    tar_of(tmp_path / "voc.tar", SOUND, SOUND)
+    with pytest.raises(UserError, match="was not written: File exists"):
+        unpack_voc(tmp_path / "voc.tar", tmp_path / "root/VOC2012")
+    assert list((tmp_path / "root").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "evil",
     [
@@ -159,6 +183,8 @@ def test_fetch_voc(server, tmp_path):
         ("VOCdevkit/../../evil.txt", b"x"),
         ("VOCdevkit/link", "/etc"),
         ("VOCdevkit/link", "../../.."),
+        ("VOCdevkit/link", "VOC2012"),
+        ("/tmp/evil.txt", b"x"),
     ],
 )
 def test_unsafe_archives_are_refused(tmp_path, evil):

@@ -103,9 +103,10 @@ def test_files_of_one_name_keep_distinct_names(tmp_path):
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (80, 60)).save(path)
         paths.append(path)
-    names = [name for name, _ in gallery.image_tiles(paths, FindsSquare(), NAMES, 0.5)]
-    assert names[:2] == ["x", "x_2"]
-    assert len(set(names)) == 4
+    tiles = gallery.image_tiles(paths, FindsSquare(), NAMES, 0.5)
+    gallery.write_tiles(tiles, tmp_path / "out", None, 4)
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["x.png", "x_2.png", "x_2_2.png", "x_3.png"]
 
 
 def test_no_picture_and_no_video_is_written_over(tmp_path, photo):
@@ -116,12 +117,45 @@ def test_no_picture_and_no_video_is_written_over(tmp_path, photo):
     for folder in (tmp_path, tmp_path / "link", tmp_path / "x/.."):
         with pytest.raises(UserError, match=r"photo.png is one of the inputs: choose another"):
             gallery.check_targets(folder, [path], [])
+    with pytest.raises(UserError, match=r"photo.png is one of the inputs: choose another"):
+        gallery.check_targets(tmp_path / "out", [path], [], sheet=tmp_path / "link/photo.png")
     video = tmp_path / "drive.mp4"
     assert gallery.check_targets(tmp_path / "out", [], [video]) == [tmp_path / "out/drive.mp4"]
     with pytest.raises(UserError, match=r"drive.mp4 is one of the inputs: choose another"):
         gallery.check_targets(tmp_path, [], [video])
     with pytest.raises(UserError, match=r"two videos would be written to .*out/drive.mp4"):
         gallery.check_targets(tmp_path / "out", [], [video, tmp_path / "b/drive.avi"])
+
+
+def test_a_data_set_is_not_drawn_into_its_own_folders(mini_voc, tmp_path):
+    dataset = data.load_voc(mini_voc / "mini_voc", "val", cache=False)
+    for name in ("JPEGImages", "SegmentationClass", "SegmentationObject", "x/../JPEGImages"):
+        folder = mini_voc / "mini_voc" / name
+        with pytest.raises(UserError, match="holds the data set's own files"):
+            gallery.check_dataset_target(folder, dataset)
+        with pytest.raises(UserError, match="holds the data set's own files"):
+            gallery.check_dataset_target(tmp_path, dataset, folder / "sheet.png")
+    gallery.check_dataset_target(tmp_path, dataset)
+    gallery.check_dataset_target(mini_voc, dataset, tmp_path / "sheet.png")
+
+
+def test_names_of_a_file_never_lead_out_of_the_folder(tmp_path):
+    """As the file names of a downloaded COCO JSON may."""
+    other = tmp_path / "other.png"
+    other.write_bytes(b"mine")
+    tile = np.zeros((4, 4, 3), np.uint8)
+    names = [str(other.with_suffix("")), "../other", "a/../../other", "C:\\x", "..", "", "n\0l"]
+    names += ["x" * 5000, "a/b", "A/b"]
+    out = tmp_path / "out"
+    gallery.write_tiles([(name, tile) for name in names], out, None, 4)
+    assert other.read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"other.png", "out"}
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert len(files) == len(names)
+    (out / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="link is a link that leads out of"):
+        gallery.write_tiles([("link/other", tile)], out, None, 4)
+    assert other.read_bytes() == b"mine"
 
 
 def test_ground_truth_alone_and_beside_a_prediction(mini_voc, tmp_path, monkeypatch):
