@@ -7,14 +7,14 @@ Python object is an error.
 import ast
 import difflib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
-from atto_det.errors import UserError
+from atto_det.bounded_yaml import line_of, parse_yaml, read_text
+from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -36,53 +36,37 @@ def load_yaml(path: str | Path, trusted: Path | None = None) -> dict[str, Any]:
     Raises:
         UserError: no such file, no YAML mapping, an unsafe tag, or bases that go in a circle.
     """
-    return _load_yaml(Path(path).expanduser(), trusted, ())
+    return _load_yaml(_file(path, ""), trusted, ())
 
 
 def _load_yaml(path: Path, trusted: Path | None, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in above:
-        raise UserError(f"{path} is its own _BASE_: remove the circle")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, "config file")
     except FileNotFoundError:
         raise UserError(f"config file {path} does not exist{_neighbours(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config file {path} cannot be read: {error}") from error
+    if path.resolve() in above:
+        raise UserError(f"{path} is its own _BASE_: remove the circle")
     safe = trusted is None or not path.resolve().is_relative_to(trusted.resolve())
     content = parse_yaml(text, str(path), safe=safe)
     bases = content.pop("_BASE_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UserError(f"{path}: _BASE_ must be the path of a file, or a list of them: {bases!r}")
+        raise UserError(
+            f"{path}: _BASE_ must be the path of a file, or a list of them: {shown(bases)}"
+        )
     below: dict[str, Any] = {}
     for base in bases:
-        own = path.parent / Path(base).expanduser()
+        own = path.parent / _file(base, f"{path}: ")
         below = _over(_load_yaml(own, trusted, (*above, path.resolve())), below)
     return _over(content, below)
 
 
-def parse_yaml(text: str, where: str, *, safe: bool = True) -> dict[str, Any]:
-    """A YAML mapping as a dict; `where` names it in errors.
-
-    Raises:
-        UserError: broken YAML, an unsafe tag, or no mapping.
-    """
+def _file(path: str | Path, where: str) -> Path:
+    """A path with `~` followed; `where` it is named."""
     try:
-        content = yaml.load(text, Loader=yaml.SafeLoader if safe else yaml.UnsafeLoader)
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError: a date that does not exist
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        if "constructor for the tag" in problem:
-            raise UserError(
-                f"{where} holds a YAML tag that could run code ({problem}); remove it"
-            ) from None
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line} is no valid YAML: {problem}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"{where} must hold keys and values, not a {type(content).__name__}")
-    return content
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{where}{shown(path)} names the home of a user who is not here") from error
 
 
 def _over(upper: Mapping, lower: Mapping) -> dict[str, Any]:
@@ -109,7 +93,7 @@ def merge(cfg: CfgNode, content: Mapping[str, Any], where: str) -> None:
         UserError: a key that `cfg` lacks (with the nearest one), or a value of another type.
     """
     for key, value in _leaves(cfg, content, where):
-        _set(cfg, key, value, where)
+        _set(cfg, key, value, lambda key=key: _place(where, key))
 
 
 def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
@@ -119,9 +103,9 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
         UserError: a key without a value, an unknown key, or a value of another type.
     """
     if len(options) % 2:
-        raise UserError(f"options come in pairs KEY VALUE; {options[-1]!r} stands alone")
+        raise UserError(f"options come in pairs KEY VALUE; {shown(options[-1])} stands alone")
     for key, text in zip(options[::2], options[1::2], strict=True):
-        _set(cfg, key, text, "the command line")
+        _set(cfg, key, text, lambda: "the command line")
 
 
 def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> None:
@@ -192,20 +176,44 @@ def _leaves(node: CfgNode, content: Mapping, where: str, prefix: str = "") -> It
             yield full, value
 
 
-def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
+def _place(where: str, key: str) -> str:
+    """`where`, if it is a file: the one, among it and its bases, that sets `key`, and the line."""
+    waiting, seen = [Path(where)], set()
+    while waiting:
+        path = waiting.pop(0)
+        try:
+            text = read_text(path, "")
+            bases = parse_yaml(text, "").get("_BASE_", [])
+        except (OSError, UserError):
+            continue
+        if line := line_of(text, key):
+            return f"{path}, line {line}"
+        seen.add(path)
+        for base in [bases] if isinstance(bases, str) else bases:
+            if (below := path.parent / Path(base).expanduser()) not in seen:
+                waiting.append(below)
+    return where
+
+
+def _set(cfg: CfgNode, key: str, value: Any, where: Callable[[], str]) -> None:
     *parents, name = key.split(".")
     node = cfg
     for parent in parents:
         node = node.get(parent) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or name not in node:
         known = list(_all_keys(cfg))
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0)
-        raise UserError(f"{where}: there is no key {key}; the nearest is {close[0]}")
+        close = difflib.get_close_matches(key[:100], known, n=1, cutoff=0)
+        raise UserError(f"{where()}: there is no key {_plain(key)}; the nearest is {close[0]}")
     if isinstance(node[name], CfgNode):
-        raise UserError(f"{where}: {key} is a section; set one of the keys in it")
+        raise UserError(f"{where()}: {key} is a section; set one of the keys in it")
     if isinstance(value, str):
         value = _literal(value, text_expected=isinstance(node[name], str))
     node[name] = _fitting(value, node[name], key, where)
+
+
+def _plain(key: str) -> str:
+    """A key for a sentence, as it is unless it is none."""
+    return key if len(key) <= 100 and key.isprintable() else shown(key)
 
 
 def _literal(text: str, *, text_expected: bool) -> Any:
@@ -215,8 +223,8 @@ def _literal(text: str, *, text_expected: bool) -> Any:
     """
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text  # the last two: brackets in brackets
     return value if not text_expected or isinstance(value, str) else text
 
 
@@ -227,22 +235,29 @@ def _all_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
             yield from _all_keys(value, f"{prefix}{key}.")
 
 
-def _fitting(value: Any, old: Any, key: str, where: str) -> Any:
+def _fitting(value: Any, old: Any, key: str, where: Callable[[], str]) -> Any:
     """`value` if it has the type of `old`, lists and tuples being one; else an error."""
     if old is None or type(value) is type(old):
         return value
     if isinstance(old, list | tuple) and isinstance(value, list | tuple):
         return type(old)(value)
     if isinstance(old, float) and type(value) is int:
-        hint = f": write {float(value)}"
+        hint = f": write {_as_float(value)}"
     elif isinstance(old, list | tuple) and value is not None:
-        hint = f": write ({value!r},)"
+        hint = f": write ({shown(value)},)"
     else:
         hint = f", such as {old!r}"
     raise UserError(
-        f"{where}: {key} takes {_TYPES.get(type(old), type(old).__name__)}, "
-        f"not {value!r} ({_TYPES.get(type(value), type(value).__name__)}){hint}"
+        f"{where()}: {key} takes {_TYPES.get(type(old), type(old).__name__)}, "
+        f"not {shown(value)} ({_TYPES.get(type(value), type(value).__name__)}){hint}"
     )
+
+
+def _as_float(value: int) -> str:
+    try:
+        return str(float(value))
+    except OverflowError:
+        return "a smaller one"
 
 
 _TYPES = {

@@ -1,5 +1,6 @@
 """Reading experiment files: bases, safety, and what a user reads after a slip."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,95 @@ def test_hostile_tags_run_nothing(tmp_path, tag):
         assert "tag that could run code" in message
         assert str(hostile) in message
     assert not marker.exists()
+
+
+def bomb(kind: str) -> str:
+    """A kilobyte that stands for 9 ** 9 values."""
+    form = {"list": "[{}]", "section": "{{{}}}"}[kind]
+    rows = ["a: &a " + form.format("x" if kind == "list" else "x: 1")]
+    for one, other in zip("abcdefghi", "bcdefghij", strict=True):
+        parts = [f"*{one}"] * 9 if kind == "list" else [f"k{n}: *{one}" for n in range(9)]
+        rows.append(f"{other}: &{other} " + form.format(", ".join(parts)))
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (bomb("list"), "stands for more than 50,000 values, its aliases followed"),
+        (bomb("section"), "stands for more than 50,000 values, its aliases followed"),
+        ("a: &a [1, *a]", "line 1: a YAML alias stands within what it stands for"),
+        ("a: &a {b: *a}", "line 1: a YAML alias stands within what it stands for"),
+        ("a: " + "[" * 50 + "]" * 50, "more than 40 lists or sections in each other"),
+        ("a: " + "[" * 100_000, "more than 40 lists or sections in each other"),
+        ("a: " + "{a: " * 5000, "more than 40 lists or sections in each other"),
+        ("#" * 600_000, "has more than 524,288 characters"),
+        ("a: 1" + "0" * 5000, "is no valid YAML"),
+        ("a: !!timestamp x", "is no valid YAML"),
+        ("a: !!bool x", "is no valid YAML"),
+        ("a: !!int ''", "is no valid YAML"),
+        ("x" * 3000 + ": [", "is no valid YAML"),
+    ],
+)  # fmt: skip
+def test_yaml_is_bounded(text, says):
+    message = sentence(parse_yaml, text, "f.yaml")
+    assert says in message
+    assert len(message) < 500
+
+
+def test_some_aliases_and_merge_keys_are_fine():
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: [*a, *a]"
+    content = parse_yaml(text, "f.yaml")
+    assert content["b"] == {"x": 1, "y": 3}
+    assert content["c"] == [{"x": 1, "y": 2}] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("SEED: 1\nMODEL: {}\nSEED: 2\n", "f.yaml, line 3: 'SEED' stands in line 1 already"),
+        ("A:\n  B: 1\n\n  B: 1\n", "f.yaml, line 4: 'B' stands in line 2 already"),
+    ],
+)
+def test_a_key_twice_is_named_with_its_lines(text, says):
+    assert says in sentence(parse_yaml, text, "f.yaml")
+
+
+def test_a_wrong_key_is_named_with_its_file_and_line(cfg, tmp_path):
+    base = write(tmp_path / "base.yaml", "SOLVER:\n  MAX_ITER: 5\n  BASE_LRR: 0.1\n")
+    top = write(tmp_path / "top.yaml", "_BASE_: base.yaml\n\nMODEL: {MASK_ON: 1}\n")
+    content = load_yaml(top)
+    message = sentence(merge, cfg, {"SOLVER": content["SOLVER"]}, str(top))
+    assert message.startswith(f"{base}, line 3: there is no key SOLVER.BASE_LRR")
+    message = sentence(merge, cfg, {"MODEL": content["MODEL"]}, str(top))
+    assert message.startswith(f"{top}, line 3: MODEL.MASK_ON takes True or False")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SOLVER.BASE_LR", "x" * 10**6),
+        ("SOLVER.BASE_LR", list(range(10**5))),
+        ("SOLVER.BASE_LR", 10**400),
+        ("SOLVER.STEPS", "(" * 10**5),
+        ("SOLVER.STEPS", "9" * 5000),
+        ("x" * 10**5, 1),
+        ("SOLVER.X\nY", 1),
+    ],
+)
+def test_no_value_is_printed_without_end(cfg, key, value):
+    section, _, name = key.partition(".")
+    content = {section: {name: value}} if name else {section: value}
+    assert len(sentence(merge, cfg, content, "f.yaml")) < 1000
+
+
+@pytest.mark.parametrize(
+    "name", ["~nosuchuser/a.yaml", "a\0b.yaml", "x" * 5000 + ".yaml", "/dev/zero"]
+)
+def test_paths_that_are_none(tmp_path, name):
+    assert len(sentence(load_yaml, name)) < 700
+    path = write(tmp_path / "a.yaml", f"_BASE_: {json.dumps(name)}")
+    assert len(sentence(load_yaml, path)) < 700
 
 
 def test_code_runs_in_a_trusted_folder_alone(tmp_path):
