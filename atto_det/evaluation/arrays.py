@@ -34,6 +34,12 @@ class GroundTruth:
         """`crowd`, all false where it is None."""
         return np.zeros(len(self.boxes), bool) if self.crowd is None else self.crowd
 
+    def without_crowds(self) -> "GroundTruth":
+        """The objects alone."""
+        kept = np.flatnonzero(~self.is_crowd)
+        rles = None if self.rles is None else [self.rles[k] for k in kept]
+        return GroundTruth(self.boxes[kept], rles, self.classes[kept], self.difficult[kept])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:

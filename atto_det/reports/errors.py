@@ -50,13 +50,15 @@ def analyse(
     """The content of a report; see the top of this file.
 
     Args:
-        ground_truth: image name → objects.
+        ground_truth: image name → objects; crowd regions are no objects here.
         detections: image name → detections; an image that is missing has none.
         split: name of the data set.
         score: least score of a detection that counts where one score must be chosen.
         worst: how many pictures to list.
     """
-    kinds: tuple[Kind, ...] = ("box", "mask") if have_masks(detections) else ("box",)
+    ground_truth = {image: objects.without_crowds() for image, objects in ground_truth.items()}
+    masks = have_masks(ground_truth, detections)
+    kinds: tuple[Kind, ...] = ("box", "mask") if masks else ("box",)
     found: dict[str, Any] = {}
     for kind in kinds:
         verdicts = judge(ground_truth, detections, kind)
