@@ -176,6 +176,23 @@ def _row(evaluation: dict, costs: list[dict]) -> list[str]:
     return [f"{parameters:.2f}", f"{macs:.1f}", *aps]
 
 
+def test_sizes_of_the_networks_are_the_counted_ones():
+    import torch
+
+    from atto_det.complexity import count
+    from atto_det.nets import create_classifier, list_backbones
+    from atto_det.reports.table2 import parameters
+
+    rows = {row.split("`")[1]: cells for row, cells in _table("docs/networks.md", "Sizes").items()}
+    expected = {}
+    for name in list_backbones("att*"):
+        with torch.device("meta"):
+            network, picture = create_classifier(name, 51).eval(), torch.empty(1, 3, 224, 224)
+        [cost] = count([("", network, (picture,))])
+        expected[name] = [f"{parameters(network) / 1e3:,.0f}", f"{cost.macs / 1e6:.1f}"]
+    assert {name: cells[1::2] for name, cells in rows.items()} == expected
+
+
 def test_times_in_the_readme_are_the_stored_ones():
     stored = {
         (timed["detector"], timed["mode"]): f"{1000 * timed['median_s']:,.0f}"
