@@ -95,6 +95,8 @@ class AttoCheckpointer(DetectionCheckpointer):
         try:
             for key, value in self.checkpointables.items():
                 value.load_state_dict(content[key])
+        except UserError:
+            raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{last} cannot be resumed from with this config ({error}): use the one of its run"

@@ -69,7 +69,7 @@ class TrainLoader:
                 "could not continue exactly: only TrainingSampler is supported"
             )
         batch_size = cfg.SOLVER.IMS_PER_BATCH
-        check_batch_size(batch_size, comm.get_world_size())
+        check_batch_size(batch_size, comm.get_world_size(), cfg.SOLVER.ACCUMULATE)
         dicts = training_dicts(cfg)
         portrait = np.array([item["height"] > item["width"] for item in dicts])
         portrait &= cfg.DATALOADER.ASPECT_RATIO_GROUPING

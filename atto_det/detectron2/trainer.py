@@ -30,7 +30,9 @@ from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.batches import seed_step
 from atto_det.training.policy import Policy, Run, full_disk_as_sentence
+from atto_det.weights import checkpoint
 
+from .accumulation import Accumulating
 from .catalog import check_split, class_names_of
 from .checkpointer import ENGINE, AttoCheckpointer
 from .evaluator import VOCInstanceEvaluator
@@ -95,7 +97,19 @@ class Trainer(DefaultTrainer):
         model = create_ddp_model(self.network, broadcast_buffers=False, device_ids=device_ids)
         step = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = step(model, loader, optimizer)
+        if cfg.SOLVER.ACCUMULATE > 1:
+            self._accumulate(cfg.SOLVER.ACCUMULATE)
         self.register_hooks(self.build_hooks())
+
+    def _accumulate(self, count: int) -> None:
+        """Train on each batch in so many parts."""
+        step = self._trainer
+        step.model = Accumulating(step.model, count, self._backward)
+        step.zero_grad_before_forward = True
+
+    def _backward(self, loss: Tensor) -> None:
+        scaler = getattr(self._trainer, "grad_scaler", None)
+        (scaler.scale(loss) if scaler else loss).backward()
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -212,6 +226,14 @@ class Trainer(DefaultTrainer):
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors on the CPU."""
         return self.checkpointer.weights()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Set what `weights` gave.
+
+        Raises:
+            UserError: they are another model's.
+        """
+        checkpoint.load_weights(self.network, {"model": weights}, self.cfg.OUTPUT_DIR)
 
     def state(self) -> dict[str, Any]:
         """Optimizer and hooks."""

@@ -176,8 +176,10 @@ DEFAULTS: dict[str, Any] = {
             "NORM_TYPE": 2.0,
         },
         "AMP": {"ENABLED": False},
+        **KEYS["SOLVER"],
     },
     "TEST": {
+        **KEYS["TEST"],
         "EVAL_PERIOD": 0,
         "DETECTIONS_PER_IMAGE": 100,
         "AUG": {"ENABLED": Only(False)},

@@ -85,7 +85,7 @@ class TrainLoader:
     """
 
     def __init__(self, cfg: CfgNode, processes: int = 1) -> None:
-        check_batch_size(cfg.SOLVER.IMS_PER_BATCH, processes)
+        check_batch_size(cfg.SOLVER.IMS_PER_BATCH, processes, cfg.SOLVER.ACCUMULATE)
         pictures = training_pictures(cfg)
         portrait = np.array([record.height > record.width for record, _ in pictures])
         portrait &= cfg.DATALOADER.ASPECT_RATIO_GROUPING

@@ -6,6 +6,7 @@ import statistics
 import time
 import warnings
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from yacs.config import CfgNode
 from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import run_folder
-from atto_det.training.batches import seed_step
+from atto_det.training.batches import parts_of, seed_step
 from atto_det.training.policy import PERIOD, Policy, Run
 
 from .evaluator import evaluate_model
@@ -46,6 +47,9 @@ class DetectorTraining(LightningModule):
     Args:
         processes: each with a GPU of its own; further ones run this program with its arguments.
 
+    With SOLVER.ACCUMULATE the parts of a batch are batches to Lightning, which adds up their
+    gradients; a step here is a batch with all its parts.
+
     Attributes:
         network: of torchvision, with random weights until `resume_or_load`.
         policy: decides what is due after a step.
@@ -69,6 +73,7 @@ class DetectorTraining(LightningModule):
         self.factor = rate_factor(cfg)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.resumed: dict[str, Any] = {}
+        self.parts = cfg.SOLVER.ACCUMULATE  # of a batch, which Lightning takes for batches
         self.losses: dict[str, Tensor] = {}
         self.meter = Meter(Path(cfg.OUTPUT_DIR) / "metrics.json")
         self.policy: Policy = Run(self)
@@ -82,6 +87,14 @@ class DetectorTraining(LightningModule):
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors on the CPU under Detectron2's names."""
         return to_detectron2({k: v.cpu() for k, v in self.network.state_dict().items()}, self.cfg)
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Set what `weights` gave.
+
+        Raises:
+            UserError: they are another model's.
+        """
+        load_weights(self.network, self.cfg, {"model": weights}, self.cfg.OUTPUT_DIR)
 
     def resume_or_load(self, resume: bool) -> None:
         """Go on from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`.
@@ -124,9 +137,10 @@ class DetectorTraining(LightningModule):
             enable_progress_bar=False,  # lines tell progress and time left, and stay in the log
             use_distributed_sampler=False,  # the loader shares its pictures out by itself
             benchmark=self.cfg.CUDNN_BENCHMARK,
+            accumulate_grad_batches=self.parts,
         )
         try:
-            trainer.fit(self, self.loader)
+            trainer.fit(self, _Parts(self.loader, self.parts))
         except SystemExit:
             if trainer.interrupted:  # Lightning turns the keyboard's interrupt into an exit
                 raise KeyboardInterrupt from None
@@ -152,35 +166,38 @@ class DetectorTraining(LightningModule):
         self.policy.start()
         self.meter.begin()
 
-    def on_train_batch_start(self, batch: list[Sample], index: int) -> None:
+    def on_train_batch_start(self, part: list[Sample], index: int) -> None:
         """The batch has come."""
-        self.meter.batch_has_come(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self.policy.before_step(self.start_iter + index)
+        if index % self.parts == 0:
+            self.iteration = self.start_iter + index // self.parts
+            self.losses = {}
+            self.meter.batch_has_come(self.trainer.optimizers[0].param_groups[0]["lr"])
+            self.policy.before_step(self.iteration)
+            seed_step(self.cfg.SEED, self.iteration, self.global_rank)
 
-    def training_step(self, batch: list[Sample], index: int) -> Tensor:
-        """The sum of the losses of one batch, all random draws seeded.
+    def training_step(self, part: list[Sample], index: int) -> Tensor:
+        """The sum of the losses of a part of a batch, all random draws seeded.
 
         Raises:
             UserError: it is not finite.
         """
-        iteration = self.start_iter + index
-        seed_step(self.cfg.SEED, iteration, self.global_rank)
-        images, targets = [image.float() for image, _ in batch], [target for _, target in batch]
+        images, targets = [image.float() for image, _ in part], [target for _, target in part]
         losses = self.network(images, targets)
         total = torch.stack(list(losses.values())).sum()
         if not total.isfinite():
-            raise run_folder.divergence(self.cfg, iteration)
-        self.losses = {key: value.detach() for key, value in losses.items()}
-        self.losses["total_loss"] = total.detach()
+            raise run_folder.divergence(self.cfg, self.iteration)
+        for key, value in (losses | {"total_loss": total}).items():
+            self.losses[key] = self.losses.get(key, 0) + value.detach() / self.parts
         return total
 
     def configure_gradient_clipping(self, optimizer: SGD, **_: object) -> None:
         """Clip each parameter's gradient by itself."""
         clip_gradients(self.cfg, self.network.parameters())
 
-    def on_train_batch_end(self, outputs: object, batch: list[Sample], index: int) -> None:
+    def on_train_batch_end(self, outputs: object, part: list[Sample], index: int) -> None:
         """Note the step, and do what is due."""
-        self.iteration = self.start_iter + index
+        if (index + 1) % self.parts:
+            return
         own = torch.stack(list(self.losses.values()))
         means = self.trainer.strategy.reduce(own, reduce_op="mean")
         self.meter.note(dict(zip(self.losses, means.tolist(), strict=True)))
@@ -203,6 +220,19 @@ class DetectorTraining(LightningModule):
             "optimizer": self.trainer.optimizers[0].state_dict(),
             "scaler": self.trainer.precision_plugin.state_dict(),
         }
+
+
+class _Parts:
+    """The batches of a loader, each in so many parts."""
+
+    def __init__(self, loader: TrainLoader, count: int) -> None:
+        self.loader, self.count = loader, count
+
+    def __len__(self) -> int:
+        return len(self.loader) * self.count
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        return (part for batch in self.loader for part in parts_of(batch, self.count))
 
 
 class Meter:

@@ -79,17 +79,26 @@ class Places(Sampler[list[Place]]):
             iteration += 1
 
 
-def check_batch_size(batch_size: int, processes: int) -> None:
-    """Refuse a SOLVER.IMS_PER_BATCH that the processes cannot share.
+def check_batch_size(batch_size: int, processes: int, parts: int = 1) -> None:
+    """Refuse a SOLVER.IMS_PER_BATCH that the processes cannot share, each in so many equal parts.
 
     Raises:
         UserError: it is one.
     """
-    if batch_size < 1 or batch_size % processes:
+    if parts < 1:
+        raise UserError(f"SOLVER.ACCUMULATE is {parts}: it must be at least 1")
+    if batch_size < 1 or batch_size % (processes * parts):
+        each = f" with SOLVER.ACCUMULATE {parts}" if parts > 1 else ""
         raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {batch_size}: {processes} processes need a multiple of "
-            f"{processes}"
+            f"SOLVER.IMS_PER_BATCH is {batch_size}: {processes} processes{each} need a multiple of "
+            f"{processes * parts}"
         )
+
+
+def parts_of(batch: list, count: int) -> Iterator[list]:
+    """A process's batch in `count` parts of as many pictures each."""
+    size = len(batch) // count
+    return (batch[start : start + size] for start in range(0, len(batch), size))
 
 
 def ranks() -> tuple[int, int]:

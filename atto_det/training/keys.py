@@ -18,4 +18,16 @@ KEYS = {
         # hue from [-value, value], 0.5 being half the circle.
         "COLOR_JITTER": {"BRIGHTNESS": 0.0, "CONTRAST": 0.0, "SATURATION": 0.0, "HUE": 0.0},
     },
+    "SOLVER": {
+        # Each step's pictures are trained on in so many parts, one after the other, whose gradients
+        # are averaged: as much less memory. Batch norm has the statistics of a part.
+        "ACCUMULATE": 1,
+        # An exponential moving average of the weights, such as 0.999, which is evaluated and saved
+        # in their place; 0: none. See `atto_det.training.averaging`.
+        "EMA": {"DECAY": 0.0},
+    },
+    "TEST": {
+        # Stop when so many evaluations in a row found no better AP than one before; 0: never.
+        "PATIENCE": 0,
+    },
 }

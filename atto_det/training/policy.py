@@ -10,15 +10,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, distributed, nn
 from yacs.config import CfgNode
 
-from atto_det.errors import write_error
+from atto_det.errors import UserError, write_error
 from atto_det.training import run_folder
+from atto_det.training.averaging import WeightAverage
 from atto_det.training.batches import ranks
 from atto_det.training.scoring import judged_by, metrics_of, report
 
@@ -76,6 +77,9 @@ class Training(Protocol):
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors on the CPU, under Detectron2's names."""
 
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Set what `weights` gave."""
+
     def state(self) -> dict[str, Any]:
         """What else a resumed run needs of the engine."""
 
@@ -85,7 +89,8 @@ class Run:
 
     After a step comes what is due of: evaluation, metrics, the best model, the checkpoint. The
     checkpoint comes last, so that a run killed before it repeats the evaluation and the metrics of
-    that step instead of losing them.
+    that step instead of losing them. With SOLVER.EMA.DECAY the moving average of the weights is
+    what is evaluated and saved as "model"; the weights themselves are kept beside it to go on from.
 
     Args:
         training: what is carried out.
@@ -93,22 +98,57 @@ class Run:
     Attributes:
         seconds: the step that begins after so many is the last one; None for no limit.
         best: the best AP so far, of the first test set: AP_m, or AP_d of a model without masks.
+        waited: evaluations since that one.
         results: of the last evaluation, by data set; in the main process.
+
+    Raises:
+        UserError: keys whose values make no sense.
     """
 
     def __init__(self, training: Training) -> None:
         self.training = training
         self.seconds: float | None = None
         self.output = Path(training.cfg.OUTPUT_DIR)
-        self.best, self.results = -1.0, {}
+        self.best, self.waited, self.results = -1.0, 0, {}
+        self.average: WeightAverage | None = None
+        self.decay, self.patience = training.cfg.SOLVER.EMA.DECAY, training.cfg.TEST.PATIENCE
+        if not 0 <= self.decay < 1:
+            raise UserError(f"SOLVER.EMA.DECAY is {self.decay}: it lies between 0 and 1")
+        test = training.cfg.TEST
+        if self.patience and not (training.cfg.DATASETS.TEST and test.EVAL_PERIOD > 0):
+            raise UserError(
+                f"TEST.PATIENCE is {self.patience} evaluations, but none is made before the last "
+                "step: set TEST.EVAL_PERIOD and DATASETS.TEST, or PATIENCE to 0"
+            )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no step to do, after a resume."""
+        return self.training.start_iter >= self.training.max_iter or self._has_waited_enough()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know, so that it does not overwrite a better model."""
-        return {"best": self.best}
+        state: dict[str, Any] = {"best": self.best, "waited": self.waited}
+        if self.average:
+            state |= {"updates": self.average.count, "weights": self.training.weights()}
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what a checkpoint holds."""
-        self.best = float(state["best"])
+        """Take over what a checkpoint holds, whose "model" the network has as its weights.
+
+        Raises:
+            UserError: it was written with a moving average and this run has none, or the reverse.
+        """
+        self.best, self.waited = float(state["best"]), int(state.get("waited", 0))
+        if (self.decay > 0) != ("updates" in state):
+            had = "had a" if "updates" in state else "had no"
+            raise UserError(
+                f"SOLVER.EMA.DECAY is {self.decay}, but the run {had} moving average of its "
+                "weights: resume it with its own config"
+            )
+        if self.decay:
+            self.average = WeightAverage(self.training.network, self.decay, state["updates"])
+            self.training.load_weights(state["weights"])
 
     def start(self) -> None:
         """Take up the folder where the resumed checkpoint left it, and start the clock."""
@@ -116,6 +156,8 @@ class Run:
         if ranks()[0] == 0:
             run_folder.forget_after(self.output / "metrics.json", first)
             self.kept = deque(run_folder.old_checkpoints(self.output, first))
+        if self.decay and self.average is None:
+            self.average = WeightAverage(self.training.network, self.decay)
         logger.info("training from iteration %d to %d", first, self.training.max_iter)
         self.end = time.monotonic() + (self.seconds or 0)
 
@@ -137,14 +179,21 @@ class Run:
 
     def _after_step(self, iteration: int) -> None:
         training, done = self.training, iteration + 1
+        if self.average:
+            self.average.update()
+        found, is_best = {}, False
+        if done == training.max_iter or _is_due(done, training.cfg.TEST.EVAL_PERIOD):
+            found = self._evaluate(done)
+            is_best = self._is_best()
+            if agreed(done < training.max_iter and self._has_waited_enough()):
+                logger.info("no better AP in %d evaluations: stopping", self.waited)
+                training.max_iter = done
         last = done == training.max_iter
-        evaluates = last or _is_due(done, training.cfg.TEST.EVAL_PERIOD)
-        found = self._evaluate(done) if evaluates else {}
         if ranks()[0] > 0:
             return
         if found or last or done % PERIOD == 0:
             training.write_metrics(found)
-        if evaluates and self._is_best():
+        if is_best:
             self._write("model_best", iteration)
         if _is_due(done, training.cfg.SOLVER.CHECKPOINT_PERIOD):
             self.kept.append(self._write(f"model_{iteration:07d}", iteration, resumable=True))
@@ -153,12 +202,21 @@ class Run:
         if last:
             self._write("model_final", iteration, resumable=True)
 
+    def _averaged(self) -> AbstractContextManager:
+        """Within it the network has the weights that are evaluated and saved."""
+        return self.average.in_place() if self.average else nullcontext()
+
+    def _has_waited_enough(self) -> bool:
+        return 0 < self.patience <= self.waited
+
     def _evaluate(self, done: int) -> dict[str, float]:
         """Evaluate on each test set; what there is to write about it, in the main process."""
         share_buffers(self.training.network)
         found, self.results = {}, {}
         for name in self.training.cfg.DATASETS.TEST:
-            result = self.training.evaluate(name)
+            with self._averaged():
+                share_buffers(self.training.network)
+                result = self.training.evaluate(name)
             if result is not None:
                 self.results[name] = result
                 report(result, self.output / "evaluation" / f"{name}_{done:07d}.json")
@@ -171,6 +229,7 @@ class Run:
         better = value is not None and value > self.best
         if better:
             self.best = float(value)
+        self.waited = 0 if better else self.waited + 1
         return better
 
     def _write(self, name: str, iteration: int, resumable: bool = False) -> Path:
@@ -179,9 +238,11 @@ class Run:
         state = {"iteration": iteration}
         if resumable:
             state |= {"engine": training.engine, "run": self.state_dict()} | training.state()
+        with self._averaged():
+            weights = training.weights()
         return run_folder.write_checkpoint(
             self.output / f"{name}.pth",
-            training.weights(),
+            weights,
             training.cfg.dump(),
             training.class_names,
             **state,

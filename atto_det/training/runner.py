@@ -134,10 +134,11 @@ class Runner:
         run = training.policy
         run.seconds = seconds
         training.resume_or_load(resume)
-        if training.start_iter >= training.max_iter:
+        if run.is_over:
             if self.engine.is_main:
                 run_folder.finish(output)
-            logger.info("this run is complete; raise SOLVER.MAX_ITER to go on")
+            raised = "TEST.PATIENCE" if run.patience else "SOLVER.MAX_ITER"
+            logger.info("this run is complete; raise %s to go on", raised)
             return {}
         training.fit()
         return run.results

@@ -45,12 +45,22 @@ def train_until(iteration: int, cfg) -> None:
 
 def final(folder) -> dict:
     content = checkpoint.load_checkpoint(folder / "model_final.pth")
-    return {key: content[key] for key in ("model", "trainer", "iteration")}
+    return {key: content[key] for key in ("model", "trainer", "iteration", "run")}
 
 
-@pytest.mark.parametrize(("workers", "stop"), [(0, 3), (0, 5), (2, 4), (0, 7)])
-def test_a_resumed_run_ends_like_an_uninterrupted_one(config, tmp_path, workers, stop):
-    options = [*EIGHT, "DATALOADER.NUM_WORKERS", workers]
+RECIPE = [
+    *("SOLVER.EMA.DECAY", 0.9, "SOLVER.ACCUMULATE", 2, "SOLVER.LR_SCHEDULER_NAME"),
+    *("WarmupCosineLR", "INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", "(80, 96)"),
+    *("INPUT.COPY_PASTE.PROBABILITY", 0.5, "INPUT.COLOR_JITTER.BRIGHTNESS", 0.4),
+]
+
+
+@pytest.mark.parametrize(
+    ("workers", "stop", "recipe"),
+    [(0, 3, []), (0, 5, []), (2, 4, []), (0, 7, []), (0, 5, RECIPE)],
+)
+def test_a_resumed_run_ends_like_an_uninterrupted_one(config, tmp_path, workers, stop, recipe):
+    options = [*EIGHT, "DATALOADER.NUM_WORKERS", workers, *recipe]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run.train(config(*options, "OUTPUT_DIR", whole))
     train_until(stop, config(*options, "OUTPUT_DIR", parts))
@@ -95,6 +105,39 @@ def test_a_detector_of_boxes_alone_is_trained_judged_and_used(config, tmp_path, 
     assert found.rles is None
     assert len(found.boxes) == len(found.scores) > 0
     assert (gallery.predict_image(predictor, image, predictor.class_names, 0) != image).any()
+
+
+class Toy(torch.nn.Module):
+    """Whose loss is known: weight · mean of each picture, in the mean of the pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0))
+        self.seen: list[list[str]] = []
+
+    def forward(self, batch):
+        self.seen.append([item["file_name"] for item in batch])
+        means = [item["image"].float().mean() / 255 for item in batch]
+        return {"loss": self.weight * torch.stack(means).mean()}
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(config, monkeypatch):
+    monkeypatch.setattr(Trainer, "build_model", staticmethod(lambda cfg: Toy()))
+    ends = {}
+    for parts in (1, 2, 4):
+        options = [*UNTESTED, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 5]
+        training = Trainer(config(*options, "SOLVER.ACCUMULATE", parts))
+        training.policy = policy.Clock()
+        training.fit()
+        assert len(training.policy.ends) == 5
+        assert {len(names) for names in training.network.seen} == {4 // parts}
+        pictures = [name for names in training.network.seen for name in names]
+        ends[parts] = training.network.weight.item(), pictures
+        assert training.storage.history("total_loss").latest() > 0
+    assert ends[1][1] == ends[2][1] == ends[4][1]
+    assert ends[1][0] != 1
+    assert ends[2][0] == pytest.approx(ends[1][0], abs=1e-6)
+    assert ends[4][0] == pytest.approx(ends[1][0], abs=1e-6)
 
 
 def test_another_seed_ends_elsewhere(config, tmp_path):
@@ -288,6 +331,9 @@ def test_a_full_disk_while_metrics_are_written(config, monkeypatch):
         (["MODEL.META_ARCHITECTURE", "ProposalNetwork"],
          "ProposalNetwork, which finds no objects of classes.*set DATASETS.TEST to"),
         (["TEST.PRECISE_BN.ENABLED", True], "TEST.PRECISE_BN.ENABLED is True"),
+        (["SOLVER.ACCUMULATE", 3], "1 processes with SOLVER.ACCUMULATE 3 need a multiple of 3"),
+        (["SOLVER.ACCUMULATE", 0], "SOLVER.ACCUMULATE is 0: it must be at least 1"),
+        (["SOLVER.EMA.DECAY", 1.5], "SOLVER.EMA.DECAY is 1.5"),
         (["SOLVER.STEPS", "(8,)", "SOLVER.MAX_ITER", 8], "the keys of SOLVER give no schedule"),
         (["SOLVER.LR_SCHEDULER_NAME", "Cosine"], "the keys of SOLVER give no schedule"),
         (["DATASETS.TEST", "['mini_voc_trainval']"], "8 pictures of the test set"),

@@ -41,6 +41,12 @@ ENGINES = [
 ]
 SHORT = ["SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 3, "TEST.EVAL_PERIOD", 3]
 
+RECIPE = [
+    *("SOLVER.EMA.DECAY", 0.9, "SOLVER.ACCUMULATE", 2, "TEST.PATIENCE", 9),
+    *("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", "(80, 96)"),
+    *("INPUT.COPY_PASTE.PROBABILITY", 0.5, "INPUT.COLOR_JITTER.BRIGHTNESS", 0.4),
+]
+
 # The process ends by SIGKILL at its n-th file operation: with the file half written, whole but not
 # yet renamed, or just renamed.
 DEADLY = """
@@ -85,6 +91,7 @@ def test_killed_at_any_time_it_ends_like_an_uninterrupted_run(
     launch, train, tiny, tmp_path, engine
 ):
     options = [*engine, "SOLVER.MAX_ITER", 30, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD", 7]
+    options += RECIPE
     train("--help")  # so that the server of the commands is up when time is taken
     begin = time.monotonic()
     assert train("OUTPUT_DIR", "whole", *options).returncode == 0

@@ -43,7 +43,7 @@ def train_until(iteration: int, cfg) -> None:
     whole = DetectorTraining.training_step
 
     def training_step(self, batch, index):
-        if self.start_iter + index == iteration:
+        if self.iteration == iteration:
             raise Stop
         return whole(self, batch, index)
 
@@ -60,9 +60,18 @@ def final(folder) -> dict:
     return content
 
 
-@pytest.mark.parametrize(("workers", "stop"), [(0, 3), (2, 4), (0, 7)])
-def test_a_resumed_run_ends_like_an_uninterrupted_one(config, tmp_path, workers, stop):
-    options = [*EIGHT, "DATALOADER.NUM_WORKERS", workers]
+RECIPE = [
+    *("SOLVER.EMA.DECAY", 0.9, "SOLVER.ACCUMULATE", 2),
+    *("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", "(80, 96)"),
+    *("INPUT.COPY_PASTE.PROBABILITY", 0.5, "INPUT.COLOR_JITTER.BRIGHTNESS", 0.4),
+]
+
+
+@pytest.mark.parametrize(
+    ("workers", "stop", "recipe"), [(0, 3, []), (2, 4, []), (0, 7, []), (0, 5, RECIPE)]
+)
+def test_a_resumed_run_ends_like_an_uninterrupted_one(config, tmp_path, workers, stop, recipe):
+    options = [*EIGHT, "DATALOADER.NUM_WORKERS", workers, *recipe]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run.train(config(*options, "OUTPUT_DIR", whole))
     train_until(stop, config(*options, "OUTPUT_DIR", parts))
@@ -81,6 +90,39 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(config, tmp_path, workers,
     ]
     assert [[row["iteration"] for row in own] for own in rows] == [[7], [7]]
     assert rows[0][0]["lr"] == rows[1][0]["lr"] == pytest.approx(0.002)  # a step at 6
+
+
+class Toy(torch.nn.Module):
+    """Whose loss is known: weight · mean of each picture, in the mean of the pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0))
+        self.seen: list[list[float]] = []
+
+    def forward(self, images, targets):
+        means = torch.stack([image.mean() / 255 for image in images])
+        self.seen.append(means.tolist())
+        return {"loss": self.weight * means.mean()}
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(config):
+    ends = {}
+    for parts in (1, 2, 4):
+        options = [*UNTESTED, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 5]
+        own = DetectorTraining(config(*options, "SOLVER.ACCUMULATE", parts))
+        own.network, own.policy = Toy(), policy.Clock()
+        own.fit()
+        assert len(own.policy.ends) == 5
+        assert {len(means) for means in own.network.seen} == {4 // parts}
+        pictures = [value for means in own.network.seen for value in means]
+        rate = own.trainer.optimizers[0].param_groups[0]["lr"]
+        ends[parts] = own.network.weight.item(), pictures, rate, own.losses["total_loss"].item()
+    assert ends[1][0] != 1
+    assert ends[1][1:3] == ends[2][1:3] == ends[4][1:3]
+    for parts in (2, 4):
+        assert ends[parts][0] == pytest.approx(ends[1][0], abs=1e-6)
+        assert ends[parts][3] == pytest.approx(ends[1][3], abs=1e-6)
 
 
 def test_another_seed_ends_elsewhere(config, tmp_path):

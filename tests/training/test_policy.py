@@ -25,11 +25,17 @@ class Training:
             {
                 "OUTPUT_DIR": str(output),
                 "DATASETS": {"TEST": ["one", "two"] if results else []},
-                "TEST": {"EVAL_PERIOD": options.get("EVAL_PERIOD", 2)},
-                "SOLVER": {"CHECKPOINT_PERIOD": options.get("CHECKPOINT_PERIOD", 0)},
+                "TEST": {
+                    "EVAL_PERIOD": options.get("EVAL_PERIOD", 2),
+                    "PATIENCE": options.get("PATIENCE", 0),
+                },
+                "SOLVER": {
+                    "CHECKPOINT_PERIOD": options.get("CHECKPOINT_PERIOD", 0),
+                    "EMA": {"DECAY": options.get("DECAY", 0.0)},
+                },
             }
         )
-        self.network = nn.Linear(1, 1)
+        self.network = nn.Linear(1, 1, bias=False)
         self.results = iter(results)
         self.calls = []
         self.policy = Run(self)
@@ -148,6 +154,104 @@ def test_the_best_of_an_older_checkpoint_is_known(tmp_path, engine, state):
     _, content = run_folder.read_last(tmp_path, engine, ["wheel"])
     assert content["run"] == {"best": 41.5}
     assert content.get("trainer", {"hooks": {"Other": {}}}) == {"hooks": {"Other": {}}}
+
+
+def test_it_stops_when_no_evaluation_in_a_row_is_better(tmp_path, unreported):
+    masks = [10.0, 30.0, 20.0, 31.0, 31.0, 30.0, 99.0]
+    results = [item for value in masks for item in (ap(1.0, value), OTHER)]
+    options = {"MAX_ITER": 100, "PATIENCE": 2, "CHECKPOINT_PERIOD": 3}
+    training = Training(tmp_path, results, **options)
+    training.fit()
+    assert training.done == 12  # the fourth evaluation was the best, two did not better it
+    assert best(tmp_path) == 8
+    assert training.policy.results["one"] == ap(1.0, 30.0)
+    final, content = run_folder.read_last(tmp_path, "torchvision", ["wheel"])
+    assert (final.name, content["iteration"]) == ("model_final.pth", 11)
+    for patience, is_over in ((2, True), (3, False)):
+        resumed = Training(tmp_path, results, **options | {"PATIENCE": patience})
+        resumed.policy.load_state_dict(content["run"])
+        resumed.start_iter = content["iteration"] + 1
+        assert resumed.policy.is_over == is_over
+    _, content = run_folder.read_last(tmp_path, "torchvision", ["wheel"])
+    content["run"]["waited"] = 1  # as it was before the last evaluation
+    resumed = Training(tmp_path, [ap(1.0, 31.0), OTHER], **options)
+    resumed.policy.load_state_dict(content["run"])
+    resumed.start_iter = 10
+    resumed.fit()
+    assert resumed.done == 12
+
+
+@pytest.mark.parametrize("options", [{"EVAL_PERIOD": 0}, {"results": []}])
+def test_patience_without_evaluations_is_refused(tmp_path, options):
+    results = options.pop("results", [ap(1.0, 2.0)])
+    with pytest.raises(UserError, match=r"TEST.PATIENCE is 2 evaluations, but none is made before"):
+        Training(tmp_path, results, PATIENCE=2, **options)
+
+
+class Weighed(Training):
+    """The model is one weight, in step k trained to (k + 1)²."""
+
+    def fit(self) -> None:
+        before_step = self.policy.before_step
+
+        def train(iteration):
+            before_step(iteration)
+            nn.init.constant_(self.network.weight, (iteration + 1) ** 2)
+
+        self.policy.before_step = train
+        super().fit()
+
+    def evaluate(self, name):
+        self.calls.append((self.done, self.network.weight.item()))
+        return ap(1.0, self.done)
+
+    def weights(self):
+        return {key: value.detach() for key, value in self.network.state_dict().items()}
+
+    def load_weights(self, weights):
+        self.network.load_state_dict(weights)
+
+
+def test_the_average_is_what_is_evaluated_and_saved(tmp_path, unreported):
+    training = Weighed(tmp_path, [1], MAX_ITER=4, DECAY=0.25, EVAL_PERIOD=2, CHECKPOINT_PERIOD=3)
+    training.fit()
+    averages = {1: 1.0, 2: 2 / 11 * 1 + 9 / 11 * 4}  # decay (1 + 1) / (10 + 1), then 0.25
+    averages[3] = 0.25 * averages[2] + 0.75 * 9
+    averages[4] = 0.25 * averages[3] + 0.75 * 16
+    seen = {done: value for done, value in training.calls if isinstance(value, float)}
+    assert seen == pytest.approx({done: averages[done] for done in (2, 4)})
+    for name, done in (("model_best", 4), ("model_final", 4), ("model_0000002", 3)):
+        content = checkpoint.load_checkpoint(tmp_path / f"{name}.pth")
+        assert content["model"]["weight"].item() == pytest.approx(averages[done])
+        if name != "model_best":
+            assert content["run"]["weights"]["weight"].item() == done**2
+            assert content["run"]["updates"] == done
+    assert training.network.weight.item() == 16
+
+
+def test_a_resumed_run_averages_on_as_if_it_had_not_stopped(tmp_path, unreported):
+    whole = Weighed(tmp_path / "whole", MAX_ITER=7, DECAY=0.6)
+    whole.fit()
+    Weighed(tmp_path / "parts", MAX_ITER=3, DECAY=0.6).fit()
+    _, content = run_folder.read_last(tmp_path / "parts", "torchvision", ["wheel"])
+    parts = Weighed(tmp_path / "parts", MAX_ITER=7, DECAY=0.6)
+    parts.load_weights(content["model"])  # as the engines do first
+    parts.policy.load_state_dict(content["run"])
+    assert parts.network.weight.item() == 9
+    parts.start_iter = 3
+    parts.fit()
+    one, other = (
+        checkpoint.load_checkpoint(tmp_path / f"{name}/model_final.pth")
+        for name in ("whole", "parts")
+    )
+    for content in (one, other):
+        del content["atto_det"], content["engine"]
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for decay, other in ((0.6, {"best": -1.0}), (0.0, content["run"])):
+        with pytest.raises(UserError, match=f"SOLVER.EMA.DECAY is {decay}, but the run had"):
+            Weighed(tmp_path / "new", DECAY=decay).policy.load_state_dict(other)
+    with pytest.raises(UserError, match=r"SOLVER.EMA.DECAY is 1.0: it lies between 0 and 1"):
+        Weighed(tmp_path / "new", DECAY=1.0)
 
 
 def test_when_the_time_is_up_the_step_is_the_last(tmp_path, unreported):
