@@ -229,7 +229,7 @@ class Run:
         better = value is not None and value > self.best
         if better:
             self.best = float(value)
-        self.waited = 0 if better else self.waited + 1
+        self.waited = 0 if better else self.waited + bool(self.results)
         return better
 
     def _write(self, name: str, iteration: int, resumable: bool = False) -> Path:
