@@ -13,12 +13,12 @@ DETECTRON2 ?= -r requirements/detectron2.txt
 
 setup: .venv/installed detectron2
 
-.venv/installed: setup.py requirements/build.txt requirements/tested.txt
+.venv/installed: setup.py pyproject.toml requirements/build.txt requirements/tested.txt
 	@echo "setting up .venv (some minutes, several GB: PyTorch)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -r requirements/build.txt
-	$(BIN)/pip install --quiet -c requirements/tested.txt -e '.[dev,onnx,pretraining]'
+	$(BIN)/pip install --quiet -c requirements/tested.txt -e '.[dev,onnx,pretraining,timm,train]'
 	@touch $@
 
 # Not a dependency: without it the rest works, so a failure is one line. Tried again at each call.

@@ -5,6 +5,7 @@ Python object is an error.
 """
 
 import ast
+import contextlib
 import difflib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +25,22 @@ if not CONFIGS.is_dir():
     CONFIGS = CONFIGS.parents[1] / "configs"
 
 
+def find_config(name: str | Path, folder: Path = Path(), where: str = "") -> Path:
+    """The file `name` in `folder`, or else the experiment of that name in `CONFIGS`.
+
+    Raises:
+        UserError: `name` starts with the home of an unknown user; `where` it stands is said.
+    """
+    own, shipped = folder / _file(name, where), CONFIGS / name
+    with contextlib.suppress(OSError):  # a name that is too long, say: reading it will tell
+        return shipped if not own.exists() and shipped.is_file() else own
+    return own
+
+
 def load_yaml(path: str | Path, trusted: Path | None = None) -> dict[str, Any]:
     """The content of an experiment file, over the content of its `_BASE_` (relative to it).
 
+    Either is taken from `CONFIGS` where there is no such file.
     `_BASE_` may be a list: of two files that set a key, the later one's value counts.
 
     Args:
@@ -36,7 +50,7 @@ def load_yaml(path: str | Path, trusted: Path | None = None) -> dict[str, Any]:
     Raises:
         UserError: no such file, no YAML mapping, an unsafe tag, or bases that go in a circle.
     """
-    return _load_yaml(_file(path, ""), trusted, ())
+    return _load_yaml(find_config(path), trusted, ())
 
 
 def _load_yaml(path: Path, trusted: Path | None, above: tuple[Path, ...]) -> dict[str, Any]:
@@ -56,7 +70,7 @@ def _load_yaml(path: Path, trusted: Path | None, above: tuple[Path, ...]) -> dic
         )
     below: dict[str, Any] = {}
     for base in bases:
-        own = path.parent / _file(base, f"{path}: ")
+        own = find_config(base, path.parent, f"{path}: ")
         below = _over(_load_yaml(own, trusted, (*above, path.resolve())), below)
     return _over(content, below)
 
@@ -78,12 +92,11 @@ def _over(upper: Mapping, lower: Mapping) -> dict[str, Any]:
 
 
 def _neighbours(path: Path) -> str:
-    try:
-        names = sorted(p.name for p in path.parent.glob("*.yaml"))
-    except OSError:
-        names = []
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
-    return f"; did you mean {path.parent / close[0]}?" if close else ""
+    known = {p.stem: p.relative_to(CONFIGS) for p in sorted(CONFIGS.rglob("*.yaml"))}
+    with contextlib.suppress(OSError):
+        known |= {p.stem: p for p in sorted(path.parent.glob("*.yaml"))}
+    close = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.6)
+    return f"; did you mean {known[close[0]]}?" if close else ""
 
 
 def merge(cfg: CfgNode, content: Mapping[str, Any], where: str) -> None:

@@ -8,7 +8,7 @@ import reprlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -41,11 +41,28 @@ def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except ModuleNotFoundError as error:
+            print(f"error: {_missing_package(error)}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
 
     return wrapped
+
+
+def _missing_package(error: ModuleNotFoundError) -> str:
+    """The sentence for a package of an extra that is not installed; raises any other error."""
+    if error.name is None:  # some libraries raise it themselves, with advice
+        return shown(error)
+    from importlib import metadata  # takes longer than all else here
+
+    with suppress(metadata.PackageNotFoundError):
+        for requirement in metadata.requires("atto_det") or []:
+            pattern = rf"{error.name.partition('.')[0]}\b.*\bextra == ['\"](?!dev)(\w+)"
+            if extra := re.match(pattern, requirement):
+                return f"{error.name} is missing: pip install 'atto_det[{extra[1]}]'"
+    raise error
 
 
 @contextmanager

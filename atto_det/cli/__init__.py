@@ -1,1 +1,76 @@
-"""The command lines: one module a verb, each with `main(arguments)`."""
+"""`atto-det`: one command, with a verb for each task.
+
+A verb is a module of this package with a function `main(arguments)`; the first line of its
+docstring is its line in `atto-det --help`. A module imports torch and the like only once `main`
+has parsed its arguments, so that every help is there at once.
+"""
+
+import argparse
+import difflib
+import importlib
+import sys
+from types import ModuleType
+
+import atto_det
+from atto_det.errors import UserError, command_line
+
+GROUPS = {
+    "data": ("prepare-voc", "make-mini-voc", "make-imagenet50"),
+    "detectors": ("demo", "train", "evaluate", "visualize", "configs"),
+    "results": ("plot-training", "analyze-errors", "compare"),
+    "classifiers": ("pretrain", "table2", "throughput", "reconstruct-attendnets"),
+    "costs and speed": ("analyze", "benchmark"),
+    "on the device": ("export", "infer", "evaluate-onnx", "time-onnx"),
+}
+VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
+
+
+def module_of(verb: str) -> ModuleType:
+    """The module that does a verb's work."""
+    return importlib.import_module(f"{__name__}.{verb.replace('-', '_')}")
+
+
+def verb_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser without flags for a verb, which shows its docstring as it stands."""
+    return argparse.ArgumentParser(
+        prog=f"atto-det {verb}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command before its verb."""
+    lines, width = [], max(map(len, VERBS))
+    for group, verbs in GROUPS.items():
+        lines += ["", f"{group}:"]
+        for verb in verbs:
+            lines.append(f"  {verb:{width}} {(module_of(verb).__doc__ or '').splitlines()[0]}")
+    result = argparse.ArgumentParser(
+        prog="atto-det",
+        usage="atto-det [-h] [--version] VERB ...",
+        description="AttoNet backbones and Atto-MaskRCNN: from data to the device.",
+        epilog="\n".join([*lines[1:], "", "`atto-det VERB --help` lists the flags of a verb."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    version = f"atto-det {atto_det.__version__}"
+    result.add_argument("--version", action="version", version=version)
+    return result
+
+
+@command_line
+def main(arguments: list[str] | None = None) -> int | None:
+    """Hand the arguments after the verb to its module."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        parser().print_help()
+        return 2
+    verb, *rest = arguments
+    if verb.startswith("-"):
+        parser().parse_args(arguments)  # ends the program
+    if verb not in VERBS:
+        nearest = difflib.get_close_matches(verb, VERBS, n=1, cutoff=0)[0]
+        raise UserError(
+            f"there is no verb {verb!r}: the nearest is {nearest}; atto-det --help lists all"
+        )
+    return module_of(verb).main(rest)

@@ -1,16 +1,19 @@
-"""Count what a detector costs, part by part, beside others. No data is needed.
+"""Count what a detector costs, part by part, beside others.
 
-python tools/analyze_model.py --config-file configs/atto_maskrcnn_voc.yaml --output FOLDER
-python tools/analyze_model.py --config-file configs/atto_maskrcnn_lite_voc.yaml \\
+No data is needed.
+
+atto-det analyze --config-file atto_maskrcnn_voc.yaml --output FOLDER
+atto-det analyze --config-file atto_maskrcnn_lite_voc.yaml \\
     --against r50-fpn r50-c4 torchvision --input 800x1088 1024x1024
-python tools/analyze_model.py --config-file my_retinanet.yaml --against r50-fpn \\
+atto-det analyze --config-file my_retinanet.yaml --against r50-fpn \\
     COCO-Detection/retinanet_R_50_FPN_3x.yaml            any config of Detectron2, its zoo's by name
-python tools/analyze_model.py --checkpoint model_best.pth --images photos/   regions as found
+atto-det analyze --checkpoint model_best.pth --images photos/   regions as found
 """
 
 import argparse
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 DEFAULT_INPUTS = ("800x1088", "1024x1024")
@@ -18,9 +21,7 @@ DEFAULT_INPUTS = ("800x1088", "1024x1024")
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("analyze", __doc__)
     model = result.add_mutually_exclusive_group(required=True)
     model.add_argument("--config-file", type=Path, help="YAML of any Detectron2 model")
     model.add_argument("--checkpoint", type=Path, help="of this project; carries its config")

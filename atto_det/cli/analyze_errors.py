@@ -1,8 +1,8 @@
-"""What a detector gets wrong on a data set, and what each kind of error costs: one HTML page.
+"""What a detector gets wrong, and what each kind of error costs.
 
-python tools/analyze_errors.py --checkpoint model_best.pth --dataset voc_2012_seg_val
+atto-det analyze-errors --checkpoint model_best.pth --dataset voc_2012_seg_val
 
-Writes errors.html (with pictures, for any browser, no network) and errors.json.
+Writes one page, errors.html (with pictures, for any browser, no network) and errors.json.
 """
 
 import argparse
@@ -10,13 +10,13 @@ import json
 import sys
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, atomic_path, command_line
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    kind = argparse.RawDescriptionHelpFormatter
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
+    result = verb_parser("analyze-errors", __doc__)
     result.add_argument("--checkpoint", type=Path, required=True)
     result.add_argument("--dataset", required=True)
     result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")

@@ -1,7 +1,9 @@
-"""Time detectors by part, in turn, on one picture with fixed regions. No data is needed.
+"""Time detectors by part, in turn, on one picture.
 
-python tools/benchmark.py --config-file configs/atto_maskrcnn_lite_voc.yaml \\
-    configs/atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
+Its regions are fixed; no data is needed.
+
+atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml \\
+    atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
 
 What is real and what is fixed stands at the top of atto_det/detectron2/benchmark.py. A ratio is a
 detector's median over that of the first one in the same mode (in eager mode, where it was not timed
@@ -13,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8")
@@ -20,9 +23,7 @@ ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8")
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("benchmark", __doc__)
     add, sized = result.add_argument, {"nargs": "+", "metavar": "X[@HxW]"}
     add("--config-file", required=True, **sized, help="YAML files; a size of own")
     add("--against", default=[], **sized, help="r50-fpn, r50-c4")

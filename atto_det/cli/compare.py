@@ -1,38 +1,37 @@
-"""Trained models beside one another: accuracy, cost, latency; an ablation; the Pareto plot.
+"""Trained detectors beside one another: accuracy, cost, latency.
 
-python tools/compare.py --json results/comparison_carparts.json --output docs/pareto.png
+An ablation, and the Pareto plot, too.
+
+atto-det compare --json results/comparison_carparts.json --output docs/pareto.png
 
 makes tables and plot from the JSON alone. The JSON is made of training outputs, and gets new
 latencies, by
 
-python tools/compare.py --json FILE --runs output/r50_fpn output/lite output/lite_seed2 \\
+atto-det compare --json FILE --runs output/r50_fpn output/lite output/lite_seed2 \\
     --ablation output/lite output/plain_fpn output/plain_rpn
-python tools/benchmark.py --config-file r50_fpn.yaml lite.yaml … --proposals 1000 \\
+atto-det benchmark --config-file r50_fpn.yaml lite.yaml … --proposals 1000 \\
     --detections 100 --output FOLDER
-python tools/compare.py --json FILE --latency FOLDER/latency.json
+atto-det compare --json FILE --latency FOLDER/latency.json
 """
 
 import argparse
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("compare", __doc__)
     folders = {"nargs": "+", "type": Path, "default": [], "metavar": "FOLDER"}
     result.add_argument("--json", type=Path, required=True, metavar="FILE", help="the comparison")
-    result.add_argument(
-        "--runs", **folders, help="outputs of tools/train_net.py, the baseline first"
-    )
+    result.add_argument("--runs", **folders, help="outputs of atto-det train, the baseline first")
     result.add_argument("--ablation", **folders, help="outputs: the base, then its variants")
     result.add_argument("--input", default="800x1088", metavar="HxW", help="of costs; 800x1088")
     result.add_argument("--proposals", type=int, default=1000, help="of costs; 1000")
     result.add_argument("--detections", type=int, default=100, help="of costs; 100")
-    result.add_argument("--latency", type=Path, metavar="FILE", help="JSON of tools/benchmark.py")
+    result.add_argument("--latency", type=Path, metavar="FILE", help="JSON of atto-det benchmark")
     result.add_argument("--output", type=Path, metavar="PNG", help="the plot; tables as MD beside")
     return result
 

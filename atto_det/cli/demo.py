@@ -1,15 +1,17 @@
-"""See it learn: draw a mini VOC, train a small Atto-MaskRCNN on it, evaluate, draw the result.
+"""See it learn: train a small Atto-MaskRCNN on a generated VOC.
 
-python tools/demo.py            about 10 minutes on two cores; everything goes to output/demo
+Draws the mini VOC, trains, evaluates, and draws the result.
+
+atto-det demo            about 10 minutes on two cores; everything goes to output/demo
 """
 
-import argparse
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 OUTPUT = Path("output/demo")
@@ -27,9 +29,7 @@ def phase(name: str, times: dict[str, float]) -> Iterator[None]:
 @command_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the phases one after the other."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = verb_parser("demo", __doc__)
     parser.add_argument(
         "--minutes", type=float, default=5.0, help="of training (default 5, at most 6)"
     )

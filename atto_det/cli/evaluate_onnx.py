@@ -1,6 +1,6 @@
-"""AP_d and AP_m of an exported detector on a data set, and the time that a picture takes.
+"""AP_d and AP_m of an exported detector, and its time a picture.
 
-python tools/evaluate_onnx.py --model model.onnx --dataset voc_2012_seg_val --output ap.json
+atto-det evaluate-onnx --model model.onnx --dataset voc_2012_seg_val --output ap.json
 """
 
 import argparse
@@ -8,14 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    kind = argparse.RawDescriptionHelpFormatter
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
-    result.add_argument("--model", type=Path, required=True, help=".onnx of tools/export.py")
+    result = verb_parser("evaluate-onnx", __doc__)
+    result.add_argument("--model", type=Path, required=True, help=".onnx of atto-det export")
     result.add_argument("--dataset", required=True)
     result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
     result.add_argument("--runtime", default="onnxruntime", help="onnxruntime or openvino")

@@ -1,17 +1,18 @@
 """Write trained weights for use elsewhere.
 
-python tools/export.py --checkpoint model_best.pth --format onnx --output model.onnx \\
+atto-det export --checkpoint model_best.pth --format onnx --output model.onnx \\
     --int8 --calibration FOLDER     in 8 bits; without this line in single precision
-python tools/export.py --checkpoint last.ckpt --format onnx --output attonet_a.onnx
-python tools/export.py --checkpoint last.ckpt --format safetensors --output attonet_a.safetensors
-    for MODEL.WEIGHTS of tools/train_net.py
-python tools/export.py --checkpoint last.ckpt --format pth --output attonet_a.pth \\
+atto-det export --checkpoint last.ckpt --format onnx --output attonet_a.onnx
+atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a.safetensors
+    for MODEL.WEIGHTS of atto-det train
+atto-det export --checkpoint last.ckpt --format pth --output attonet_a.pth \\
     --config-file detector.yaml     for Detectron2's own tools, fitted to this detector's pictures
 """
 
 import argparse
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 BASE = "Base-Atto-MaskRCNN.yaml"
@@ -20,9 +21,7 @@ ONLY = {"config_file": "pth", "images": "onnx", "int8": "onnx", "calibration": "
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("export", __doc__)
     add = result.add_argument
     add("--checkpoint", type=Path, required=True, help=".pth of a detector, .ckpt of a classifier")
     add("--format", choices=("onnx", "safetensors", "pth"), required=True, help="as above")

@@ -1,44 +1,45 @@
-"""Select the classes of a list from ImageNet (ILSVRC2012) into train/<wnid>/ and val/<wnid>/.
+"""Select the classes of a list from ImageNet (ILSVRC2012).
 
-python tools/make_imagenet50.py --imagenet FOLDER --classes LIST
-python tools/make_imagenet50.py --imagenet FOLDER --classes LIST --link symbolic --check
+atto-det make-imagenet50 --imagenet FOLDER --classes LIST
+atto-det make-imagenet50 --imagenet FOLDER --classes LIST --link symbolic --check
 
-FOLDER is ImageNet as it was unpacked or downloaded, in any of the layouts that datasets/README.md
-names; nothing in it is changed. Run it again after an interruption: it goes on.
+The selection lies in train/<wnid>/ and val/<wnid>/. FOLDER is ImageNet as it was unpacked or
+downloaded, in any of the layouts that datasets/README.md names; nothing in it is changed. Run it
+again after an interruption: it goes on.
 """
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
-
-from atto_det.data.imagenet import COPIES, HARD, SYMBOLIC, check_pictures, make_selection
+from atto_det.cli import verb_parser
 from atto_det.errors import command_line
 
-KINDS = {None: COPIES, "symbolic": SYMBOLIC, "hard": HARD}
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("make-imagenet50", __doc__)
     result.add_argument("--imagenet", type=Path, required=True, metavar="FOLDER", help="the source")
     result.add_argument("--classes", type=Path, required=True, metavar="LIST", help="class list")
     default = Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), "ImageNet50")
     help_text = "to be made (default %(default)s)"
     result.add_argument("--output", type=Path, default=default, metavar="FOLDER", help=help_text)
-    links = [kind for kind in KINDS if kind]
+    links = ("symbolic", "hard")
     result.add_argument("--link", choices=links, help="link the pictures instead of copying them")
     result.add_argument("--check", action="store_true", help="decode every picture afterwards")
     return result
 
 
-def progress_bar() -> Progress:
+def progress_bar() -> "Progress":
     """A bar with the time left, gone when it ends; none where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -48,12 +49,16 @@ def progress_bar() -> Progress:
 def main(arguments: list[str] | None = None) -> int:
     """Select, and check where asked to."""
     args = parser().parse_args(arguments)
+
+    from atto_det.data.imagenet import COPIES, HARD, SYMBOLIC, check_pictures, make_selection
+
+    kinds = {None: COPIES, "symbolic": SYMBOLIC, "hard": HARD}
     with progress_bar() as bar:
         made = make_selection(
             args.imagenet,
             args.classes,
             args.output,
-            KINDS[args.link],
+            kinds[args.link],
             progress=lambda items, what: bar.track(items, description=what),
             command=sys.argv,
         )

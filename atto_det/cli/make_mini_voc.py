@@ -1,26 +1,22 @@
-"""Draw the mini VOC: a small data set in VOC's layout with its 20 classes, for want of VOC.
+"""Draw the mini VOC: a small data set in VOC's layout.
 
-python tools/make_mini_voc.py            400 + 100 pictures in datasets/mini_voc, in about 15 s
+It has VOC's 20 classes, and stands in where VOC is not at hand.
+
+atto-det make-mini-voc            400 + 100 pictures in datasets/mini_voc, in about 15 s
 """
 
-import argparse
 import functools
 import os
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
-from atto_det.data.mini_voc import generate
+from atto_det.cli import verb_parser
 from atto_det.errors import command_line
 
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = verb_parser("make-mini-voc", __doc__)
     default = os.environ.get("DETECTRON2_DATASETS", "datasets")
     parser.add_argument(
         "--root", type=Path, default=default, help="mini_voc is made in it (default %(default)s)"
@@ -29,6 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--val", type=int, default=100, help="pictures (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another one gives other pictures")
     args = parser.parse_args(arguments)
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from atto_det.data.mini_voc import generate
+
     folder = args.root / "mini_voc"
     progress = functools.partial(track, description="drawing", console=Console(stderr=True))
     made = generate(folder, args.train, args.val, args.seed, progress=progress)

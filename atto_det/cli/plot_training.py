@@ -1,6 +1,6 @@
 """Losses, learning rate and AP of a training, also while it runs.
 
-python tools/plot_training.py output/atto_maskrcnn_voc
+atto-det plot-training output/atto_maskrcnn_voc
 
 Writes curve.png into the run's folder and says how far the training is.
 """
@@ -8,13 +8,13 @@ Writes curve.png into the run's folder and says how far the training is.
 import argparse
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    kind = argparse.RawDescriptionHelpFormatter
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
+    result = verb_parser("plot-training", __doc__)
     result.add_argument("run", type=Path, help="OUTPUT_DIR of a training")
     result.add_argument("--output", type=Path, help="a picture elsewhere than RUN/curve.png")
     return result

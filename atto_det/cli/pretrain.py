@@ -1,21 +1,27 @@
-"""Train a classifier whose backbone a detector can start from. Lightning's command line.
+"""Train a classifier whose backbone a detector can start from.
 
-python tools/pretrain.py fit --config configs/pretrain/attonet_a_imagenet50.yaml
-python tools/pretrain.py fit --config configs/pretrain/attonet_a_imagenet50.yaml --ckpt_path last
-python tools/pretrain.py validate --config … --ckpt_path output/pretrain/attonet_a/best.ckpt
+The settings are those of Lightning's command line; `atto-det pretrain fit --help` lists them.
+
+atto-det pretrain fit --config pretrain/attonet_a_imagenet50.yaml
+atto-det pretrain fit --config pretrain/attonet_a_imagenet50.yaml --ckpt_path last
+atto-det pretrain validate --config … --ckpt_path output/pretrain/attonet_a/best.ckpt
 """
 
-from atto_det.errors import UserError, command_line
+import sys
+
+from atto_det.cli import verb_parser
+from atto_det.errors import command_line
 
 
 @command_line
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand: fit, validate or test."""
-    try:
-        from atto_det.pretraining import cli
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name} is missing: run make setup, or pip install '.[pretraining]'"
-        ) from error
+    parser = verb_parser("pretrain", __doc__)
+    parser.add_argument("subcommand", choices=("fit", "validate", "test"), help="then its settings")
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or given[0] in ("-h", "--help"):  # Lightning's own takes its time
+        parser.parse_args(given)
+
+    from atto_det.pretraining import cli
 
     cli.run(arguments)

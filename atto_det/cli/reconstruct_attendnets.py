@@ -1,7 +1,7 @@
 """Find the AttendNets' widths again from their published sizes.
 
-python tools/reconstruct_attendnets.py --seed 1
-python tools/reconstruct_attendnets.py --seed 1 --train TinyImageNet50 --epochs 2 \\
+atto-det reconstruct-attendnets --seed 1
+atto-det reconstruct-attendnets --seed 1 --train TinyImageNet50 --epochs 2 \\
     --output results/reconstruct_attendnets.json     tell the finalists apart by a short training
 """
 
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, atomic_path, command_line
 
 # Of configs/pretrain/tiny_imagenet50.yaml, for a few epochs of small pictures.
@@ -35,9 +36,7 @@ RECIPE = {
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("reconstruct-attendnets", __doc__)
     add = result.add_argument
     add("--seed", type=int, default=1, help="of what is drawn, and of the training (default: 1)")
     add("--candidates", type=int, default=400_000, help="for each pattern (default: 400,000)")

@@ -1,23 +1,24 @@
-"""The AttoNet paper's Table 2, published beside recomputed, and beside what trained networks reach.
+"""The AttoNet paper's Table 2: published, recomputed, reached.
 
-python tools/table2.py
-python tools/table2.py --checkpoint output/attonet_a/best.ckpt output/mobilenet/best.ckpt \\
+Published figures beside recomputed ones, and beside what trained networks reach.
+
+atto-det table2
+atto-det table2 --checkpoint output/attonet_a/best.ckpt output/mobilenet/best.ckpt \\
     --output FOLDER
-python tools/table2.py --top1 attonet_a=31.4 mobilenetv2_100=30.2     data not stated
+atto-det table2 --top1 attonet_a=31.4 mobilenetv2_100=30.2     data not stated
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import command_line
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("table2", __doc__)
     several = {"nargs": "+", "action": "extend", "default": []}
     top1 = "NETWORK=PERCENT"
     result.add_argument("--top1", **several, metavar=top1, help="measured elsewhere")

@@ -1,7 +1,9 @@
-"""Pictures per second of classifiers beside MobileNet-V2, training and inference, in one run.
+"""Pictures per second of classifiers beside MobileNet-V2.
 
-python tools/throughput.py
-python tools/throughput.py --networks attonet_a attonet_d --input 96 --batch 32 --output speed.json
+Training and inference, in one run.
+
+atto-det throughput
+atto-det throughput --networks attonet_a attonet_d --input 96 --batch 32 --output speed.json
 """
 
 import argparse
@@ -9,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, atomic_path, command_line
 
 BASELINE = "mobilenetv2_100"
@@ -17,9 +20,7 @@ DEFAULT = ("attonet_a", "attonet_b", "attonet_c", "attonet_d")
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("throughput", __doc__)
     result.add_argument("--networks", nargs="+", default=DEFAULT, metavar="NAME")
     result.add_argument("--input", type=int, default=224, help="side in pixels")
     result.add_argument("--batch", type=int, default=32)

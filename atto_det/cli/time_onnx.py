@@ -1,20 +1,21 @@
-"""Time ONNX files in ONNX Runtime or OpenVINO, one after the other in every round.
+"""Time ONNX files in ONNX Runtime or OpenVINO.
 
-python tools/time_onnx.py fp32.onnx int8.onnx --size 800 1088 --threads 2
+One after the other in every round.
+
+atto-det time-onnx fp32.onnx int8.onnx --size 800 1088 --threads 2
 """
 
 import argparse
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    result.add_argument("models", type=Path, nargs="+", help=".onnx files of tools/export.py")
+    result = verb_parser("time-onnx", __doc__)
+    result.add_argument("models", type=Path, nargs="+", help=".onnx files of atto-det export")
     result.add_argument("--size", type=int, nargs=2, default=(800, 1088), metavar=("H", "W"))
     result.add_argument("--image", type=Path, help="of detectors, instead of noise of that size")
     result.add_argument("--runtime", default="onnxruntime", help="onnxruntime or openvino")

@@ -1,39 +1,49 @@
-"""Train and evaluate an Atto-MaskRCNN, or any Detectron2 model, from a config file.
+"""Train and evaluate a detector from a config file.
 
-Without Detectron2 an Atto-MaskRCNN runs on torchvision and Lightning (--engine torchvision).
+An Atto-MaskRCNN, or any Detectron2 model. Without Detectron2 an Atto-MaskRCNN runs on torchvision
+and Lightning (--engine torchvision).
 
-python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml
-python tools/train_net.py --config-file configs/atto_maskrcnn_voc.yaml --resume
-python tools/train_net.py --eval-only MODEL.WEIGHTS output/model_best.pth
+atto-det train --config-file atto_maskrcnn_voc.yaml
+atto-det train --config-file atto_maskrcnn_voc.yaml --resume
+atto-det train --eval-only MODEL.WEIGHTS output/model_best.pth
 """
 
 import argparse
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags; what is left are config keys."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("train", __doc__)
     result.add_argument("--config-file", help="YAML experiment; --eval-only can do without")
-    result.add_argument("--engine", choices=("auto", "detectron2", "torchvision"), default="auto")
     result.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     result.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
-    result.add_argument("--allow-pickle", action="store_true", help="read .pkl weights you trust")
-    result.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
-    result.add_argument("--num-machines", type=int, default=1)
-    result.add_argument("--machine-rank", type=int, default=0)
-    result.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of machine 0")
-    result.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys")
+    add_shared(result)
     return result
 
 
+def add_shared(parser: argparse.ArgumentParser) -> None:
+    """The flags that training and evaluation have in common."""
+    add = parser.add_argument
+    add("--engine", choices=("auto", "detectron2", "torchvision"), default="auto")
+    add("--allow-pickle", action="store_true", help="read .pkl weights you trust")
+    add("--num-gpus", type=int, default=1, help="processes on this machine")
+    add("--num-machines", type=int, default=1)
+    add("--machine-rank", type=int, default=0)
+    add("--dist-url", default="auto", help="tcp://HOST:PORT of machine 0")
+    add("options", nargs="*", metavar="KEY VALUE", help="config keys")
+
+
 @command_line
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int | None:
+    """Train, or evaluate."""
+    return start(parser().parse_intermixed_args(arguments))
+
+
+def start(args: argparse.Namespace) -> int | None:
     """Run in this process, or in several."""
-    args = parser().parse_intermixed_args(arguments)
     if args.num_gpus < 1 or not 0 <= args.machine_rank < args.num_machines:
         raise UserError(
             "--num-gpus and --num-machines must be at least 1, and --machine-rank below the latter"

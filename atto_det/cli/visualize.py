@@ -1,9 +1,11 @@
-"""Draw ground truth, predictions, or both side by side; no display is needed.
+"""Draw ground truth, predictions, or both side by side.
 
-python tools/visualize.py --dataset voc_2012_seg_val                          ground truth
-python tools/visualize.py --checkpoint model_best.pth photo.jpg folder/       predictions
-python tools/visualize.py --checkpoint model_best.pth drive.mp4               an annotated video
-python tools/visualize.py --checkpoint model_best.pth --dataset voc_2012_seg_val
+No display is needed.
+
+atto-det visualize --dataset voc_2012_seg_val                          ground truth
+atto-det visualize --checkpoint model_best.pth photo.jpg folder/       predictions
+atto-det visualize --checkpoint model_best.pth drive.mp4               an annotated video
+atto-det visualize --checkpoint model_best.pth --dataset voc_2012_seg_val
                                                                  ground truth beside prediction
 """
 
@@ -11,14 +13,13 @@ import argparse
 import os
 from pathlib import Path
 
+from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = verb_parser("visualize", __doc__)
     result.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, videos")
     result.add_argument("--checkpoint", type=Path, help="draw its predictions; it carries all else")
     result.add_argument("--dataset", help="draw the pictures of this data set")

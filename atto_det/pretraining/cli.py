@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from atto_det.config import find_config
 from atto_det.errors import UserError, atomic_path
 from atto_det.weights.checkpoint import load_checkpoint, run_record, save_checkpoint
 
@@ -106,8 +107,12 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
     Raises:
         UserError: a mistake in data, settings or checkpoint.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(arguments, list):
+        arguments = _with_shipped_configs(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # sys.argv has a verb first
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     return PretrainingCLI(
         Classifier,
@@ -123,3 +128,14 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
         load_from_checkpoint_support=False,
         args=arguments,
     )
+
+
+def _with_shipped_configs(arguments: list[str]) -> list[str]:
+    """The arguments with the path of each config that came with atto_det in place of its name."""
+    found = list(arguments)
+    for place, word in enumerate(arguments):
+        if place and arguments[place - 1] in ("-c", "--config"):
+            found[place] = str(find_config(word))
+        elif word.startswith("--config="):
+            found[place] = f"--config={find_config(word.removeprefix('--config='))}"
+    return found
