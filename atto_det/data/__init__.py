@@ -1,6 +1,6 @@
 """Readers of data sets; they give plain records (see records.py) and know no framework."""
 
-from atto_det.data.coco import load_coco, to_coco
+from atto_det.data.coco import coco_ids, load_coco, to_coco
 from atto_det.data.images import image_size, read_image, read_palette_png, rgb_picture, voc_palette
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, with_masks
 from atto_det.data.root import data_root
@@ -22,6 +22,7 @@ __all__ = [
     "ImageRecord",
     "Instance",
     "check_disjoint",
+    "coco_ids",
     "data_root",
     "find_sbd_root",
     "find_voc_root",

@@ -64,6 +64,19 @@ def to_coco(dataset: Dataset, image_root: str | os.PathLike) -> dict:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
+def coco_ids(dataset: Dataset) -> tuple[dict[str, int | str], list[int | str]]:
+    """The ids of pictures, by their names, and of classes, by their index, in a COCO JSON.
+
+    Those of the JSON that the data set came from, or else those that `to_coco` gives it.
+    """
+    images = {
+        record.image_id: number if record.coco_id is None else record.coco_id
+        for number, record in enumerate(dataset.records, 1)
+    }
+    categories = dataset.category_ids or range(1, len(dataset.class_names) + 1)
+    return images, list(categories)
+
+
 def load_coco(json_path: str | os.PathLike, image_root: str | os.PathLike) -> Dataset:
     """Read COCO's instance JSON.
 

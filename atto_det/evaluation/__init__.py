@@ -9,7 +9,16 @@ Needs numpy, pycocotools and rich alone.
 """
 
 from atto_det.evaluation.arrays import Detections, GroundTruth
+from atto_det.evaluation.coco_results import coco_results, write_coco_results
 from atto_det.evaluation.protocol import evaluate
 from atto_det.evaluation.report import format_table, write_json
 
-__all__ = ["Detections", "GroundTruth", "evaluate", "format_table", "write_json"]
+__all__ = [
+    "Detections",
+    "GroundTruth",
+    "coco_results",
+    "evaluate",
+    "format_table",
+    "write_coco_results",
+    "write_json",
+]

@@ -19,7 +19,7 @@ from atto_det.errors import UserError, atomic_path
 from atto_det.nets import create_classifier, list_backbones
 from atto_det.nets.normalisation import ORDERS, Normalisation, absorb, is_colour
 from atto_det.nets.quantisation import fake_quantise
-from atto_det.weights.checkpoint import load_checkpoint, save_checkpoint
+from atto_det.weights.checkpoint import check_finite, load_checkpoint, save_checkpoint
 
 FORMAT = 1
 TRAINING_PART = "atto_det_pretraining"  # where a checkpoint of the pretraining describes itself
@@ -156,12 +156,6 @@ def read_pretraining(path: str | Path) -> Weights:
         wrong = misfits(net.state_dict(), state)
         if wrong:
             raise UserError(f"checkpoint {path} is no whole {description.network}: {wrong}")
-    bad = [key for key, value in state.items() if not value.isfinite().all()]
-    if bad:
-        raise UserError(
-            f"checkpoint {path} holds values that are NaN or infinite, first in {bad[0]}: its "
-            "training diverged; export an earlier one"
-        )
     if description.weight_bits:  # the training keeps what it rounds
         # Of more than one dimension are the weights of convolutions and dense layers.
         state = {k: fake_quantise(v) if v.ndim > 1 else v for k, v in state.items()}
@@ -248,6 +242,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
         values = {k: metadata[k] if k in _TEXTS else json.loads(metadata[k]) for k in _CHECKS}
     except (KeyError, ValueError):
         values = {}
+    check_finite(state, path)
     return Weights(state, _describe(values, str(path)))
 
 

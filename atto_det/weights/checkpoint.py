@@ -25,6 +25,7 @@ from atto_det import __version__
 from atto_det.errors import UserError, atomic_path
 
 FORMAT = 1
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PACKAGES = (
     *("torch", "torchvision", "detectron2", "timm", "lightning"),
     *("numpy", "pycocotools", "pillow"),
@@ -87,7 +88,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, tensors on the CPU. Only tensors and plain values are read.
 
     Raises:
-        UserError: no such file, a damaged one, or one that would build other objects.
+        UserError: no such file, a damaged one, one that would build other objects, or weights that
+            are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -108,7 +110,26 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"checkpoint {path} holds a {type(content).__name__} where weights should be"
         )
+    for weights in (content, content.get("model"), content.get("state_dict")):
+        if isinstance(weights, dict):
+            check_finite(weights, path)
     return content
+
+
+def check_finite(weights: dict[str, Any], path: str | Path) -> None:
+    """Refuse what a diverged training has left.
+
+    Raises:
+        UserError: a tensor holds NaN or infinity; it names the first.
+    """
+    for name, value in weights.items():
+        plain = isinstance(value, torch.Tensor) and value.dtype in _FLOATS
+        plain = plain and value.layout == torch.strided and not value.is_meta
+        if plain and not torch.isfinite(value).all():
+            raise UserError(
+                f"{path} holds values that are NaN or infinite, first in {str(name)[:100]}: its "
+                "training diverged; take an earlier one"
+            )
 
 
 def _is_zip(path: Path) -> bool:

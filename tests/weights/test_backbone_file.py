@@ -235,7 +235,9 @@ def test_checkpoints_that_are_no_whole_network(classifier):
         whole | {"atto_det_pretraining": four}
     )
     nan = state | {stem: state[stem] * float("nan")}
-    assert "NaN or infinite, first in stem.conv.conv.weight" in told(whole | {"state_dict": nan})
+    assert "NaN or infinite, first in net.stem.conv.conv.weight" in told(
+        whole | {"state_dict": nan}
+    )
     assert "has format 2, newer" in told(whole | {"atto_det_pretraining": part | {"format": 2}})
     for wrong in ({}, [1], {"net.a": 3}, {"model.a": torch.zeros(1)}):
         assert "holds no weights of a network" in told(whole | {"state_dict": wrong})

@@ -40,6 +40,17 @@ def sentence(call, *args) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value, key):
+    broken = torch.zeros(3, 4, dtype=torch.float16)
+    broken[1, 2] = value
+    path = tmp_path / "a.pth"
+    checkpoint.save_checkpoint(path, {key: {"sound": torch.ones(2), "fpn.weight": broken}})
+    message = sentence(checkpoint.load_checkpoint, path)
+    assert "holds values that are NaN or infinite, first in fpn.weight" in message
+
+
 def test_round_trip(tmp_path):
     path = tmp_path / "new" / "a.pth"
     checkpoint.save_checkpoint(path, content())
