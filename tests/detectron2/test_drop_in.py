@@ -1,4 +1,4 @@
-"""Detectron2's own configs take every AttoNet by changing names alone: one step, one inference."""
+"""Detectron2's own configs take every network by changing names alone: one step, one inference."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from atto_det.detectron2 import add_attonet_config
-from atto_det.nets import AttoModule
+from atto_det.nets import ATTENDNETS, STAGES, AttoModule, VisualAttentionCondenser
 
 ZOO = {
     "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml": {"pred_boxes"},
@@ -21,12 +21,16 @@ ZOO = {
     "COCO-Detection/retinanet_R_50_FPN_3x.yaml": {"pred_boxes"},
     "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x.yaml": {"pred_boxes", "pred_masks"},
 }
-VARIANTS = ("attonet_a", "attonet_b", "attonet_c", "attonet_d")
+VARIANTS = ("attonet_a", "attonet_b", "attonet_c", "attonet_d", "attendnet_a", "attendnet_b")
 CHANNELS = {
     "attonet_a": [176, 400, 808, 952],
     "attonet_b": [168, 368, 728, 736],
     "attonet_c": [139, 328, 628, 527],
     "attonet_d": [112, 264, 467, 140],
+    **{
+        name: [getattr(spec, stage)[0].expand for stage in STAGES]
+        for name, spec in ATTENDNETS.items()
+    },
 }
 
 
@@ -85,6 +89,8 @@ def test_a_training_step_and_an_inference(zoo_name, variant):
     for module in bottom_up.modules():
         if isinstance(module, AttoModule):  # those of Type A start as identity
             torch.nn.init.ones_(module.expand.norm.weight)
+        if isinstance(module, VisualAttentionCondenser):  # and all of these
+            torch.nn.init.ones_(module.up.norm.weight)
     shapes = bottom_up.output_shape()
     features = cfg.MODEL.FPN.IN_FEATURES
     assert list(shapes) == features
