@@ -1,7 +1,7 @@
 """Find the AttendNets' widths again from their published sizes.
 
 atto-det reconstruct-attendnets --seed 1
-atto-det reconstruct-attendnets --seed 1 --train TinyImageNet50 --epochs 2 \\
+atto-det reconstruct-attendnets --seed 1 --train TinyImageNet50 \\
     --output results/reconstruct_attendnets.json     tell the finalists apart by a short training
 """
 
@@ -24,7 +24,7 @@ RECIPE = {
     "model.weight_decay": 5.0e-4,
     "model.warmup_epochs": 0.5,
     "model.ema_decay": 0,
-    "data.batch_size": 32,
+    "data.batch_size": 64,
     "data.workers": 0,
     "data.scale": [0.25, 1.0],
     "data.color_jitter": 0.2,
@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, help="of what is drawn, and of the training (default: 1)")
     add("--candidates", type=int, default=400_000, help="for each pattern (default: 400,000)")
     add("--train", metavar="FOLDER", help="train each finalist on these pictures by class")
-    add("--epochs", type=int, default=2, help="of that training (default: 2)")
-    add("--image-size", type=int, default=64, help="in that training (default: 64)")
+    add("--epochs", type=int, default=1, help="of that training (default: 1)")
+    add("--image-size", type=int, default=32, help="in that training (default: 32)")
     add("--output", type=Path, metavar="FILE", help="write JSON")
     return result
 
@@ -74,23 +74,24 @@ def main(arguments: list[str] | None = None) -> int:
                 row["shipped"] = ATTENDNETS.get(network) == found[0].spec
                 rows.append(row)
                 register_backbone(_name(network, row), found[0].spec)
+    recipe = RECIPE | {"epochs": args.epochs, "image_size": args.image_size}
+    content = {
+        "command": sys.argv,
+        "seed": args.seed,
+        "versions": versions(),
+        "data": args.train,
+        "recipe": recipe if args.train else None,
+        "networks": networks,
+    }
     for network, rows in networks.items():
         for row in rows:
             if args.train:
                 row["training"] = _train(_name(network, row), args)
-            print(_line(network, row))
+            print(_line(network, row), flush=True)
+            if args.output:  # after each, since a training may take minutes
+                with atomic_path(args.output) as temporary:
+                    temporary.write_text(json.dumps(content, indent=1) + "\n")
     if args.output:
-        content = {
-            "command": sys.argv,
-            "seed": args.seed,
-            "versions": versions(),
-            "recipe": RECIPE | {"epochs": args.epochs, "image_size": args.image_size}
-            if args.train
-            else None,
-            "networks": networks,
-        }
-        with atomic_path(args.output) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
         print(f"wrote {args.output}")
     return 0
 

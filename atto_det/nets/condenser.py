@@ -24,7 +24,7 @@ from atto_det.errors import UserError
 from atto_det.nets.blocks import conv_norm
 
 LAYERS = ("down", "group", "point", "up")
-UNPOOLINGS = ("indices", "repetition")
+UNPOOLINGS = ("repetition", "indices")
 ATTENTIONS = ("product", "sum")
 
 
@@ -46,9 +46,12 @@ class CondenserSpec:
             spatial-channel activation relationships" must be found here.
         pool: side and step of the windows of the "max pooling" that "condenses V'". 2 is the usual
             one, and leaves the embedding a quarter of the pixels.
-        unpooling: the expansion is "unpooling". "indices" puts a value where its window's maximum
-            was, as the term is used since deconvolution networks: attention with an "emphasis on
-            strong activation proximity". "repetition" gives it to the whole window.
+        unpooling: the expansion is "unpooling". "repetition" gives a value to all of its window.
+            "indices" gives it to the place of the window's maximum alone, as the term is used since
+            deconvolution networks. Not the default, since where maxima are nearly equal rounding
+            decides: on flat parts of pictures AttendNet-A's features in single precision then
+            differ from those in double precision by up to 0.6 of the largest, and each runtime's
+            from another's.
         sigmoid: whether it bounds K. It does, as in squeeze-and-excitation and CBAM, which the
             paper cites: bounded attention selects, and S alone sets its strength.
         attention: F(V', A, S). "product": V'' "is a product of V', self-attention values A, and
@@ -71,7 +74,7 @@ class CondenserSpec:
     groups: int = 4
     kernel_size: int = 3
     pool: int = 2
-    unpooling: str = "indices"
+    unpooling: str = "repetition"
     sigmoid: bool = True
     attention: str = "product"
     residual: bool = True
@@ -128,11 +131,10 @@ class VisualAttentionCondenser(nn.Module):
 
     With a shortcut it starts as identity, as AttoNet modules of Type A do.
 
-    Unpooling by indices compares V' with its window's maximum. It gives the values that
-    `max_unpool2d` gives from the indices of `max_pool2d`, unless a window has several equal maxima:
-    then all of them get the value, not the first alone. In the product this makes no difference to
-    a window of zeros, which a ReLU leaves often. Unlike indices, comparing is exported to ONNX, and
-    finds the same there.
+    Unpooling by indices compares V' with its window's maximum, which unlike indices is exported to
+    ONNX. It gives the values that `max_unpool2d` gives from the indices of `max_pool2d`, unless a
+    window has several equal maxima: then all of them get the value, not the first alone. In the
+    product this makes no difference to a window of zeros, which a ReLU leaves often.
 
     Args:
         spec: the condenser as data.
@@ -177,8 +179,7 @@ class VisualAttentionCondenser(nn.Module):
         embedding = self.embed(condensed)  # K: (B, down, h, w)
         if self.bounded:
             embedding = embedding.sigmoid()
-        attention = self.expand(embedding, mixed, condensed)  # A: (B, down, H, W)
-        attended = self.attend(mixed, attention)  # V'': (B, down, H, W)
+        attended = self.attend(mixed, embedding, condensed)  # V'': (B, down, H, W)
         y = self.drop_path(self.up(attended))  # V''': (B, up, H, W)
         return self.relu(y + v if self.residual else y)
 
@@ -193,9 +194,11 @@ class VisualAttentionCondenser(nn.Module):
             a = torch.where(v == self._repeat(q, v), a, torch.zeros_like(a))
         return a
 
-    def attend(self, v: Tensor, a: Tensor) -> Tensor:
-        """F: V' and A, both (B, C, H, W), and the scale S to V''."""
-        return v * a * self.scale if self.multiplies else v * self.scale + a
+    def attend(self, v: Tensor, k: Tensor, q: Tensor) -> Tensor:
+        """F: V' (B, C, H, W), A = X(K), and the scale S to V''."""
+        if self.multiplies:  # by A · S = X(K · S), with fewer multiplications
+            return v * self.expand(k * self.scale, v, q)
+        return v * self.scale + self.expand(k, v, q)
 
     def _repeat(self, x: Tensor, v: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C, H, W), the size of `v`: each value for all of its window."""
