@@ -55,15 +55,14 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def commands(page: str) -> list[Command]:
-    """The commands of a page's `sh` blocks, and those in its text that start with `python tools/`
-    or `atto-det` and stand there in full."""
+    """The commands of a page's `sh` blocks, and those of `atto-det` that its text has in full."""
     lines = []
     for block in blocks(page, "sh"):
         lines += block.replace("\\\n", " ").splitlines()
     for token in tokens(page):
         full = "…" not in token.content and "|" not in token.content
         if token.type == "code_inline" and full:
-            lines += re.findall(r"^(?:python tools/|atto-det ).*", token.content)
+            lines += re.findall(r"^atto-det \S+ .*", token.content)
     found = []
     for line in lines:
         words = shlex.split(line, comments=True)

@@ -27,25 +27,16 @@ WORK = "--input 128x128 --proposals 10 --detections 5"
 EPOCH = """--trainer.max_epochs 1 --trainer.precision 32-true --data.image_size 32
     --data.batch_size 2 --data.workers 0"""
 SHORTER = {
-    "analyze_errors.py": "",
-    "analyze_model.py": WORK,
-    "benchmark.py": f"{WORK} --repeats 1 --warmup 0",
-    "compare.py": "",
-    "evaluate_onnx.py": "",
-    "export.py": "",
-    "infer_onnx.py": "",
-    "make_imagenet50.py": "",
-    "make_mini_voc.py": "--root drawn --train 6 --val 3",
-    "plot_training.py": "",
-    "prepare_voc.py": "",
-    "pretrain.py": EPOCH,
-    "table2.py": "",
-    "throughput.py": "--input 32 --batch 2 --repeats 1",
-    "time_onnx.py": "--repeats 1",
-    "train_net.py": "",
-    "visualize.py": "",
+    "analyze": WORK,
+    "benchmark": f"{WORK} --repeats 1 --warmup 0",
+    "make-mini-voc": "--root drawn --train 6 --val 3",
+    "pretrain": EPOCH,
+    "throughput": "--input 32 --batch 2 --repeats 1",
+    "time-onnx": "--repeats 1",
+    "train": TRAINING,
 }
-RUN = [page for page in pages.PAGES if any(c.words[0] == "python" for c in pages.commands(page))]
+ATTO_DET = "import sys; from atto_det.cli import main; sys.exit(main())"
+RUN = [page for page in pages.PAGES if any(c.words[0] == "atto-det" for c in pages.commands(page))]
 
 
 @pytest.fixture
@@ -97,20 +88,18 @@ def run(workshop, repository):
     return run_python
 
 
-def _shortened(script: str, arguments: list[str]) -> list[str]:
-    """A command's arguments, and what makes it short."""
-    name = Path(script).name
-    if "--num-gpus" in arguments:  # one process serves
-        at = arguments.index("--num-gpus")
-        del arguments[at : at + 2]
-    more = SHORTER[name].split()
-    if "--help" in arguments:
-        return arguments
-    if name == "train_net.py" and "--config-file" in arguments:
-        return [*arguments, *TRAINING.split()]
-    if name == "pretrain.py" and arguments[0] != "fit":
-        more = [word for word in more if not word.startswith("--trainer.max")][1:]
-    return [*arguments, *more]
+def _shortened(verb: str, *arguments: str) -> list[str]:
+    """A command, and what makes it short."""
+    words = list(arguments)
+    if "--help" in words:
+        return [verb, *words]
+    if "--num-gpus" in words:  # one process serves
+        at = words.index("--num-gpus")
+        del words[at : at + 2]
+    more = SHORTER.get(verb, "").split()
+    if verb == "pretrain" and words[0] != "fit":
+        more = more[2:]  # no epochs
+    return [verb, *words, *more]
 
 
 @pytest.mark.slow
@@ -120,9 +109,9 @@ def test_commands_run(page, run, workshop):
     ran = set()
     for command in pages.commands(page):
         program, *arguments = command.words
-        if program == "python" and command.words not in ran:
-            script, *arguments = arguments
-            run(script, *_shortened(script, arguments))
+        if command.words not in ran and program in ("atto-det", "python"):
+            is_ours = program == "atto-det"
+            run(*(("-c", ATTO_DET, *_shortened(*arguments)) if is_ours else arguments))
             ran.add(command.words)
     if page == "README.md":
         assert (workshop / "output/atto_maskrcnn_voc/model_best.pth").is_file()
@@ -171,7 +160,7 @@ def test_python_blocks_run(page, run, workshop, coco):
     blocks = pages.blocks(page, "python")
     if any("model.onnx" in block for block in blocks):
         run(
-            "tools/export.py",
+            *("-c", ATTO_DET, "export"),
             *["--checkpoint", "model_best.pth", "--format", "onnx", "--output", "model.onnx"],
         )
     run("-c", SMALL + "\n".join(blocks))

@@ -7,11 +7,16 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
+
+from atto_det import cli
+from atto_det.config import find_config
+from atto_det.torchvision.config import read_file
 
 pages = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("pages.py"))))
 COMMANDS = [command for page in pages.PAGES for command in pages.commands(page)]
@@ -22,8 +27,8 @@ class Parsed(BaseException):
 
 
 @pytest.fixture
-def parse(monkeypatch, repository):
-    """A function that lets a tool parse arguments and do nothing more; returns what it parsed."""
+def parse(monkeypatch):
+    """A function that lets `atto-det` parse arguments and do no more; returns what it parsed."""
     for name in ("parse_args", "parse_intermixed_args"):
         real = getattr(argparse.ArgumentParser, name)
 
@@ -32,10 +37,10 @@ def parse(monkeypatch, repository):
 
         monkeypatch.setattr(argparse.ArgumentParser, name, stop)
 
-    def run(script: str, arguments: list[str]) -> argparse.Namespace:
+    def run(arguments: list[str], script: str = "") -> argparse.Namespace:
         monkeypatch.setattr(sys, "argv", [script, *arguments])
         with pytest.raises(Parsed) as parsed:
-            runpy.run_path(str(repository / script), run_name="__main__")
+            runpy.run_path(script, run_name="__main__") if script else cli.main()
         return parsed.value.args[0]
 
     return run
@@ -100,33 +105,32 @@ def test_commands_parse(command, parse, repository):
         assert re.search(rf"^{arguments[0]}:", (repository / "Makefile").read_text(), re.M)
     elif program == "pip":
         _check_extras(arguments, repository)
-    elif program == "python":
-        script, *arguments = arguments
-        if script.endswith("pretrain.py"):
-            return  # Lightning's own command line: test_commands.py runs it
+    elif program == "atto-det":
         if "--help" in arguments:
             with pytest.raises(SystemExit, match="0"):
-                parse(script, arguments)
-            return
-        _check_options(parse(script, arguments))
+                parse(arguments)
+        elif arguments[0] != "pretrain":  # Lightning's own, which test_commands.py runs
+            _check_config(parse(arguments))
+    elif program == "python":
+        parse(arguments[1:], str(repository / arguments[0]))
     else:
-        assert program in ("git", "pytest", "ruff")
+        assert program in ("git", "pytest", "source")
 
 
 def _check_extras(arguments: list[str], repository: Path) -> None:
     asked = re.findall(r"\[(.*?)\]", " ".join(arguments))
-    declared = (repository / "setup.py").read_text() + (repository / "pyproject.toml").read_text()
-    for name in ",".join(asked).split(","):
-        assert re.search(rf'^\s*"?{name}"?\s*[:=] \[', declared, re.M), name
+    declared = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    assert set(",".join(asked).split(",")) <= set(declared["optional-dependencies"])
 
 
-def _check_options(parsed: argparse.Namespace) -> None:
-    """The KEY VALUE pairs are keys of the config."""
-    options, config = getattr(parsed, "options", []), getattr(parsed, "config_file", None)
-    if options and config:
-        from atto_det.torchvision.config import read_file
-
-        read_file(config, options)
+def _check_config(parsed: argparse.Namespace) -> None:
+    """Config files are there, and KEY VALUE pairs are keys of them."""
+    named = getattr(parsed, "config_file", None) or []
+    for name in [named] if isinstance(named, str | Path) else named:
+        path = find_config(str(name).partition("@")[0])
+        assert path.is_file(), name
+        if options := getattr(parsed, "options", []):
+            read_file(path, options)
 
 
 @pytest.mark.parametrize("page", pages.PAGES)
