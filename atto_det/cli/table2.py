@@ -35,15 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     from atto_det.pretraining.measured import parse_top1, read_measured
     from atto_det.pretraining.networks import create_network
-    from atto_det.reports import table2, table2_report
+    from atto_det.reports import attendnets_table, table2, table2_report
     from atto_det.weights import checkpoint
 
     measured = [parse_top1(text) for text in args.top1]
     measured += [read_measured(path) for path in args.checkpoint]
     rows = table2.compare(create_network, measured)
-    table2_report.print_table2(rows)
+    attendnets = attendnets_table.compare(create_network)
+    table2_report.print_table2(rows, attendnets)
     if args.output:
         context = {"command": sys.argv, "versions": checkpoint.versions()}
-        for path in table2_report.write_table2(args.output, rows, context):
+        for path in table2_report.write_table2(args.output, rows, context, attendnets):
             print(f"wrote {path}")
     return 0

@@ -208,9 +208,9 @@ def compare(create: Create, measured: Sequence[Measured] = ()) -> list[Row]:
                 name,
                 published.get(name),
                 parameters(network),
-                _macs(network, INPUT_SIZE),
+                macs(network, INPUT_SIZE),
                 one,
-                size and _macs(network, size),
+                size and macs(network, size),
             )
         )
     return rows
@@ -225,7 +225,7 @@ def by_data(rows: Sequence[Row]) -> dict[Data | None, list[Row]]:
     return groups
 
 
-def _macs(network: nn.Module, size: int) -> int:
+def macs(network: nn.Module, size: int) -> int:
     """Multiply-adds for one picture of `size`×`size`; nothing is computed."""
     image = torch.empty(1, 3, size, size, device="meta")
     return count([("network", network, (image,))])[0].macs

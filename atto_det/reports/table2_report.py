@@ -8,6 +8,7 @@ from typing import Any
 
 from atto_det.complexity.netscore import netscore
 from atto_det.errors import atomic_path
+from atto_det.reports import attendnets_table
 from atto_det.reports.grid import Grid, markdown_grid, print_grids
 from atto_det.reports.table2 import NOT_STATED, REMARKS, Data, Row, by_data
 from atto_det.reports.table2_plot import plot_table2
@@ -85,25 +86,37 @@ def _memory(rows: Sequence[Row]) -> Grid:
     return Grid("Weight memory, recomputed parameters, MB = 10⁶ bytes", header, (*lines,))
 
 
-def print_table2(rows: Sequence[Row]) -> None:
-    """Every table, then the remarks, on the terminal."""
+def print_table2(rows: Sequence[Row], attendnets: Sequence[attendnets_table.Row] = ()) -> None:
+    """Every table, then the remarks, on the terminal; then the AttendNet paper's."""
+    _print(tables(rows), REMARKS)
+    if attendnets:
+        _print(attendnets_table.tables(attendnets), attendnets_table.REMARKS)
+
+
+def _print(grids: Sequence[Grid], remarks: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    print_grids(tables(rows))
-    remarks = Table.grid(padding=(0, 1))
-    for remark in REMARKS:
-        remarks.add_row("•", remark)
-    Console(highlight=False).print(remarks)
+    print_grids(grids)
+    lines = Table.grid(padding=(0, 1))
+    for remark in remarks:
+        lines.add_row("•", remark)
+    Console(highlight=False).print(lines)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """A report: every table, the plot, the remarks."""
+def markdown(rows: Sequence[Row], attendnets: Sequence[attendnets_table.Row] = ()) -> str:
+    """A report: every table, the plot, the remarks; then the AttendNet paper's."""
     lines = ["# Table 2 of the AttoNet paper", "", f"Source: {SOURCE}.", ""]
     for grid in tables(rows):
         lines += markdown_grid(grid)
     lines += ["![top-1 against multiply-adds](table2.png)", ""]
-    return "\n".join([*lines, *(f"- {remark}" for remark in REMARKS), ""])
+    lines += [*(f"- {remark}" for remark in REMARKS), ""]
+    if attendnets:
+        lines += ["# Table 1 of the AttendNet paper", "", f"Source: {attendnets_table.SOURCE}.", ""]
+        for grid in attendnets_table.tables(attendnets):
+            lines += markdown_grid(grid)
+        lines += [*(f"- {remark}" for remark in attendnets_table.REMARKS), ""]
+    return "\n".join(lines)
 
 
 def record(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -134,7 +147,12 @@ def record(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return result
 
 
-def write_table2(folder: str | Path, rows: Sequence[Row], context: dict[str, Any]) -> list[Path]:
+def write_table2(
+    folder: str | Path,
+    rows: Sequence[Row],
+    context: dict[str, Any],
+    attendnets: Sequence[attendnets_table.Row] = (),
+) -> list[Path]:
     """table2.md, table2.json (with `context`) and table2.png in `folder`; returns their paths.
 
     Raises:
@@ -142,8 +160,10 @@ def write_table2(folder: str | Path, rows: Sequence[Row], context: dict[str, Any
     """
     files = [Path(folder) / f"table2.{suffix}" for suffix in ("md", "json", "png")]
     with atomic_path(files[0]) as temporary:
-        temporary.write_text(markdown(rows), encoding="utf-8")
+        temporary.write_text(markdown(rows, attendnets), encoding="utf-8")
     content = {"source": SOURCE, "remarks": REMARKS, "networks": record(rows), **context}
+    if attendnets:
+        content["attendnets"] = attendnets_table.record(attendnets)
     with atomic_path(files[1]) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     plot_table2(rows, files[2])
