@@ -1,4 +1,4 @@
-"""AttoNets as Detectron2 backbones: alone, with FPN, and with RetinaNet's FPN."""
+"""AttoNets as Detectron2 backbones: alone, with FPN, and with RetinaNet's FPN; any of timm's."""
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -14,10 +14,11 @@ from torch import nn
 from atto_det.errors import UserError
 from atto_det.nets import FEATURES, get_spec, shorten_filters
 from atto_det.nets import Backbone as Network
+from atto_det.weights.timm_backbone import TimmBackbone
 
 
-class AttoNetBackbone(Network, Backbone):
-    """`atto_det.nets.Backbone` with what Detectron2 asks of a backbone: its output shapes."""
+class _Shapes(Backbone):
+    """What Detectron2 asks of a backbone: its output shapes."""
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each feature map."""
@@ -25,6 +26,14 @@ class AttoNetBackbone(Network, Backbone):
             name: ShapeSpec(channels=self.channels[name], stride=self.strides[name])
             for name in self.out_features
         }
+
+
+class AttoNetBackbone(Network, _Shapes):
+    """`atto_det.nets.Backbone` for Detectron2."""
+
+
+class TimmDetectionBackbone(TimmBackbone, _Shapes):
+    """`atto_det.weights.timm_backbone.TimmBackbone` for Detectron2."""
 
 
 def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec | None, out_features: list[str]) -> Backbone:
@@ -57,8 +66,12 @@ def build_attonet_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -
 
 
 def _fpn(cfg: CfgNode, input_shape: ShapeSpec | None, retinanet: bool) -> Backbone:
+    bottom_up = _bottom_up(cfg, input_shape, list(cfg.MODEL.FPN.IN_FEATURES))
+    return _fpn_over(bottom_up, cfg, retinanet)
+
+
+def _fpn_over(bottom_up: Backbone, cfg: CfgNode, retinanet: bool) -> Backbone:
     in_features = list(cfg.MODEL.FPN.IN_FEATURES)
-    bottom_up = _bottom_up(cfg, input_shape, in_features)
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     if retinanet:
         if "res5" not in in_features:
@@ -90,6 +103,15 @@ def build_retinanet_attonet_fpn_backbone(
     return _fpn(cfg, input_shape, retinanet=True)
 
 
+def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
+    """Network `MODEL.TIMM.NAME` of timm's with FPN over `MODEL.FPN.IN_FEATURES`.
+
+    `res2` is its last feature map of stride 4, `res5` that of stride 32.
+    """
+    bottom_up = TimmDetectionBackbone(cfg.MODEL.TIMM.NAME, list(cfg.MODEL.FPN.IN_FEATURES))
+    return _fpn_over(bottom_up.freeze(cfg.MODEL.BACKBONE.FREEZE_AT), cfg, retinanet=False)
+
+
 def build_resnet_fpn_started_as_attonet_backbone(
     cfg: CfgNode, input_shape: ShapeSpec | None = None
 ) -> Backbone:
@@ -117,11 +139,12 @@ def build_resnet_fpn_started_as_attonet_backbone(
 
 
 def register_backbones() -> None:
-    """Put the four builders above into Detectron2's registry, once."""
+    """Put the five builders above into Detectron2's registry, once."""
     for builder in (
         build_attonet_backbone,
         build_attonet_fpn_backbone,
         build_retinanet_attonet_fpn_backbone,
+        build_timm_fpn_backbone,
         build_resnet_fpn_started_as_attonet_backbone,
     ):
         if builder.__name__ not in BACKBONE_REGISTRY:

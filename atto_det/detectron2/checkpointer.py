@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from atto_det.errors import UserError
 from atto_det.training import run_folder
-from atto_det.weights import checkpoint
+from atto_det.weights import checkpoint, timm_backbone
 from atto_det.weights.transfer import load_backbone, read_weights
 
 logger = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class AttoCheckpointer(DetectionCheckpointer):
                 `path` see `load`.
         """
         if not (resume and self.has_checkpoint()):
+            timm_backbone.initialise(self.model, self.cfg)
             return self.load(path, checkpointables=[])
         last, content = run_folder.read_last(Path(self.save_dir), ENGINE, self.class_names)
         checkpoint.load_weights(self.model, content, last)

@@ -33,6 +33,11 @@ def add_attonet_config(cfg: CfgNode) -> None:
     cfg.MODEL.ATTONET.NAME = "attonet_a"
     # Batch norm of the backbone: BN, SyncBN (across GPUs), FrozenBN (with trained weights only).
     cfg.MODEL.ATTONET.NORM = "BN"
+    cfg.MODEL.TIMM = CfgNode()
+    # With MODEL.BACKBONE.NAME build_timm_fpn_backbone: which network of timm's.
+    cfg.MODEL.TIMM.NAME = ""
+    # A file of weights of a classifier of that kind, which a training starts from.
+    cfg.MODEL.TIMM.WEIGHTS = ""
     cfg.MODEL.SEPARABLE = CfgNode()
     # With MODEL.BACKBONE.NAME build_separable_fpn_backbone: the builder whose FPN it lightens.
     cfg.MODEL.SEPARABLE.BACKBONE = "build_attonet_fpn_backbone"

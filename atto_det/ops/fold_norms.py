@@ -9,9 +9,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 def is_norm(module: nn.Module | None) -> bool:
-    """Whether `module` is a batch norm: torch's, or one frozen by torchvision or Detectron2."""
+    """Whether `module` is a batch norm: torch's, or one frozen by torchvision or Detectron2.
+
+    One of timm's with an activation in it is not.
+    """
     trainable = isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)
-    return trainable or type(module).__name__ == "FrozenBatchNorm2d"
+    return (trainable and not hasattr(module, "act")) or type(
+        module
+    ).__name__ == "FrozenBatchNorm2d"
 
 
 def is_plain(module: nn.Module) -> bool:

@@ -45,12 +45,17 @@ DEFAULTS: dict[str, Any] = {
             "NAME": Only(
                 "build_attonet_fpn_backbone",
                 "build_separable_fpn_backbone",
+                "build_timm_fpn_backbone",
                 default="build_resnet_backbone",
             ),
             "FREEZE_AT": 2,
         },
         "ATTONET": {"NAME": "attonet_a", "NORM": "BN"},
-        "SEPARABLE": {"BACKBONE": Only("build_attonet_fpn_backbone"), "RPN_NORM": ""},
+        "TIMM": {"NAME": "", "WEIGHTS": ""},
+        "SEPARABLE": {
+            "BACKBONE": Only("build_attonet_fpn_backbone", "build_timm_fpn_backbone"),
+            "RPN_NORM": "",
+        },
         "FPN": {
             "IN_FEATURES": [],
             "OUT_CHANNELS": 256,

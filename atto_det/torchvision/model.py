@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from atto_det.errors import UserError
 from atto_det.nets import NORMS, STAGES, Backbone, get_spec, make_norm
 from atto_det.nets import separable_conv as separable
+from atto_det.weights.timm_backbone import TimmBackbone
 
 from .modules import Anchors, Heads, Normalise, Proposals, SeparableRPNHead
 from .pooling import AlignedPooler
@@ -34,7 +35,7 @@ class AttoNetFPN(nn.Module):
         out_channels: of each map, where torchvision's detectors look for it.
     """
 
-    def __init__(self, body: Backbone, fpn: FeaturePyramidNetwork, levels: Sequence[str]) -> None:
+    def __init__(self, body: nn.Module, fpn: FeaturePyramidNetwork, levels: Sequence[str]) -> None:
         super().__init__()
         self.body, self.fpn, self.levels = body, fpn, list(levels)
         self.out_channels = fpn.inner_blocks[0][0].out_channels
@@ -68,14 +69,17 @@ def build_model(cfg: CfgNode) -> GeneralizedRCNN:
 
 
 def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
-    spec = get_spec(cfg.MODEL.ATTONET.NAME, "MODEL.ATTONET.NAME")
     stages = list(cfg.MODEL.FPN.IN_FEATURES)
     if stages not in [list(STAGES[first:]) for first in range(len(STAGES))]:
         raise UserError(
             f"MODEL.FPN.IN_FEATURES is {stages}; this engine takes neighbouring stages up to res5"
         )
     norm, width = _norm(cfg.MODEL.FPN.NORM, "MODEL.FPN.NORM"), cfg.MODEL.FPN.OUT_CHANNELS
-    body = Backbone(spec, stages, norm=cfg.MODEL.ATTONET.NORM)
+    if "build_timm_fpn_backbone" in (cfg.MODEL.BACKBONE.NAME, _lightened(cfg)):
+        body = TimmBackbone(cfg.MODEL.TIMM.NAME, stages)
+    else:
+        spec = get_spec(cfg.MODEL.ATTONET.NAME, "MODEL.ATTONET.NAME")
+        body = Backbone(spec, stages, norm=cfg.MODEL.ATTONET.NORM)
     body.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
     fpn = FeaturePyramidNetwork(
         list(body.channels.values()),
@@ -83,10 +87,16 @@ def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
         extra_blocks=LastLevelMaxPool(),
         norm_layer=partial(make_norm, norm) if norm else None,
     )
-    if cfg.MODEL.BACKBONE.NAME == "build_separable_fpn_backbone":
+    if _lightened(cfg):
         for index in range(len(stages)):
             fpn.layer_blocks[index] = separable(width, width, norm=norm, relu=False)
     return AttoNetFPN(body, fpn, levels)
+
+
+def _lightened(cfg: CfgNode) -> str:
+    """The builder whose FPN has separable convolutions; empty where they are plain."""
+    is_light = cfg.MODEL.BACKBONE.NAME == "build_separable_fpn_backbone"
+    return cfg.MODEL.SEPARABLE.BACKBONE if is_light else ""
 
 
 def _rpn(cfg: CfgNode, levels: list[str]) -> Proposals:

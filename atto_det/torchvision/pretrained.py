@@ -7,6 +7,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from atto_det.errors import UserError
+from atto_det.weights import timm_backbone
 from atto_det.weights.transfer import load_backbone, read_weights
 
 from .mapping import to_detectron2, to_torchvision
@@ -15,17 +16,18 @@ logger = logging.getLogger(__name__)
 
 
 def load_initial(model: nn.Module, cfg: CfgNode, path: str | Path) -> set[str]:
-    """Load what fits from the file MODEL.WEIGHTS; nothing where it is empty.
+    """Load MODEL.TIMM.WEIGHTS, and what fits from the file MODEL.WEIGHTS, where they are not empty.
 
     Args:
         path: a checkpoint with Detectron2's names, or the backbone file of a classifier.
 
     Returns:
-        The names of the model's tensors that the file lacks.
+        The names of the model's tensors that the file `path` lacks.
 
     Raises:
         UserError: a missing, damaged or unsafe file, or one of which nothing fits the model.
     """
+    timm_backbone.initialise(model, cfg)
     own = to_detectron2(model.state_dict(), cfg)
     if not path:
         return set(own)

@@ -24,6 +24,7 @@ from detectron2.utils.events import EventStorage
 from atto_det import create_backbone, create_classifier
 from atto_det.detectron2 import AttoCheckpointer, add_attonet_config, get_cfg
 from atto_det.errors import UserError
+from atto_det.training.keys import KEYS
 
 FASTER_RCNN = "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"
 
@@ -191,6 +192,10 @@ def test_adding_the_keys_changes_no_other():
     del cfg.MODEL["ATTONET"], cfg.MODEL["SEPARABLE"]
     for key in ("FOLDERS", "COCO", "NO_HORIZONTAL_FLIP"):
         del cfg.DATASETS[key]
+    del cfg.MODEL["TIMM"]
+    for section, keys in KEYS.items():
+        for key in keys:
+            del cfg[section][key]
     assert cfg == before
 
 

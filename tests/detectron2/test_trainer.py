@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
@@ -399,3 +400,19 @@ def test_deadline_makes_a_step_the_last_and_evaluates_it(config, tmp_path):
     results = run.train(config("SOLVER.MAX_ITER", 100_000), seconds=1)
     assert set(results) == {"mini_voc_val"}
     assert len(list(tmp_path.rglob("mini_voc_val_*.json"))) == 1
+
+
+def test_training_starts_from_weights_of_timm_and_needs_their_file_no_more(config, tmp_path):
+    name = "mobilenetv3_small_050"
+    state = timm.create_model(name, num_classes=3).state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    options = [*UNTESTED, "MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", name]
+    options += ["MODEL.TIMM.WEIGHTS", path, "SOLVER.BASE_LR", 1e-60, "SOLVER.CHECKPOINT_PERIOD", 1]
+    run.train(config(*options, "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "()"))
+    path.unlink()
+    run.train(config(*options, "SOLVER.STEPS", "()"), resume=True)
+    trained = final(tmp_path / "out")["model"]
+    key = "conv_stem.weight"
+    assert torch.equal(trained[f"backbone.bottom_up.net.{key}"], state[key])
+    assert Predictor(tmp_path / "out/model_final.pth").class_names

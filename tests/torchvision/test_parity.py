@@ -18,7 +18,10 @@ from atto_det.torchvision import predictor
 from .conftest import PLAIN, SEPARABLE
 
 NORMS = ["MODEL.FPN.NORM", "BN", "MODEL.ROI_MASK_HEAD.NORM", "BN"]
+TIMM = ["MODEL.TIMM.NAME", "mobilenetv3_small_050"]
 VARIANTS = [
+    (PLAIN, ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", *TIMM]),
+    (SEPARABLE, ["MODEL.SEPARABLE.BACKBONE", "build_timm_fpn_backbone", *TIMM]),
     (PLAIN, []),
     (PLAIN, NORMS),
     (SEPARABLE, []),

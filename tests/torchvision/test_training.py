@@ -8,10 +8,12 @@ import os
 import signal
 
 import pytest
+import timm
 import torch
 
 from atto_det.errors import UserError
 from atto_det.torchvision import run, training
+from atto_det.torchvision.predictor import Predictor
 from atto_det.torchvision.training import DetectorTraining
 from atto_det.training import policy
 from atto_det.weights import checkpoint
@@ -439,3 +441,19 @@ def test_a_checkpoint_alone_is_evaluated_as_at_the_end_of_its_training(config, t
     checkpoint.save_checkpoint(path, content)
     with pytest.raises(UserError, match="knows the classes tvmonitor"):
         run.evaluate(run.read_config(None, ["MODEL.WEIGHTS", str(path)]))
+
+
+def test_training_starts_from_weights_of_timm_and_needs_their_file_no_more(config, tmp_path):
+    name = "mobilenetv3_small_050"
+    state = timm.create_model(name, num_classes=3).state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    options = [*UNTESTED, "MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", name]
+    options += ["MODEL.TIMM.WEIGHTS", path, "SOLVER.BASE_LR", 1e-60, "SOLVER.CHECKPOINT_PERIOD", 1]
+    run.train(config(*options, "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "()"))
+    path.unlink()
+    run.train(config(*options, "SOLVER.STEPS", "()"), resume=True)
+    trained = final(tmp_path / "out")["model"]
+    key = "conv_stem.weight"
+    assert torch.equal(trained[f"backbone.bottom_up.net.{key}"], state[key])
+    assert Predictor(tmp_path / "out/model_final.pth").class_names
