@@ -1,17 +1,21 @@
-"""Detect in a picture with an exported model: one file for the device.
+"""Detect in pictures, folders of them and videos with an exported model: one file for the device.
 
 python infer_onnx.py street.jpg --model model.onnx --output found.png
+python infer_onnx.py photos/ drive.mp4 --model model.onnx --output found/ --json found.json
 
 Needs onnxruntime, numpy and OpenCV. What the model is and takes stands in its own metadata.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # before OpenCV is loaded
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
 import numpy as np
@@ -19,6 +23,8 @@ import onnxruntime
 
 FORMAT = 1  # of the metadata
 OUTPUTS = ("boxes", "classes", "scores", "masks")
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -36,13 +42,23 @@ def load_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     except Exception as error:
         raise Mistake(f"{path} is no ONNX model, or damaged ({str(error).strip()})") from error
     texts = session.get_modelmeta().custom_metadata_map
-    if not (number := texts.get("atto_det_format", "")).isdecimal():
+    number = texts.get("atto_det_format", "")
+    if not (number.isdecimal() and len(number) < 9):
         raise Mistake(f"{path} was not written by atto_det: make one with its tools/export.py")
     if int(number) > FORMAT:
         raise Mistake(f"{path} has format {number}, this program reads {FORMAT}: get a newer one")
-    metadata = {k: json.loads(texts[k]) for k in ("kind", "class_names", "channel_order")}
+    try:
+        metadata = {k: json.loads(texts[k]) for k in ("kind", "class_names", "channel_order")}
+    except (KeyError, ValueError, RecursionError):
+        metadata = {}
+    names = metadata.get("class_names")
+    fits = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not fits or metadata["channel_order"] not in ("RGB", "BGR"):
+        raise Mistake(f"{path} has metadata that was damaged: export it again")
     if metadata["kind"] != "detector":
-        raise Mistake(f"{path} holds a {metadata['kind']}, which detects nothing by itself")
+        raise Mistake(
+            f"{path} holds a {str(metadata['kind'])[:40]}, which detects nothing by itself"
+        )
     return session, metadata
 
 
@@ -53,18 +69,38 @@ def read_picture(path: Path) -> np.ndarray:
     except OSError as error:
         raise Mistake(f"{path} cannot be read: {error.strerror}") from error
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error as error:
+        limit = "is no picture, or has more pixels than OPENCV_IO_MAX_IMAGE_PIXELS, an environment"
+        raise Mistake(f"{path} {limit} variable, allows") from error
     # OpenCV fills up what is missing of a JPEG, its end included, and says nothing.
     cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < len(content) // 2
     if picture is None or cut:
         raise Mistake(f"{path} is no picture, or a damaged one")
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise Mistake(f"{path} has 32 bits a channel: save it with 8 or 16")
     return (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else picture
 
 
 def detect(session: onnxruntime.InferenceSession, metadata: dict, picture: np.ndarray) -> list:
     """boxes (N, 4) in pixels, classes (N,), scores (N,), masks (N, 28, 28), highest score first."""
     step = -1 if metadata["channel_order"] == "RGB" else 1
-    return session.run(OUTPUTS, {"image": np.ascontiguousarray(picture[:, :, ::step])})
+    try:
+        found = session.run(OUTPUTS, {"image": np.ascontiguousarray(picture[:, :, ::step])})
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        raise Mistake(f"the model cannot be run on this picture ({reason})") from error
+    if not all(np.isfinite(values).all() for values in found):
+        raise Mistake("the model gives values that are NaN or infinite: its weights are damaged")
+    boxes, classes, _, _ = found
+    if classes.size and not 0 <= classes.min() <= classes.max() < len(metadata["class_names"]):
+        count = len(metadata["class_names"])
+        raise Mistake(f"the model finds class {classes.max()}, but has names of {count}")
+    height, width = picture.shape[:2]
+    boxes[:] = boxes.clip(0, [width, height, width, height])
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return [values[kept] for values in found]
 
 
 def spread(start: float, end: float, low: int, high: int, cells: int) -> np.ndarray:
@@ -109,41 +145,178 @@ def draw(picture: np.ndarray, found: list, class_names: list[str]) -> np.ndarray
     return picture
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Whole or not at all."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path that is renamed to `path` at the end: whole or not at all."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        temporary.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+        yield temporary
         temporary.replace(path)
     except (OSError, cv2.error) as error:
         reason = getattr(error, "strerror", None) or "use .png or .jpg"
         raise Mistake(f"{path} was not written: {reason}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+
+
+def is_video(path: Path) -> bool:
+    """Whether a path is called after a video."""
+    return path.suffix.lower() in VIDEOS
+
+
+def list_inputs(paths: list[Path]) -> list[Path]:
+    """The pictures and videos among `paths`, and those directly in folders, sorted."""
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS)
+            if not inside:
+                raise Mistake(f"{path} holds no picture and no video")
+            found += inside
+        else:
+            found.append(path)
+    return found
+
+
+def runs_of(box: np.ndarray, mask: np.ndarray, height: int, width: int) -> list[int]:
+    """COCO's uncompressed RLE: lengths of runs down the columns, the first one outside."""
+    place, inside = paste(mask, box, height, width)
+    whole_mask = np.zeros((height, width), bool)
+    whole_mask[place] = inside
+    flat = whole_mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
+    return np.diff([0, *edges, flat.size]).tolist()
+
+
+def as_json(found: list, names: list[str], height: int, width: int) -> list[dict]:
+    """The detections of a picture as JSON values."""
+    return [
+        {
+            "class": names[index],
+            "class_index": int(index),
+            "score": float(score),
+            "box": [float(side) for side in box],  # x1 y1 x2 y2
+            "mask": {"size": [height, width], "counts": runs_of(box, mask, height, width)},
+        }
+        for box, index, score, mask in zip(*found, strict=True)
+    ]
+
+
+def print_rows(found: list, names: list[str], height: int, width: int) -> None:
+    """A line for each detection."""
+    print(f"{'class':<20} {'score':>6}   {'x1':>7} {'y1':>7} {'x2':>7} {'y2':>7}   mask pixels")
+    for box, index, score, mask in zip(*found, strict=True):
+        area = paste(mask, box, height, width)[1].sum()
+        corners = " ".join(f"{value:7.1f}" for value in box)
+        print(f"{names[index]:<20} {score:6.1%}   {corners}   {area:11,}")
+
+
+def annotate_video(path: Path, target: Path, look: Callable[[np.ndarray, int], np.ndarray]) -> int:
+    """Write a video of what `look` makes of each frame and its number; returns their count."""
+    capture = cv2.VideoCapture(str(path))
+    readable, frame = capture.read()
+    if not readable:
+        raise Mistake(f"{path} is no video that OpenCV can read")
+    height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2  # video wants even sides
+    rate, count = capture.get(cv2.CAP_PROP_FPS) or 25, 0
+    with whole(target) as temporary:
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(temporary), code, rate, (width, height))
+        try:
+            while readable and writer.isOpened():
+                writer.write(look(frame, count)[:height, :width])
+                count += 1
+                readable, frame = capture.read()
+        finally:
+            writer.release()
+        if readable:
+            raise Mistake(f"{target} was not written: OpenCV cannot make it")
+    return count
 
 
 def main() -> None:
     """Read, detect, print, draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("image", type=Path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, help="pictures, folders, videos")
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--output", type=Path, default="found.png")
+    parser.add_argument("--output", type=Path, help="found.png, or the folder found of several")
+    parser.add_argument("--json", type=Path, help="write the detections to this file, too")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score shown")
     args = parser.parse_args()
-    (session, metadata), picture = load_model(args.model), read_picture(args.image)
-    names, found = metadata["class_names"], detect(session, metadata, picture)
-    found = [values[found[2] >= args.threshold] for values in found]
-    print(f"{'class':<20} {'score':>6}   {'x1':>7} {'y1':>7} {'x2':>7} {'y2':>7}   mask pixels")
-    for box, index, score, mask in zip(*found, strict=True):
-        area = paste(mask, box, *picture.shape[:2])[1].sum()
-        corners = " ".join(f"{value:7.1f}" for value in box)
-        print(f"{names[index]:<20} {score:6.1%}   {corners}   {area:11,}")
-    write_picture(args.output, draw(picture, found, names))
-    print(f"wrote {args.output}")
+    session, metadata = load_model(args.model)
+    names, inputs = metadata["class_names"], list_inputs(args.inputs)
+    single = inputs == args.inputs and len(inputs) == 1 and not is_video(inputs[0])
+    output = args.output or Path("found.png" if single else "found")
+    targets, taken = {}, set()
+    for path in inputs:
+        name, number = path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{path.stem}_{number}"
+        taken.add(name)
+        suffix = ".mp4" if is_video(path) else ".png"
+        targets[path] = output if single else output / f"{name}{suffix}"
+    for target in [*targets.values(), *filter(None, [args.json])]:
+        if target.resolve() in {path.resolve() for path in [*inputs, args.model]}:
+            raise Mistake(f"{target} is one of the inputs: choose another --output")
+
+    with contextlib.ExitStack() as stack:
+        records = None
+        if args.json:
+            records = stack.enter_context(stack.enter_context(whole(args.json)).open("w"))
+            separator = "[\n"
+
+        def look(picture: np.ndarray, path: Path, frame: int | None = None) -> np.ndarray:
+            nonlocal separator
+            height, width = picture.shape[:2]
+            try:
+                found = detect(session, metadata, picture)
+            except Mistake as mistake:
+                raise Mistake(f"{path}: {mistake}") from mistake
+            found = [values[found[2] >= args.threshold] for values in found]
+            if records:
+                row = {"file": str(path), "frame": frame, "height": height, "width": width}
+                row["detections"] = as_json(found, names, height, width)
+                records.write(separator + json.dumps(row))
+                separator = ",\n"
+            if frame is None:
+                print_rows(found, names, height, width)
+            return draw(picture, found, names)
+
+        if not single:
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise Mistake(f"{output} cannot be made: {error.strerror}") from error
+        for path, target in targets.items():
+            if is_video(path):
+                count = annotate_video(path, target, lambda frame, k, p=path: look(frame, p, k))
+                print(f"wrote {target} ({count} frames)")
+                continue
+            if not single:
+                print(path)
+            write_picture(target, look(read_picture(path), path))
+            print(f"wrote {target}")
+        if records:
+            records.write("\n]\n")
+    if args.json:
+        print(f"wrote {args.json}")
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # class names on a terminal of ASCII
     try:
         main()
     except Mistake as mistake:
         sys.exit(f"error: {mistake}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,5 +1,7 @@
 """Data sets by name, for both engines: VOC 2012, SBD, the mini VOC, own folders, COCO files.
 
+Own folders are in VOC layout, or YOLO's with a data.yaml.
+
 A name is known before its files are looked for; they are read when it is first asked for, under
 `DETECTRON2_DATASETS` (default: `datasets/` in the working folder).
 """
@@ -13,6 +15,8 @@ from typing import Any, NamedTuple
 
 from atto_det import data
 from atto_det.data import data_root
+from atto_det.data.sources import Source, open_source
+from atto_det.data.yolo import find_yolo
 from atto_det.errors import UserError, shown
 
 Loader = Callable[[Path], data.Dataset]  # from the data root
@@ -96,15 +100,15 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
     for item in cfg["DATASETS"]["FOLDERS"]:
         name, path = _parts(item, 2, "DATASETS.FOLDERS", "[name, path]")
         folder = data_root() / Path(path).expanduser()
-        if not folder.is_dir():
+        if not folder.is_dir() and not (find_yolo(folder) == folder and folder.is_file()):
             raise UserError(
                 f"DATASETS.FOLDERS: {name} has no folder {folder}; relative paths start at "
                 "DETECTRON2_DATASETS"
             )
-        class_names = data.read_class_names(folder)
-        for split in data.list_splits(folder):
-            loader = partial(_load_folder, folder, split)
-            add(f"{name}_{split}", Entry(loader, class_names, name))
+        source = open_source(folder)
+        for split in source.splits:
+            loader = partial(_load_split, source, split)
+            add(f"{name}_{split}", Entry(loader, tuple(source.class_names), name))
     for item in cfg["DATASETS"]["COCO"]:
         form = "[name, json file, image folder]"
         name, json_file, images = _parts(item, 3, "DATASETS.COCO", form)
@@ -127,8 +131,8 @@ def _load_masked(loader: Loader, name: str, root: Path) -> data.Dataset:
     return data.with_masks(loader(root), name)
 
 
-def _load_folder(folder: Path, split: str, root: Path) -> data.Dataset:
-    return data.load_voc(folder, split)
+def _load_split(source: Source, split: str, root: Path) -> data.Dataset:
+    return source.load(split)
 
 
 def _parts(item: object, length: int, key: str, form: str) -> list[str]:

@@ -1,10 +1,11 @@
 """Checking a whole folder in VOC layout: every finding, not only the first."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from atto_det.data.records import Finding, ImageRecord
+from atto_det.data.records import Dataset, Finding, ImageRecord
 from atto_det.data.voc import Progress, check_disjoint, list_splits, read_class_names, read_split
 from atto_det.data.voc_folder import VocFolder
 from atto_det.data.voc_image import read_voc_image
@@ -39,7 +40,7 @@ class CheckReport:
     @property
     def warnings(self) -> int:
         """Number of findings that only cost the objects concerned."""
-        return len(self.findings) - self.errors
+        return sum(finding.severity == "warning" for finding in self.findings)
 
     def to_dict(self) -> dict:
         """The report as JSON values."""
@@ -86,6 +87,28 @@ def check_voc(root: str | os.PathLike, progress: Progress = iter) -> CheckReport
             findings.append(Finding("warning", "unlisted", path.stem, message))
     splits = {split: _count(ids, records, found) for split, ids in lists.items()}
     return CheckReport(str(root), len(class_names), splits, tuple(findings))
+
+
+def report_of(
+    path: Path,
+    class_names: Sequence[str],
+    read: Mapping[str, tuple[Dataset | None, Sequence[Finding]]],
+) -> CheckReport:
+    """The report of splits that were read, as `read_coco` and `read_yolo` give them."""
+    splits = {}
+    for split, (dataset, findings) in read.items():
+        records = dataset.records if dataset else ()
+        objects = [item for record in records for item in record.instances]
+        severities = [finding.severity for finding in findings]
+        splits[split] = SplitCounts(
+            images=len(records),
+            objects=len(objects),
+            difficult=sum(item.difficult for item in objects),
+            left_out=severities.count("warning"),
+            errors=severities.count("error"),
+        )
+    findings = tuple(finding for _, found in read.values() for finding in found)
+    return CheckReport(str(path), len(class_names), splits, findings)
 
 
 def _count(

@@ -15,7 +15,7 @@ from atto_det.data.coco_masks import MAX_SIDE, is_number, read_mask
 from atto_det.data.images import read_header, read_image
 from atto_det.data.masks import is_inside, mask_box
 from atto_det.data.orientation import UPRIGHT, Box, turn_box, turn_rle
-from atto_det.data.records import Dataset, Finding, ImageRecord, Instance
+from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, image_ids
 from atto_det.data.voc_image import MIN_BOX_MASK_IOU, box_agreement
 from atto_det.errors import UserError, shown
 
@@ -167,11 +167,9 @@ class _Reader:
 
     def pictures(self, entries: list, decode: bool, progress: Progress) -> dict:
         """The usable entries of `images` by id; there are errors for the others."""
-        stems = Counter(
-            _stem(name)
-            for name in {_get(item, "file_name") for _, item in entries if _is_dict(item)}
-            if isinstance(name, str)
-        )
+        all_names = {_get(item, "file_name") for _, item in entries}
+        all_names = [name for name in all_names if isinstance(name, str)]
+        ids = dict(zip(all_names, image_ids(all_names), strict=True))
         found: dict[int | str, _Picture] = {}
         names: set[str] = set()
         for where, item in progress(entries):
@@ -187,8 +185,7 @@ class _Reader:
                 )
                 continue
             names.add(name)
-            image_id = _stem(name) if stems[_stem(name)] == 1 else name
-            if picture := self.picture(where, item, number, image_id, decode):
+            if picture := self.picture(where, item, number, ids[name], decode):
                 found[number] = picture
         return found
 
@@ -374,11 +371,6 @@ def _lookup(found: dict, value: object):
 def _whole(value: object) -> int | None:
     number = _plain(value)
     return number if isinstance(number, int) else _other_form(number)
-
-
-def _stem(name: str) -> str:
-    """A file name without its last suffix, folders included."""
-    return os.path.splitext(name)[0]  # noqa: PTH122
 
 
 def _box(item: dict) -> Box | None:

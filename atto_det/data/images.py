@@ -35,7 +35,7 @@ def read_header(path: str | os.PathLike) -> Header:
     Raises:
         UserError: the file is missing, no picture, or larger than allowed.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return _header(image)
 
 
@@ -55,7 +55,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         UserError: the file is missing, truncated, no picture, larger than allowed, or of 32 bits a
             channel.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         orientation = _header(image).orientation
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
             grey = _high_byte(np.array(image), path)
@@ -118,24 +118,41 @@ def rgb_picture(image: str | Path | np.ndarray) -> np.ndarray:
 def read_palette_png(path: str | os.PathLike) -> np.ndarray:
     """A label PNG as its palette *indices*, uint8 (H, W), never its colours.
 
-    8-bit grey PNGs are read too, because there the stored byte is the label. Any other form
-    (colour, 16 bits, fewer grey bits, which decoders stretch) would need a guess and is refused.
+    8-bit grey PNGs are read too, because there the stored byte is the label, and colour PNGs all of
+    whose colours are Pascal's, each of which stands for one index. Any other form (16 bits, fewer
+    grey bits, which decoders stretch) would need a guess and is refused.
 
     Raises:
         UserError: the file is missing, truncated, no PNG, or of another form.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         with Path(path).open("rb") as file:
             header = file.read(26)
         if not header.startswith(_PNG_SIGNATURE):
             raise UserError(f"{path} is no PNG: label images are PNGs with a palette")
         bits, colour_type = header[24], header[25]
+        if (bits, colour_type) == (8, 2):
+            pixels = np.array(image).astype(np.uint32)
+            codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+            if (labels := palette_indices(codes)) is not None:
+                return labels
         if colour_type != 3 and (bits, colour_type) != (8, 0):
             raise UserError(
                 f"{path} is a {bits}-bit {image.mode} picture: a label image needs a palette (or"
-                " 8-bit grey) whose index is the label; save it with Pillow's mode 'P'"
+                " 8-bit grey) whose index is the label; colours other than Pascal's are turned into"
+                " one by `python tools/prepare_voc.py --from-colours`"
             )
         return np.array(image)
+
+
+def palette_indices(codes: np.ndarray) -> np.ndarray | None:
+    """Indices, uint8 (H, W), of colours 0xRRGGBB in Pascal's palette; None where one is not."""
+    palette = voc_palette().astype(np.uint32)
+    known = palette[:, 0] << 16 | palette[:, 1] << 8 | palette[:, 2]  # all different
+    order = np.argsort(known)
+    places = np.searchsorted(known[order], codes).clip(max=255)
+    indices = order[places].astype(np.uint8)
+    return indices if (known[indices] == codes).all() else None
 
 
 def voc_palette() -> np.ndarray:
@@ -151,7 +168,7 @@ def voc_palette() -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
     """Pillow's image, with everything that decoding it may raise turned into a `UserError`."""
     try:
         with _strict(), Image.open(path) as image:

@@ -4,6 +4,9 @@ Boxes are XYXY in continuous pixel coordinates with the origin at the top left c
 picture: VOC's 1-based inclusive (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymin - 1, xmax, ymax).
 """
 
+import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -85,6 +88,13 @@ class Dataset:
     def crowds(self) -> int:
         """Number of crowd regions."""
         return sum(len(record.crowds) for record in self.records)
+
+
+def image_ids(names: Sequence[str]) -> list[str]:
+    """Ids of pictures from their file names: without the suffix, unless two differ in it alone."""
+    stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122  (folders included)
+    counts = Counter(stems)
+    return [name if counts[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
 
 
 def with_masks(dataset: Dataset, name: str) -> Dataset:

@@ -164,8 +164,19 @@ def test_eight_bit_grey_is_its_own_index(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "RGB", "RGBA", "LA", "I;16"])
 def test_other_label_images_are_refused(tmp_path, mode):
-    Image.new(mode, (6, 4)).save(tmp_path / "a.png")
+    Image.new(mode, (6, 4), "white" if mode == "RGB" else 0).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png is a .* picture: a label image needs a palette"):
+        read_palette_png(tmp_path / "a.png")
+
+
+def test_colours_of_pascals_palette_are_their_indices(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(voc_palette()[values]).save(tmp_path / "a.png")
+    assert np.array_equal(read_palette_png(tmp_path / "a.png"), values)
+    pixels = voc_palette()[values]
+    pixels[3, 5] += 1
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png is a 8-bit RGB picture: .*--from-colours"):
         read_palette_png(tmp_path / "a.png")
 
 

@@ -1,5 +1,6 @@
 """tools/infer_onnx.py as a user copies it onto a device: nothing but three packages is there."""
 
+import json
 import runpy
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pycocotools import mask as mask_util
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from atto_det.data import read_image
+from atto_det.drawing.video import Video
 from atto_det.export.onnx_export import export
 from atto_det.export.runtimes import OnnxDetector
 from atto_det.export.samples import check_pictures
@@ -92,6 +95,65 @@ def test_a_picture(infer, device):
     assert (before != after).any()
 
 
+def test_folders_videos_and_json(infer, device, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("photo.png", "photo.jpg"):
+        (folder / name).write_bytes((device / name).read_bytes())
+    frame = cv2.imread(str(device / "photo.png"))
+    code = cv2.VideoWriter.fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(folder / "drive.avi"), code, 5, frame.shape[1::-1])
+    for _ in range(3):
+        writer.write(frame)
+    writer.release()
+    out, rows = tmp_path / "out", tmp_path / "found.json"
+    flags = ("--model", "model.onnx", "--threshold", "0.3", "--output", out, "--json", rows)
+    done = infer(folder, *flags)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {"photo.png", "photo_2.png", "drive.mp4"}
+    assert (Video(out / "drive.mp4").frame_count, Video(out / "drive.mp4").fps) == (3, 5)
+    records = json.loads(rows.read_text())
+    named = [(Path(item["file"]).name, item["frame"]) for item in records]
+    assert named == [
+        *(("drive.avi", k) for k in range(3)), ("photo.jpg", None), ("photo.png", None)
+    ]  # fmt: skip
+    found = OnnxDetector(device / "model.onnx")(device / "photo.png")
+    sure = found.scores >= 0.3
+    ours = records[-1]["detections"]
+    assert (records[-1]["height"], records[-1]["width"]) == frame.shape[:2]
+    assert [item["class"] for item in ours] == [file.CLASSES[k] for k in found.classes[sure]]
+    np.testing.assert_allclose([item["box"] for item in ours], found.boxes[sure], atol=1e-3)
+    for item, rle in zip(ours, found.rles, strict=False):
+        runs = mask_util.frPyObjects(item["mask"], *item["mask"]["size"])
+        overlap = mask_util.iou([runs], [rle], [0])[0, 0]
+        assert overlap > 0.99 or mask_util.area(rle) < 20
+
+
+def test_values_that_are_not_finite_are_a_mistake():
+    class Broken:
+        def run(self, names, feeds):
+            boxes = np.float32([[1, 2, np.nan, 4]])
+            return [boxes, np.array([0]), np.float32([0.9]), np.zeros((1, 28, 28), np.float32)]
+
+    metadata = {"channel_order": "RGB", "class_names": ["a"]}
+    with pytest.raises(tool.Mistake, match="values that are NaN or infinite"):
+        tool.detect(Broken(), metadata, np.zeros((5, 5, 3), np.uint8))
+
+
+def test_a_box_without_area_is_no_detection():
+    class Flat:
+        def run(self, names, feeds):
+            boxes = np.float32([[1, 2, 1, 4], [-3, 1, 9, 2]])
+            return [boxes, np.array([0, 0]), np.float32([0.9, 0.8]), np.ones((2, 28, 28))]
+
+    metadata = {"channel_order": "RGB", "class_names": ["a"]}
+    picture = np.zeros((5, 5, 3), np.uint8)
+    found = tool.detect(Flat(), metadata, picture)
+    assert found[0].tolist() == [[0, 1, 5, 2]]
+    assert tool.runs_of(found[0][0], found[3][0], 5, 5) == [1, *[1, 4] * 4, 1, 3]
+    assert (tool.draw(picture, found, ["a"]) != picture).any()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_phone_photos_are_read_as_everywhere(device, tmp_path, orientation):
     exif = Image.Exif()
@@ -114,9 +176,7 @@ def test_sixteen_bits_are_read_as_everywhere(tmp_path, shape):
 
 
 def mask_area(rle: dict) -> float:
-    from pycocotools import mask
-
-    return mask.area(rle)
+    return mask_util.area(rle)
 
 
 def test_nothing_above_the_threshold(infer, device):
@@ -131,13 +191,26 @@ def test_mistakes_are_one_sentence(infer, device, tmp_path):
     model = ("--model", "model.onnx")
     (device / "text.png").write_text("no picture")
     (device / "empty.png").touch()
+    (device / "text.mp4").write_text("no video")
+    (device / "nothing").mkdir()
     whole = (device / "photo.jpg").read_bytes()
     (device / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (device / "text.onnx").write_text("no model")
     import onnx
 
     content = onnx.load(device / "model.onnx")
-    for name, changes in (("foreign", None), ("new", {"atto_det_format": "7"}), ("back", {})):
+    others = {
+        "foreign": None,
+        "new": {"atto_det_format": "7"},
+        "long": {"atto_det_format": "7" * 5000},
+        "back": {},
+        "words": {"class_names": "no JSON"},
+        "deep": {"class_names": "[" * 10**5},
+        "order": {"channel_order": '"HSV"'},
+        "kinds": {"class_names": "[1, 2]"},
+        "few": {"class_names": "[]"},
+    }
+    for name, changes in others.items():
         other = onnx.ModelProto()
         other.CopyFrom(content)
         texts = {item.key: item.value for item in content.metadata_props} | (changes or {})
@@ -156,6 +229,18 @@ def test_mistakes_are_one_sentence(infer, device, tmp_path):
         (("photo.png", "--model", "foreign.onnx"), "foreign.onnx was not written by atto_det"),
         (("photo.png", "--model", "new.onnx"), "new.onnx has format 7, this program reads 1"),
         (("photo.png", "--model", "back.onnx"), "back.onnx holds a backbone, which detects no"),
+        (("photo.png", "--model", "long.onnx"), "long.onnx was not written by atto_det"),
+        (("photo.png", "--model", "words.onnx"), "words.onnx has metadata that was damaged"),
+        (("photo.png", "--model", "deep.onnx"), "deep.onnx has metadata that was damaged"),
+        (("photo.png", "--model", "order.onnx"), "order.onnx has metadata that was damaged"),
+        (("photo.png", "--model", "kinds.onnx"), "kinds.onnx has metadata that was damaged"),
+        (("photo.png", "--model", "few.onnx", "--output", "a.png"), "photo.png: the model finds"),
+        (("photo.png", *model, "--output", "photo.png"), "photo.png is one of the inputs"),
+        (("photo.png", *model, "--json", "model.onnx"), "model.onnx is one of the inputs"),
+        (("photo.png", *model, "--output", "a.png", "--json", "no/a.json"), "no/a.json was not"),
+        (("photo.png", "photo.jpg", *model, "--output", "photo.jpg"), "photo.jpg cannot be made"),
+        ((device / "nothing", *model), f"{device}/nothing holds no picture"),
+        (("text.mp4", *model, "--output", "a.videos"), "text.mp4 is no video that OpenCV can"),
         (("photo.png", *model, "--output", "no/a.png"), "no/a.png was not written: No such file"),
         (("photo.png", *model, "--output", "a.xyz"), "a.xyz was not written: use .png or .jpg"),
     ):
@@ -164,7 +249,7 @@ def test_mistakes_are_one_sentence(infer, device, tmp_path):
         assert done.stderr.splitlines() == [done.stderr.strip()]
         assert done.stderr.startswith(f"error: {text}")
     assert not list(device.glob(".*"))
-    assert not list(device.glob("a.*"))
+    assert [path.name for path in device.glob("a.*")] == ["a.videos"]
 
 
 @given(
@@ -185,6 +270,6 @@ def test_masks_are_pasted_as_everywhere(seed, corner, size):
 
 def test_it_is_one_short_file_of_its_own():
     text = TOOL.read_text()
-    assert len(text.splitlines()) < 150
+    assert len(text.splitlines()) < 340
     assert "import atto_det" not in text
     assert "from atto_det" not in text

@@ -1,0 +1,161 @@
+"""Label images in colours, as annotation tools export them, turned into palette indices.
+
+A colour table says which colour is which class: CVAT's labelmap.txt (`cup:250,50,83:parts:actions`)
+or lines of the same beginning. In SegmentationObject every colour is an object; Pascal's own
+palette gives objects their numbers, as the XMLs count them, other colours are numbered as they
+come, top to bottom.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from atto_det.data.images import opened, palette_indices, voc_palette
+from atto_det.data.voc_folder import MOST_CLASSES
+from atto_det.errors import UserError, shown, write_error
+
+VOID = 255
+Progress = Callable[[Sequence[str]], Iterable[str]]
+
+
+def read_colours(path: str | os.PathLike) -> dict[str, int]:
+    """The colour of each class in a table, 0xRRGGBB, in its order; the background left out.
+
+    Raises:
+        UserError: the file is unreadable, a line of another form, or a class or a colour twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+    found: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, rest = line.partition(":")
+        parts = rest.split(":")[0].split(",")
+        if len(parts) != 3 or not all(p.strip().isdecimal() and int(p) < 256 for p in parts):
+            raise UserError(
+                f"{path}, line {number}: {shown(line, 60)} is no class and colour, such as "
+                "cup:250,50,83"
+            )
+        red, green, blue = map(int, parts)
+        colour = red << 16 | green << 8 | blue
+        if name == "background" or colour == 0:
+            continue
+        if name in found or colour in found.values():
+            raise UserError(f"{path}, line {number}: this class or colour stands there already")
+        found[name] = colour
+    if not 1 <= len(found) <= MOST_CLASSES:
+        raise UserError(f"{path} has {len(found)} classes; it needs 1 to {MOST_CLASSES}")
+    return found
+
+
+def from_colours(
+    folder: str | os.PathLike,
+    table: str | os.PathLike,
+    target: str | os.PathLike,
+    progress: Progress = iter,
+) -> int:
+    """Copy a folder in VOC layout to the new folder `target`, its label images as indices.
+
+    Returns:
+        How many pictures have label images.
+
+    Raises:
+        UserError: `target` exists, there are no label images, a colour that is in no table, more
+            objects in a picture than an 8-bit image holds, or objects in other colours than
+            Pascal's beside XMLs, which count them.
+    """
+    folder, target = Path(folder), Path(target)
+    colours = read_colours(table)
+    if target.exists():
+        raise UserError(f"{target} exists: choose a folder that is to be made")
+    names = sorted(path.name for path in (folder / "SegmentationObject").glob("*.png"))
+    if not names:
+        raise UserError(
+            f"{folder / 'SegmentationObject'} has no PNG: classes alone do not tell objects apart; "
+            "export instance masks"
+        )
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        temporary.chmod(0o755)
+        for name in ("JPEGImages", "Annotations", "ImageSets"):
+            if (folder / name).is_dir():
+                shutil.copytree(folder / name, temporary / name)
+        counted = (temporary / "Annotations").is_dir()
+        for name in ("SegmentationClass", "SegmentationObject"):
+            (temporary / name).mkdir()
+        for name in progress(names):
+            classes = _classes(folder / "SegmentationClass" / name, colours)
+            objects = _objects(folder / "SegmentationObject" / name, counted)
+            for place, labels in (("SegmentationClass", classes), ("SegmentationObject", objects)):
+                image = Image.fromarray(labels)
+                image.putpalette(voc_palette().tobytes())
+                image.save(temporary / place / name)
+        text = "".join(f"{name}\n" for name in colours)
+        (temporary / "class_names.txt").write_text(text, encoding="utf-8")
+        temporary.rename(target)
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return len(names)
+
+
+def _codes(path: Path) -> np.ndarray:
+    """The colours of a picture, 0xRRGGBB (H, W), losslessly stored ones alone."""
+    with opened(path) as image:
+        if image.format != "PNG":
+            raise UserError(f"{path} is no PNG: other formats change colours")
+        pixels = np.array(image.convert("RGB")).astype(np.uint32)
+    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+
+
+def _classes(path: Path, colours: dict[str, int]) -> np.ndarray:
+    codes = _codes(path)
+    labels = np.zeros(codes.shape, np.uint8)
+    known = codes == 0
+    for index, colour in enumerate(colours.values(), 1):
+        here = codes == colour
+        labels[here] = index
+        known |= here
+    void = ~known & (codes == 0xE0E0C0)  # Pascal's colour of it
+    labels[void] = VOID
+    known |= void
+    if not known.all():
+        y, x = np.argwhere(~known)[0].tolist()
+        code = int(codes[y, x])
+        raise UserError(
+            f"{path} has the colour {code >> 16},{code >> 8 & 255},{code & 255} at x {x}, y {y}, "
+            "which is none of the table's"
+        )
+    return labels
+
+
+def _objects(path: Path, counted: bool) -> np.ndarray:
+    codes = _codes(path)
+    if (labels := palette_indices(codes)) is not None:
+        return labels
+    if counted:
+        raise UserError(
+            f"{path} has other colours than Pascal's palette, so that nobody knows which object of "
+            "its XML is which: remove Annotations, and boxes follow from the masks"
+        )
+    values, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    order = [k for k in np.argsort(first).tolist() if values[k] not in (0, 0xE0E0C0)]
+    if len(order) >= VOID:
+        raise UserError(f"{path} has {len(order)} objects; VOC's layout holds {VOID - 1}")
+    table = np.zeros(len(values), np.uint8)
+    table[values == 0xE0E0C0] = VOID
+    for number, k in enumerate(order, 1):
+        table[k] = number
+    return table[inverse.reshape(codes.shape)]

@@ -1,0 +1,153 @@
+"""Writing a data set in VOC layout: from COCO JSON or YOLO labels, whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as mask_utils
+
+from atto_det.data.images import voc_palette
+from atto_det.data.records import Dataset, ImageRecord, Instance
+from atto_det.data.voc_folder import MOST_CLASSES
+from atto_det.data.voc_image import VOID
+from atto_det.errors import Outputs, UserError, write_error
+
+Progress = Callable[[Sequence[ImageRecord]], Iterable[ImageRecord]]
+
+
+class Written(NamedTuple):
+    """What `to_voc` wrote, and what VOC's label images cannot hold.
+
+    pictures, objects: in all splits, a picture of two splits once.
+    covered: pixels that belong to two objects; they are the smaller one's.
+    hidden: objects of which no pixel is left.
+    """
+
+    pictures: int
+    objects: int
+    covered: int
+    hidden: int
+
+
+def to_voc(
+    splits: Mapping[str, Dataset], target: str | os.PathLike, progress: Progress = iter
+) -> Written:
+    """Write the splits of a data set to the new folder `target` in VOC layout.
+
+    Photos are copied as they are. Label images are written where an object has a mask; where none
+    has, there are boxes alone. Crowd regions are void.
+
+    Raises:
+        UserError: `target` exists, the splits have different classes, more classes or more objects
+            in a picture than an 8-bit label image holds, or something cannot be written.
+    """
+    target = Path(target)
+    names = next(iter(splits.values())).class_names
+    if any(dataset.class_names != names for dataset in splits.values()):
+        raise UserError("the splits have different classes: they cannot be one folder")
+    if len(names) > MOST_CLASSES:
+        raise UserError(f"{len(names)} classes are more than VOC's layout holds ({MOST_CLASSES})")
+    if target.exists():
+        raise UserError(f"{target} exists: choose a folder that is to be made")
+    records = {r.file_name: r for dataset in splits.values() for r in dataset.records}
+    masks = any(item.rle for record in records.values() for item in record.instances)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        temporary.chmod(0o755)
+        ids = _ids(records, temporary)
+        for folder in ("JPEGImages", "Annotations", "ImageSets/Segmentation"):
+            (temporary / folder).mkdir(parents=True)
+        for folder in ("SegmentationClass", "SegmentationObject") if masks else ():
+            (temporary / folder).mkdir()
+        covered = hidden = 0
+        for record in progress(list(records.values())):
+            name = ids[record.file_name]
+            suffix = Path(record.file_name).suffix
+            shutil.copyfile(record.file_name, temporary / "JPEGImages" / f"{name}{suffix}")
+            xml = _xml(record, names, f"{name}{suffix}")
+            (temporary / "Annotations" / f"{name}.xml").write_text(xml, encoding="utf-8")
+            if masks:
+                more = _write_labels(record, temporary, name)
+                covered, hidden = covered + more[0], hidden + more[1]
+        for split, dataset in splits.items():
+            lines = "".join(f"{ids[record.file_name]}\n" for record in dataset.records)
+            (temporary / "ImageSets/Segmentation" / f"{split}.txt").write_text(lines, "utf-8")
+        text = "".join(f"{name}\n" for name in names)
+        (temporary / "class_names.txt").write_text(text, encoding="utf-8")
+        temporary.rename(target)
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    objects = sum(len(record.instances) for record in records.values())
+    return Written(len(records), objects, covered, hidden)
+
+
+def _ids(records: Mapping[str, ImageRecord], folder: Path) -> dict[str, str]:
+    """An image id without folders for each file."""
+    outputs = Outputs(folder, "")
+    return {
+        file: outputs(record.image_id.strip("/").replace("/", "_")).name
+        for file, record in records.items()
+    }
+
+
+def _write_labels(record: ImageRecord, folder: Path, name: str) -> tuple[int, int]:
+    """Write both label images; the pixels that two objects share, and objects without any."""
+    if len(record.instances) >= VOID:
+        raise UserError(
+            f"{record.file_name} has {len(record.instances)} objects, and a label image of VOC "
+            f"holds {VOID - 1}: keep this data set as COCO JSON (DATASETS.COCO)"
+        )
+    objects = np.zeros((record.height, record.width), np.uint8)
+    for item in record.crowds:
+        objects[mask_utils.decode(item.rle) > 0] = VOID
+    drawn = [
+        (number, mask_utils.decode(item.rle) > 0)
+        for number, item in enumerate(record.instances, 1)
+        if item.rle
+    ]
+    covered = 0
+    for number, mask in sorted(drawn, key=lambda pair: -int(pair[1].sum())):  # small ones on top
+        covered += int(((objects[mask] > 0) & (objects[mask] < VOID)).sum())
+        objects[mask] = number
+    table = np.zeros(256, np.uint8)
+    table[VOID] = VOID
+    for number, item in enumerate(record.instances, 1):
+        table[number] = item.category + 1
+    for place, labels in (("SegmentationObject", objects), ("SegmentationClass", table[objects])):
+        image = Image.fromarray(labels)
+        image.putpalette(voc_palette().tobytes())
+        image.save(folder / place / f"{name}.png")
+    present = set(np.unique(objects).tolist())
+    return covered, sum(number not in present for number, _ in drawn)
+
+
+def _xml(record: ImageRecord, names: Sequence[str], file_name: str) -> str:
+    def row(item: Instance) -> str:
+        left, top, right, bottom = item.box
+        # VOC counts pixels from 1 and includes the last one.
+        sides = zip(
+            ("xmin", "ymin", "xmax", "ymax"), (left + 1, top + 1, right, bottom), strict=True
+        )
+        corners = "".join(f"<{tag}>{round(side, 3):g}</{tag}>" for tag, side in sides)
+        return (
+            f"<object><name>{escape(names[item.category])}</name>"
+            f"<difficult>{int(item.difficult)}</difficult><bndbox>{corners}</bndbox></object>\n"
+        )
+
+    rows = "".join(map(row, record.instances))
+    size = f"<width>{record.width}</width><height>{record.height}</height><depth>3</depth>"
+    return (
+        f"<annotation>\n<filename>{escape(file_name)}</filename>\n<size>{size}</size>\n{rows}"
+        "</annotation>\n"
+    )
