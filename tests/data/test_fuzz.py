@@ -24,7 +24,8 @@ from atto_det.errors import UserError
 
 ODD = st.sampled_from(
     [None, True, -1, 0, 1, 2, 0.5, 2.0, 1e30, 10**30, 10**400, -(2**63), "", "0", "1", "a.jpg",
-     "../a", "\0", "x" * 5000, "nan", float("nan"), float("inf"), [], {}, [[]], [[1, 2]], {"size": [6, 8]}]
+     "../a", "\0", "x" * 5000, "nan", float("nan"), float("inf"), [], {}, [[]], [[1, 2]],
+     {"size": [6, 8]}]
 )  # fmt: skip
 VALUES = st.recursive(
     ODD | st.integers() | st.floats() | st.text(max_size=8),
@@ -41,7 +42,7 @@ EDITS = st.lists(
 TOKENS = st.sampled_from(
     ["", "<", ">", "&", "<object>", "</object>", "<!DOCTYPE a [<!ENTITY b 'c'>]>", "nan", "-1",
      "1e999", "\0", "9" * 5000, "&a", "*a", "<<: *a", "[", "{", "]", "- ", ": ", "\n", "\t", "~",
-     "!!python/name:os.system", "!!timestamp x", "|", "'", '"', "#", "é", "0 0.5 0.5 0.2 0.2", "1 2"]
+     "!!python/name:os.system", "!!timestamp x", "|", "'", '"', "#", "é", "0 0.5 0.5 0.2 0.2"]
 ) | st.text(max_size=6)  # fmt: skip
 TEXT_EDITS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.1), TOKENS), min_size=1, max_size=5)
 BYTE_EDITS = st.lists(
