@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atto_det import data
-from atto_det.data import data_root
+from atto_det.data import data_root, held_out
 from atto_det.data.sources import Source, open_source
 from atto_det.data.yolo import find_yolo
 from atto_det.errors import UserError, shown
@@ -114,10 +114,43 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
         name, json_file, images = _parts(item, 3, "DATASETS.COCO", form)
         loaded = data.load_coco(data_root() / json_file, data_root() / images)
         add(name, Entry(lambda root, loaded=loaded: loaded, loaded.class_names, name))
+    if cfg["DATASETS"].get("HOLD_OUT"):
+        found |= _parts_of_training(cfg, found)
     if not _own.keys().isdisjoint(found):
         _read.cache_clear()
     _own.update(found)
     return found
+
+
+def held_out_set(cfg: Mapping[str, Any]) -> str | None:
+    """The data set of the training pictures that `DATASETS.HOLD_OUT` keeps out, to choose by."""
+    datasets = cfg["DATASETS"]
+    return f"{datasets['TRAIN'][0]}{held_out.HELD_OUT}" if datasets.get("HOLD_OUT") else None
+
+
+def _parts_of_training(cfg: Mapping[str, Any], found: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The data sets that `DATASETS.HOLD_OUT` makes of those in `DATASETS.TRAIN`."""
+    result, train = {}, cfg["DATASETS"]["TRAIN"]
+    for name in train:
+        entry = found.get(name) or _entry(name)
+        for ending, inside in ((held_out.HELD_OUT, True), (held_out.REST, False)):
+            loader = partial(_load_part, train[0], name, cfg, inside)
+            result[f"{name}{ending}"] = Entry(loader, entry.class_names, entry.source or name)
+    return result
+
+
+def _load_part(
+    first: str, name: str, cfg: Mapping[str, Any], inside: bool, root: Path
+) -> data.Dataset:
+    held = held_out.draw(
+        load_dataset(first),
+        first,
+        cfg["DATASETS"]["HOLD_OUT"],
+        cfg["SEED"],
+        lambda record: _known_by(first, record.image_id, record.file_name),
+    )
+    keys = lambda record: _known_by(name, record.image_id, record.file_name)  # noqa: E731
+    return held_out.part(load_dataset(name), held, keys, inside=inside)
 
 
 def uses_masks(cfg: Mapping[str, Any]) -> bool:
@@ -200,7 +233,9 @@ def pictures_of(name: str) -> list[tuple[str, str]]:
 
 
 def training_sets(cfg: Mapping[str, Any], known: Container[str] = ()) -> list[tuple[str, bool]]:
-    """The names in `DATASETS.TRAIN`, and whether each must not be mirrored.
+    """The names of what is trained on, and whether each must not be mirrored.
+
+    They are those in `DATASETS.TRAIN`, or of what `DATASETS.HOLD_OUT` leaves of them.
 
     Args:
         known: names of data sets beside those known here.
@@ -219,7 +254,10 @@ def training_sets(cfg: Mapping[str, Any], known: Container[str] = ()) -> list[tu
                 f"DATASETS.NO_HORIZONTAL_FLIP names {name}, which is no data set and no entry of "
                 "DATASETS.FOLDERS or DATASETS.COCO"
             )
-    return [(name, not names_of(name).isdisjoint(forbidden)) for name in datasets["TRAIN"]]
+    part = held_out.REST if datasets.get("HOLD_OUT") else ""
+    return [
+        (f"{name}{part}", not names_of(name).isdisjoint(forbidden)) for name in datasets["TRAIN"]
+    ]
 
 
 def check_split(
@@ -248,9 +286,7 @@ def check_split(
 
     def keys(name: str) -> list[tuple[str, ...]]:
         """What each picture of a data set is known by."""
-        files = ((image_id, os.path.realpath(file)) for image_id, file in pictures_of(name))
-        official = name.startswith(("voc_2012_seg_", "sbd_"))
-        return [(image_id, file) if official else (file,) for image_id, file in files]
+        return [_known_by(name, *picture) for picture in pictures_of(name)]
 
     seen = {key: name for name in train for picture in keys(name) for key in picture}
     for name in test:
@@ -262,3 +298,9 @@ def check_split(
                 f"{len(shared)} pictures of the test set {name} are in the training set {owner} "
                 f"too ({some}, …): choose splits that share none"
             )
+
+
+def _known_by(name: str, image_id: str, file_name: str) -> tuple[str, ...]:
+    """What a picture of a data set is known by in others."""
+    file = os.path.realpath(file_name)
+    return (image_id, file) if name.startswith(("voc_2012_seg_", "sbd_")) else (file,)

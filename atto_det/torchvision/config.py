@@ -147,6 +147,7 @@ DEFAULTS: dict[str, Any] = {
         "FOLDERS": [],
         "COCO": [],
         "NO_HORIZONTAL_FLIP": [],
+        **KEYS["DATASETS"],
     },
     "DATALOADER": {
         "NUM_WORKERS": 4,

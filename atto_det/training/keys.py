@@ -4,6 +4,12 @@ With the values here each of them is off.
 """
 
 KEYS = {
+    "DATASETS": {
+        # So many pictures of the first set in TRAIN, drawn by SEED, are not trained on but make up
+        # the data set <name>_held_out. By them the best model is chosen, and training stopped
+        # (TEST.PATIENCE); those in TEST are looked at after the last step alone.
+        "HOLD_OUT": 0,
+    },
     "INPUT": {
         # Large-scale jitter (arXiv 2012.07177), in place of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the
         # picture, fitted into SIZE (height, width), times a scale from SCALE_RANGE. What is larger

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from torch import Tensor, distributed, nn
 from yacs.config import CfgNode
 
+from atto_det.data.catalog import held_out_set
 from atto_det.errors import UserError, write_error
 from atto_det.training import run_folder
 from atto_det.training.averaging import WeightAverage
@@ -97,7 +98,8 @@ class Run:
 
     Attributes:
         seconds: the step that begins after so many is the last one; None for no limit.
-        best: the best AP so far, of the first test set: AP_m, or AP_d of a model without masks.
+        best: the best AP so far, of the pictures held out or else of the first test set: AP_m, or
+            AP_d of a model without masks.
         waited: evaluations since that one.
         results: of the last evaluation, by data set; in the main process.
 
@@ -112,13 +114,23 @@ class Run:
         self.best, self.waited, self.results = -1.0, 0, {}
         self.average: WeightAverage | None = None
         self.decay, self.patience = training.cfg.SOLVER.EMA.DECAY, training.cfg.TEST.PATIENCE
+        test_sets, held_out = list(training.cfg.DATASETS.TEST), held_out_set(training.cfg)
+        # What is evaluated each time and chosen by, and what after the last step alone.
+        self.chosen_by, self.reported = test_sets, []
+        if held_out:
+            self.chosen_by, self.reported = [held_out], test_sets
         if not 0 <= self.decay < 1:
             raise UserError(f"SOLVER.EMA.DECAY is {self.decay}: it lies between 0 and 1")
-        test = training.cfg.TEST
-        if self.patience and not (training.cfg.DATASETS.TEST and test.EVAL_PERIOD > 0):
+        if self.patience and not (self.chosen_by and training.cfg.TEST.EVAL_PERIOD > 0):
             raise UserError(
                 f"TEST.PATIENCE is {self.patience} evaluations, but none is made before the last "
-                "step: set TEST.EVAL_PERIOD and DATASETS.TEST, or PATIENCE to 0"
+                "step: set TEST.EVAL_PERIOD and DATASETS.HOLD_OUT or TEST, or PATIENCE to 0"
+            )
+        if self.patience and not held_out:
+            logger.warning(
+                "TEST.PATIENCE stops by %s, whose figures are then reported too: DATASETS.HOLD_OUT "
+                "keeps the two apart",
+                test_sets[0],
             )
 
     @property
@@ -183,12 +195,15 @@ class Run:
             self.average.update()
         found, is_best = {}, False
         if done == training.max_iter or _is_due(done, training.cfg.TEST.EVAL_PERIOD):
-            found = self._evaluate(done)
+            self.results = {}
+            found = self._evaluate(self.chosen_by, done)
             is_best = self._is_best()
             if agreed(done < training.max_iter and self._has_waited_enough()):
                 logger.info("no better AP in %d evaluations: stopping", self.waited)
                 training.max_iter = done
         last = done == training.max_iter
+        if last and self.reported:
+            found |= self._evaluate(self.reported, done)
         if ranks()[0] > 0:
             return
         if found or last or done % PERIOD == 0:
@@ -209,11 +224,11 @@ class Run:
     def _has_waited_enough(self) -> bool:
         return 0 < self.patience <= self.waited
 
-    def _evaluate(self, done: int) -> dict[str, float]:
-        """Evaluate on each test set; what there is to write about it, in the main process."""
+    def _evaluate(self, names: list[str], done: int) -> dict[str, float]:
+        """Evaluate on data sets; what there is to write about it, in the main process."""
         share_buffers(self.training.network)
-        found, self.results = {}, {}
-        for name in self.training.cfg.DATASETS.TEST:
+        found = {}
+        for name in names:
             with self._averaged():
                 share_buffers(self.training.network)
                 result = self.training.evaluate(name)
@@ -224,7 +239,7 @@ class Run:
         return found
 
     def _is_best(self) -> bool:
-        """Whether the first test set's result is the best so far; notes it."""
+        """Whether the first result is the best so far; notes it."""
         value = judged_by(next(iter(self.results.values()), {}))
         better = value is not None and value > self.best
         if better:

@@ -157,3 +157,57 @@ def test_it_is_light():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert {"torch", "detectron2", "yacs"}.isdisjoint(done.stdout.split()), done
+
+
+def held(folders, train, count, seed=1) -> tuple[list[str], list[str]]:
+    """The pictures of the first training set that are held out, and those that are trained on."""
+    cfg = config(folders, train=train)
+    cfg["DATASETS"]["HOLD_OUT"], cfg["SEED"] = count, seed
+    catalog.register_own_data(cfg)
+    names = [name for name, _ in catalog.training_sets(cfg)]
+    assert catalog.held_out_set(cfg) == f"{train[0]}_held_out"
+    return tuple(
+        [record.image_id for record in catalog.load_dataset(name).records]
+        for name in (catalog.held_out_set(cfg), names[0])
+    )
+
+
+def test_pictures_held_out_are_drawn_by_the_seed_and_not_trained_on(root, voc_folder):
+    ids = [f"{number:02}" for number in range(12)]
+    voc_folder(root / "parts", ["wheel", "door"], train=ids, val=["x"])
+    folders, train = [["own", "parts"]], ["own_train"]
+    draws = {}
+    for seed in (1, 2):
+        out, rest = held(folders, train, 4, seed)
+        assert len(out) == 4
+        assert sorted(out + rest) == ids
+        assert out == sorted(out)  # in the order of the set
+        draws[seed] = out
+        assert held(folders, train, 4, seed) == (out, rest)
+    assert draws[1] != draws[2]
+    assert catalog.class_names_of("own_train_held_out") == ["wheel", "door"]
+    cfg = config(folders, train=train, no_flip=["own"])
+    cfg["DATASETS"]["HOLD_OUT"] = 4
+    assert catalog.training_sets(cfg) == [("own_train_rest", True)]
+    assert catalog.held_out_set(config(train=train)) is None
+
+
+def test_a_picture_held_out_is_trained_on_by_no_other_set(root, voc_folder):
+    voc_folder(root / "parts", ["wheel"], train=["a", "b", "c"], more=["c", "d", "a", "b"])
+    out, rest = held([["own", "parts"]], ["own_train", "own_more"], 2)
+    assert len(out) == 2
+    assert len(rest) == 1
+    other = [record.image_id for record in catalog.load_dataset("own_more_rest").records]
+    assert sorted(other) == sorted({"a", "b", "c", "d"} - set(out))
+
+
+@pytest.mark.parametrize("count", [2, 3, -1])
+def test_something_must_be_left_to_train_on(root, voc_folder, count):
+    voc_folder(root / "parts", ["wheel"], train=["a", "b"])
+    with pytest.raises(UserError, match=rf"DATASETS.HOLD_OUT is {count}; own_train has 2 pictures"):
+        held([["own", "parts"]], ["own_train"], count)
+
+
+def test_what_is_held_out_of_an_unknown_set_is_a_sentence(root):
+    with pytest.raises(UserError, match="there is no data set own_train"):
+        held([], ["own_train"], 2)

@@ -166,9 +166,10 @@ COLOR = ["INPUT.COLOR_JITTER.BRIGHTNESS", "0.4", "INPUT.COLOR_JITTER.HUE", "0.1"
         ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "range", "INPUT.FORMAT", "BGR", "SEED", "5"],
         JITTER,
         ["INPUT.COPY_PASTE.PROBABILITY", "0.7"],
+        ["DATASETS.HOLD_OUT", "3"],
         [*JITTER, *COLOR, "INPUT.COPY_PASTE.PROBABILITY", "1.0", "INPUT.FORMAT", "BGR"],
     ],
-    ids=["plain", "range", "jitter", "copy-paste", "all"],
+    ids=["plain", "range", "jitter", "copy-paste", "held out", "all"],
 )
 def test_both_engines_train_on_the_same_pictures(data_root, repository, options):
     """Order of the pictures, sizes, flips, pixels, boxes and masks, bit by bit."""

@@ -457,3 +457,18 @@ def test_training_starts_from_weights_of_timm_and_needs_their_file_no_more(confi
     key = "conv_stem.weight"
     assert torch.equal(trained[f"backbone.bottom_up.net.{key}"], state[key])
     assert Predictor(tmp_path / "out/model_final.pth").class_names
+
+
+def test_pictures_held_out_choose_the_best_model(config, tmp_path):
+    options = ["DATASETS.HOLD_OUT", 3, "SOLVER.MAX_ITER", 4, "TEST.EVAL_PERIOD", 2]
+    results = run.train(config(*options, "TEST.PATIENCE", 5, "OUTPUT_DIR", tmp_path / "out"))
+    assert list(results) == ["mini_voc_train_held_out", "mini_voc_val"]
+    assert results["mini_voc_train_held_out"]["protocol"]["images"] == 3
+    assert sorted(path.name for path in (tmp_path / "out/evaluation").iterdir()) == [
+        "mini_voc_train_held_out_0000002.json",
+        "mini_voc_train_held_out_0000004.json",
+        "mini_voc_val_0000004.json",
+    ]
+    content = checkpoint.load_checkpoint(tmp_path / "out/model_final.pth")
+    best = results["mini_voc_train_held_out"]["AP_m"]
+    assert content["run"]["best"] >= best

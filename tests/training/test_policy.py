@@ -24,7 +24,11 @@ class Training:
         self.cfg = CfgNode(
             {
                 "OUTPUT_DIR": str(output),
-                "DATASETS": {"TEST": ["one", "two"] if results else []},
+                "DATASETS": {
+                    "TRAIN": ["train"],
+                    "TEST": ["one", "two"] if results else [],
+                    "HOLD_OUT": options.get("HOLD_OUT", 0),
+                },
                 "TEST": {
                     "EVAL_PERIOD": options.get("EVAL_PERIOD", 2),
                     "PATIENCE": options.get("PATIENCE", 0),
@@ -179,6 +183,27 @@ def test_it_stops_when_no_evaluation_in_a_row_is_better(tmp_path, unreported):
     resumed.start_iter = 10
     resumed.fit()
     assert resumed.done == 12
+
+
+def test_pictures_held_out_are_chosen_by_and_the_test_sets_are_evaluated_at_the_end(
+    tmp_path, unreported
+):
+    held_out = [ap(1.0, value) for value in (10.0, 30.0, 20.0, 25.0)]
+    training = Training(
+        tmp_path, [*held_out, ap(1.0, 99.0), OTHER], MAX_ITER=100, PATIENCE=2, HOLD_OUT=40
+    )
+    training.fit()
+    assert [call for call in training.calls if isinstance(call[1], str)] == [
+        *((done, "train_held_out") for done in (2, 4, 6, 8)),
+        (8, "one"),
+        (8, "two"),
+    ]
+    assert best(tmp_path) == 4
+    assert training.policy.best == 30.0
+    assert list(training.policy.results) == ["train_held_out", "one", "two"]
+    written = {done: found for done, found in training.calls if isinstance(found, dict)}
+    assert written[6] == {"train_held_out/AP_d": 1.0, "train_held_out/AP_m": 20.0}
+    assert written[8]["one/AP_m"] == 99.0
 
 
 @pytest.mark.parametrize("options", [{"EVAL_PERIOD": 0}, {"results": []}])
