@@ -1,0 +1,222 @@
+"""A generator of networks: a distribution over a space, from which a seed draws one network.
+
+arXiv 1903.07209, section 2.2, asks for a generator G that gives for every seed s a network G(s)
+with a high U and with 1_r(G(s)) = 1. How the authors' generative synthesis finds it is not public.
+Here G is a product of independent categorical distributions, one for each dimension of the space.
+The cross-entropy method (Rubinstein 1999; an estimation-of-distribution algorithm) fits it to the
+best networks of a round, and so makes the next one: G_0 is the human prototype with some freedom,
+G_1, G_2, … follow. What can be told without training (parameters, multiply-adds, bytes) is part of
+the generator: draws that miss it are drawn again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from atto_det.errors import UserError, atomic_path, shown
+from atto_det.exploration.cost import ClassifierCost, classifier_cost
+from atto_det.exploration.requirements import Requirements
+from atto_det.exploration.space import Point, Space
+from atto_det.nets.backbone import BackboneSpec
+
+FORMAT = 1
+TRIES = 2_000  # draws for one network that satisfies what is known before training
+LARGEST = 2**20  # bytes of a file that is read
+
+
+@dataclass(frozen=True, eq=False)
+class Generator:
+    """One generator. Call it with a seed for a network's spec.
+
+    Attributes:
+        space: what it draws from.
+        probabilities: of each dimension's choices, in their order; each sums up to 1.
+        requirements: those known before training are satisfied by every network drawn.
+        classes, size: of the classifier whose cost is meant: outputs, side of a picture.
+        number: k of G_k.
+
+    Raises:
+        UserError: probabilities that do not fit the space.
+    """
+
+    space: Space
+    probabilities: Mapping[str, np.ndarray]
+    requirements: Requirements
+    classes: int
+    size: int
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        dimensions = self.space.dimensions
+        for name, choices in dimensions.items():
+            own = np.asarray(self.probabilities.get(name, ()), float)
+            sound = own.shape == (len(choices),) and (own >= 0).all()
+            if not sound or abs(own.sum() - 1) > 1e-6:
+                raise UserError(
+                    f"the generator's probabilities of {name} must be {len(choices)} numbers from "
+                    "0 that sum up to 1"
+                )
+
+    @classmethod
+    def around(
+        cls,
+        space: Space,
+        prototype: BackboneSpec,
+        requirements: Requirements,
+        *,
+        classes: int,
+        size: int,
+        freedom: float = 0.75,
+    ) -> "Generator":
+        """G_0: the prototype's choice in each dimension, with `freedom` spread evenly over all."""
+        center = space.nearest(prototype)
+        probabilities = {}
+        for name, choices in space.dimensions.items():
+            own = np.full(len(choices), freedom / len(choices))
+            own[choices.index(center[name])] += 1 - freedom
+            probabilities[name] = own
+        return cls(space, probabilities, requirements, classes, size)
+
+    def __call__(self, seed: int) -> BackboneSpec:
+        """The network of a seed.
+
+        Raises:
+            UserError: as `point`.
+        """
+        return self.space.spec(self.point(seed))
+
+    def point(self, seed: int) -> Point:
+        """The point of the space that a seed draws.
+
+        Raises:
+            UserError: none of `TRIES` draws satisfies what is known before training; it names the
+                requirement that the nearest one misses, and by how much.
+        """
+        generator = np.random.default_rng((seed, self.number))
+        nearest, least = "", np.inf
+        for _ in range(TRIES):
+            point = {
+                name: choices[int(generator.choice(len(choices), p=self.probabilities[name]))]
+                for name, choices in self.space.dimensions.items()
+            }
+            excess = self.requirements.excess(self.cost(point))
+            worst = max(excess, key=lambda name: excess[name], default="")
+            if not worst or excess[worst] <= 0:
+                return point
+            if excess[worst] < least:
+                nearest, least = worst, excess[worst]
+        raise UserError(
+            f"none of {TRIES:,} networks drawn meets the requirements: the nearest misses "
+            f"requirements.{nearest} = {getattr(self.requirements, nearest):g} by {least:.0%}; "
+            "loosen it, or let the space reach smaller networks"
+        )
+
+    def cost(self, point: Mapping[str, int | str]) -> ClassifierCost:
+        """What the classifier at a point costs."""
+        return classifier_cost(self.space.spec(point), classes=self.classes, size=self.size)
+
+    def fitted(
+        self, elite: Sequence[Mapping[str, int | str]], *, rate: float = 0.7, floor: float = 0.02
+    ) -> "Generator":
+        """The next generator: nearer to how often each choice is among the elite.
+
+        Args:
+            elite: points, the best of the networks drawn.
+            rate: weight of the elite against this generator's own probabilities.
+            floor: probability that is spread evenly over all choices, so that none is lost.
+
+        Raises:
+            UserError: no elite.
+        """
+        if not elite:
+            raise UserError("no network satisfies the requirements: there is nothing to fit to")
+        probabilities = {}
+        for name, choices in self.space.dimensions.items():
+            share = np.array([sum(p[name] == c for p in elite) for c in choices]) / len(elite)
+            own = (1 - rate) * np.asarray(self.probabilities[name]) + rate * share
+            probabilities[name] = (1 - floor) * own + floor / len(choices)
+        return replace(self, probabilities=probabilities, number=self.number + 1)
+
+    def likeliest(self) -> Point:
+        """The most probable choice of each dimension; it may miss the requirements."""
+        return {
+            name: choices[int(np.argmax(self.probabilities[name]))]
+            for name, choices in self.space.dimensions.items()
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the generator as YAML.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        content = {
+            "atto_det_generator": FORMAT,
+            "number": self.number,
+            "classes": self.classes,
+            "size": self.size,
+            "requirements": dict(vars(self.requirements)),
+            "space": self.space.to_dict(),
+            "probabilities": {
+                name: [round(float(value), 9) for value in values]
+                for name, values in self.probabilities.items()
+            },
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Generator":
+        """Read a generator that `save` wrote. Nothing but plain values is read.
+
+        Raises:
+            UserError: no such file, or no generator of this format; it names the key.
+        """
+        from atto_det.config import parse_yaml
+
+        path = Path(path)
+        try:
+            if path.stat().st_size > LARGEST:
+                raise UserError(f"{path} is larger than any generator: name another file")
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"generator {path} cannot be read: {shown(error)}") from error
+        return cls.from_dict(parse_yaml(text, str(path)), str(path))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str) -> "Generator":
+        """The generator in the content of a file.
+
+        Raises:
+            UserError: as `load`.
+        """
+        if content.get("atto_det_generator") != FORMAT:
+            raise UserError(f"{where} is no generator: it lacks atto_det_generator: {FORMAT}")
+        for key in ("number", "classes", "size"):
+            if type(content.get(key)) is not int or content[key] < (key != "number"):
+                raise UserError(f"{where}: {key} must be a whole number")
+        rows = content.get("probabilities")
+        if not isinstance(rows, Mapping):
+            raise UserError(f"{where}: probabilities must be a mapping")
+        probabilities = {}
+        for name, values in rows.items():
+            numbers = isinstance(values, list) and all(isinstance(v, int | float) for v in values)
+            if not numbers:
+                raise UserError(f"{where}: probabilities.{shown(name)} must be a list of numbers")
+            own = np.array(values, float)
+            probabilities[name] = own / own.sum() if own.sum() > 0 else own
+        try:
+            return cls(
+                space=Space.from_dict(content.get("space"), where),
+                probabilities=probabilities,
+                requirements=Requirements.from_dict(content.get("requirements"), where),
+                classes=content["classes"],
+                size=content["size"],
+                number=content["number"],
+            )
+        except UserError as error:
+            raise UserError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None

@@ -1,0 +1,108 @@
+"""What is asked of a network: the performance U to maximise, and the indicator 1_r to satisfy.
+
+arXiv 1903.07209, section 2.2: U is NetScore with alpha 2, beta and gamma 0.5 (arXiv 1806.05512);
+1_r is 1 where every requirement holds.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from atto_det.errors import UserError, shown
+from atto_det.exploration.cost import ClassifierCost
+
+
+def performance(
+    top1: float, cost: ClassifierCost, *, alpha: float = 2, beta: float = 0.5, gamma: float = 0.5
+) -> float:
+    """U: 20·log10(a^alpha / (p^beta · m^gamma)), in points (arXiv 1806.05512, equation 1).
+
+    Args:
+        top1: a, in percent; 0 gives minus infinity.
+        cost: p in millions of parameters, m in thousand millions of multiply-adds.
+    """
+    if top1 <= 0:
+        return -math.inf
+    p, m = cost.parameters / 1e6, cost.macs / 1e9
+    return 20 * (alpha * math.log10(top1) - beta * math.log10(p) - gamma * math.log10(m))
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """The requirements r of the indicator 1_r; None asks for nothing.
+
+    Attributes:
+        top1: at least, in percent, on the data that judge the search.
+        parameters: at most.
+        macs: multiply-adds of one picture, at most.
+        kilobytes: of the weights at `weight_bits`, at most; 1000 bytes each.
+        milliseconds: of one picture in ONNX Runtime in 8 bits on this machine, at most.
+        weight_bits: of the weights in `kilobytes`.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    top1: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    kilobytes: float | None = None
+    milliseconds: float | None = None
+    weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value < math.inf):
+                raise UserError(
+                    f"requirements.{field.name} is {shown(value)}: give a number above 0, or null"
+                )
+        if self.top1 is not None and self.top1 > 100:
+            raise UserError(f"requirements.top1 is {self.top1}: a percentage is at most 100")
+
+    def excess(
+        self,
+        cost: ClassifierCost,
+        *,
+        top1: float | None = None,
+        milliseconds: float | None = None,
+    ) -> dict[str, float]:
+        """By how much each requirement is missed, as a share of it: 1_r is 1 where none is above 0.
+
+        Args:
+            top1, milliseconds: None where they are not known; their requirements are left out.
+        """
+        result = {}
+        for name, value in (
+            ("parameters", cost.parameters),
+            ("macs", cost.macs),
+            ("kilobytes", cost.bytes_at(self.weight_bits) / 1000),
+            ("milliseconds", milliseconds),
+        ):
+            limit = getattr(self, name)
+            if limit is not None and value is not None:
+                result[name] = value / limit - 1
+        if self.top1 is not None and top1 is not None:
+            result["top1"] = 1 - top1 / self.top1
+        return result
+
+    def holds(self, cost: ClassifierCost) -> bool:
+        """Whether what is known before training satisfies 1_r."""
+        return all(value <= 0 for value in self.excess(cost).values())
+
+    @classmethod
+    def from_dict(cls, content: Any, where: str) -> "Requirements":
+        """Requirements from plain values; `where` names their source in messages.
+
+        Raises:
+            UserError: an unknown key or a value out of its range.
+        """
+        known = [field.name for field in fields(cls)]
+        if not isinstance(content, Mapping) or not set(content) <= set(known):
+            raise UserError(f"{where}: requirements are a mapping with keys {', '.join(known)}")
+        try:
+            return cls(**content)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None

@@ -1,0 +1,97 @@
+"""The cross-entropy method as a sampler of Optuna: rounds from successive generators."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from atto_det.exploration.generator import Generator
+
+
+class GeneratorSampler(BaseSampler):
+    """Trial number n belongs to round n // population, and is drawn from that round's generator.
+
+    Generators follow from the finished trials in the study's storage alone, so that workers in
+    several processes or machines agree on them, and one that starts later goes on.
+
+    Args:
+        first: G_0.
+        population: trials of a round.
+        elite: share of the best that satisfy every constraint, of all rounds so far, that the next
+            generator is fitted to. At least two.
+        rate, floor: of `Generator.fitted`.
+    """
+
+    def __init__(
+        self,
+        first: Generator,
+        *,
+        population: int,
+        elite: float = 0.2,
+        rate: float = 0.7,
+        floor: float = 0.02,
+    ) -> None:
+        self.first, self.population = first, population
+        self.elite, self.rate, self.floor = elite, rate, floor
+        self._fitted: dict[int, tuple[int, Generator]] = {}
+
+    def generator(self, study: Study, number: int) -> Generator:
+        """G_number: fitted to the trials of the rounds before; the last one where none satisfies.
+
+        A round without a network that satisfies 1_r leaves the generator as it is.
+        """
+        if number == 0:
+            return self.first
+        trials = [
+            trial
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if trial.number < number * self.population and satisfies(trial)
+        ]
+        known = self._fitted.get(number)
+        if known and known[0] == len(trials):
+            return known[1]
+        before = self.generator(study, number - 1)
+        count = max(round(self.elite * self.population), 2)
+        best = sorted(trials, key=lambda trial: (-_value(trial), trial.number))[:count]
+        if best:
+            points = [trial.params for trial in best]
+            before = before.fitted(points, rate=self.rate, floor=self.floor)
+        self._fitted[number] = (len(trials), before)
+        return before
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every dimension of the space."""
+        dimensions = self.first.space.dimensions
+        return {name: CategoricalDistribution(choices) for name, choices in dimensions.items()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A point from the generator of the trial's round, by its number as seed."""
+        generator = self.generator(study, trial.number // self.population)
+        return dict(generator.point(trial.number))
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """What is no dimension of the space is not sampled here."""
+        raise KeyError(f"{param_name} is no dimension of the space")
+
+
+def satisfies(trial: FrozenTrial) -> bool:
+    """Whether a finished trial meets every constraint: 1_r is 1."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
+def _value(trial: FrozenTrial) -> float:
+    return -np.inf if trial.value is None else trial.value

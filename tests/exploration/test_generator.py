@@ -1,0 +1,103 @@
+"""Generators: drawn by seed, fitted to an elite, saved whole."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from atto_det.errors import UserError
+from atto_det.exploration import Generator, Requirements
+from atto_det.exploration.cost import ClassifierCost
+from atto_det.exploration.requirements import performance
+
+
+def test_a_seed_is_a_network(generator):
+    assert generator(7) == generator(7)
+    assert len({str(generator(seed)) for seed in range(20)}) > 10
+
+
+def test_requirements_hold_for_every_seed(generator):
+    costs = [generator.cost(generator.point(seed)) for seed in range(40)]
+    limit = int(np.median([cost.macs for cost in costs]))
+    strict = dataclasses.replace(generator, requirements=Requirements(macs=limit))
+    assert all(strict.cost(strict.point(seed)).macs <= limit for seed in range(40))
+    impossible = dataclasses.replace(generator, requirements=Requirements(macs=1000))
+    with pytest.raises(UserError, match=r"none of 2,000 .* requirements.macs = 1000 by \d+%"):
+        impossible.point(1)
+
+
+def test_fitting_by_hand(generator):
+    elite = [generator.point(seed) for seed in range(4)]
+    for point, stem in zip(elite, (4, 8, 8, 8), strict=True):
+        point["stem"] = stem
+    before = generator.probabilities["stem"]
+    after = generator.fitted(elite, rate=0.5, floor=0.1)
+    wanted = 0.9 * (0.5 * before + 0.5 * np.array([0.25, 0.75])) + 0.05
+    assert after.probabilities["stem"] == pytest.approx(wanted)
+    assert after.number == 1
+    with pytest.raises(UserError, match="no network satisfies"):
+        generator.fitted([])
+
+
+def test_fitting_finds_what_is_best(generator):
+    """Toy U: the number of condensers. Five rounds of 40, the best 8 of each."""
+
+    def count(point) -> int:
+        return sum(value == "condenser" for value in point.values())
+
+    means = []
+    for _ in range(5):
+        points = sorted((generator.point(seed) for seed in range(40)), key=count, reverse=True)
+        means.append(np.mean([count(point) for point in points]))
+        generator = generator.fitted(points[:8])
+    assert means[-1] > means[0] + 1.5
+    assert count(generator.likeliest()) == 4  # of four modules that open no stage
+
+
+def test_a_file_is_the_generator(generator, tmp_path):
+    fitted = generator.fitted([generator.point(1), generator.point(2)])
+    fitted = dataclasses.replace(fitted, requirements=Requirements(top1=30.5, macs=10**8))
+    fitted.save(tmp_path / "g1.yaml")
+    again = Generator.load(tmp_path / "g1.yaml")
+    assert again.number == 1
+    assert again.requirements == fitted.requirements
+    assert [again(seed) for seed in range(20)] == [fitted(seed) for seed in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("atto_det_generator: 1", "atto_det_generator: 2", "is no generator"),
+        ("classes: 5", "classes: five", "classes must be a whole number"),
+        ("number: 0", "number: -1", "number must be a whole number"),
+        ("stem: [0.", "stem: [7, 0.", "probabilities of stem must be 2 numbers"),
+        ("kinds: [atto", "kinds: [magic", "space.kinds has 'magic'"),
+        ("macs: null", "macs: -5", "requirements.macs is -5"),
+        ("stem: [4, 8]", "stem: !!python/name:os.system", "could run code"),
+    ],
+)
+def test_a_broken_file_is_named(generator, tmp_path, old, new, message):
+    path = tmp_path / "g0.yaml"
+    generator.save(path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message) as caught:
+        Generator.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_performance_is_netscore():
+    """AttoNet-A in Table 2 of arXiv 1903.07209: 73.00 %, 2.97 M, 424.8 M, NetScore 73.53."""
+    assert performance(73.0, ClassifierCost(2_970_000, 424_800_000)) == pytest.approx(
+        73.53, abs=0.01
+    )
+    assert performance(0, ClassifierCost(1, 1)) == -np.inf
+
+
+def test_excess_by_hand():
+    wanted = Requirements(top1=50, parameters=1000, kilobytes=1, weight_bits=16)
+    excess = wanted.excess(ClassifierCost(1500, 10), top1=40)
+    assert excess == pytest.approx({"parameters": 0.5, "kilobytes": 2.0, "top1": 0.2})
+    assert not wanted.holds(ClassifierCost(1500, 10))
+    assert Requirements(top1=99, parameters=2000).holds(ClassifierCost(1500, 10))
