@@ -88,6 +88,11 @@ class Space:
             raise UserError("the space has one point: give a dimension more than one choice")
 
     @property
+    def depths(self) -> Mapping[str, int]:
+        """Modules of each stage at most."""
+        return self.depth or DEPTHS
+
+    @property
     def dimensions(self) -> dict[str, tuple[Value, ...]]:
         """Name of each dimension to its choices, in the order of the network."""
         result: dict[str, tuple[Value, ...]] = {"stem": tuple(self.stem)}
@@ -154,7 +159,7 @@ class Space:
             "multiplier": list(self.multiplier),
             "kinds": list(self.kinds),
             "opening": list(self.opening),
-            "depth": dict(self.depth or DEPTHS),
+            "depth": dict(self.depths),
         }
 
     @classmethod
@@ -198,7 +203,7 @@ class Space:
     def _places(self) -> Iterator[tuple[str, int]]:
         """Stage and index of each module."""
         for stage in STAGES:
-            for index in range((self.depth or DEPTHS)[stage]):
+            for index in range(self.depths[stage]):
                 yield stage, index
 
 
