@@ -13,6 +13,7 @@ EXTRAS = {
     "torchvision": ["train"],
     "timm": ["timm"],
     "export": ["onnx"],
+    "exploration": ["exploration"],
     "pretraining": ["pretraining"],
     "weights": ["timm"],  # where a network has other input channels than its weights
 }

@@ -92,7 +92,7 @@ def test_it_goes_on_exactly(space, tmp_path):
         assert seen == [1, 2, 3, 4]
         return net
 
-    whole, parted = run("a.pth"), run("b.pth", 1, 3)
+    whole, parted = run("a.pth"), run("b.pth", 1, 2)
     assert all(v.equal(parted.state_dict()[k]) for k, v in whole.state_dict().items())
     with pytest.raises(UserError, match="is of another training"):
         train_supernet(
