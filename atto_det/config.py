@@ -8,9 +8,10 @@ import ast
 import contextlib
 import difflib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from yacs.config import CfgNode
 
@@ -35,6 +36,92 @@ def find_config(name: str | Path, folder: Path = Path(), where: str = "") -> Pat
     with contextlib.suppress(OSError):  # a name that is too long, say: reading it will tell
         return shipped if not own.exists() and shipped.is_file() else own
     return own
+
+
+class DataCatalog(Protocol):
+    """An engine's data sets by name."""
+
+    def register_own_data(self, cfg: CfgNode) -> object:
+        """Make known what `DATASETS.FOLDERS` and `DATASETS.COCO` of a config name."""
+
+    def class_names_of(self, name: str) -> list[str]:
+        """Class names of a data set."""
+
+
+class ConfigReader(ABC):
+    """Experiment files into configs; an engine's subclass says what is its own.
+
+    Attributes:
+        catalog: of the engine's data sets.
+    """
+
+    catalog: DataCatalog
+
+    @abstractmethod
+    def defaults(self) -> CfgNode:
+        """A fresh config with every key at its default."""
+
+    @abstractmethod
+    def shared_seed(self) -> int:
+        """A random seed, the same in all processes, where SEED is negative."""
+
+    def load_yaml(self, config_file: str | Path) -> dict[str, Any]:
+        """The content of an experiment file."""
+        return load_yaml(config_file)
+
+    def merged(self, content: Mapping[str, Any], where: str, options: Sequence[str]) -> CfgNode:
+        """The defaults, `content` of `where`, and options, each over the one before."""
+        cfg = self.defaults()
+        merge(cfg, content, where)
+        merge_options(cfg, options)
+        return cfg
+
+    def load_config(self, config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
+        """The frozen config of an experiment: defaults, then the file, then `KEY VALUE` options.
+
+        Registers the data that the config names, takes the class count from it, and falls back to
+        the CPU (and no mixed precision) with one line where there is no GPU.
+
+        Raises:
+            UserError: an unknown key, a value of another type or one that the engine cannot honour,
+                or data that does not fit.
+        """
+        return self.completed(self.read_file(config_file, options))
+
+    def read_file(self, config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
+        """The config of an experiment without a look at data or machine. Not frozen.
+
+        Raises:
+            UserError: as `load_config`, but for the data.
+        """
+        return self.merged(self.load_yaml(config_file), str(config_file), options)
+
+    def config_from_text(self, text: str, where: str, options: Sequence[str] = ()) -> CfgNode:
+        """The config that a checkpoint carries, for use without its data. Not frozen.
+
+        Raises:
+            UserError: as `read_file`.
+        """
+        cfg = self.merged(parse_yaml(text, where), where, options)
+        use_available_device(cfg)
+        return cfg
+
+    def completed(self, cfg: CfgNode) -> CfgNode:
+        """`cfg`, frozen, with what follows from data and machine: device, seed, class count.
+
+        Raises:
+            UserError: data that does not fit.
+        """
+        use_available_device(cfg)
+        self.catalog.register_own_data(cfg)
+        if cfg.SEED < 0:
+            cfg.SEED = self.shared_seed()
+            logger.info("SEED was not set; it is %d now", cfg.SEED)
+        if cfg.DATASETS.TRAIN:
+            name = cfg.DATASETS.TRAIN[0]
+            set_class_count(cfg, self.catalog.class_names_of(name), name)
+        cfg.freeze()
+        return cfg
 
 
 def load_yaml(path: str | Path, trusted: Path | None = None) -> dict[str, Any]:

@@ -23,7 +23,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, videos")
     result.add_argument("--checkpoint", type=Path, help="draw its predictions; it carries all else")
     result.add_argument("--dataset", help="draw the pictures of this data set")
-    result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
+    result.add_argument(
+        "--config-file",
+        help="names your own folders (DATASETS.FOLDERS), and the model of a checkpoint that "
+        "carries no config, such as one of Detectron2's DefaultTrainer",
+    )
     result.add_argument("--output", type=Path, default=Path("output/visualize"), metavar="FOLDER")
     result.add_argument("--sheet", type=Path, help="write one contact sheet instead of many files")
     result.add_argument("--columns", type=int, default=4, help="of the contact sheet")
@@ -66,7 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     threshold = args.threshold
     package = engine.choose() if args.checkpoint or args.config_file else None
-    predictor = args.checkpoint and package.Predictor(args.checkpoint, score_threshold=threshold)
+    predictor = args.checkpoint and package.Predictor(
+        args.checkpoint, cfg=args.config_file, score_threshold=threshold
+    )
     if args.config_file:
         package.load_config(args.config_file)
     elif predictor and args.dataset:

@@ -1,27 +1,17 @@
 """Detectron2's config with the keys of this project, and experiment files turned into one."""
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import detectron2
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.utils import comm
 
-from atto_det.config import (
-    load_yaml,
-    merge,
-    merge_options,
-    parse_yaml,
-    set_class_count,
-    use_available_device,
-)
+from atto_det.config import ConfigReader, load_yaml
 from atto_det.training.keys import KEYS
 
-from .catalog import class_names_of, register_own_data
-
-logger = logging.getLogger(__name__)
+from . import catalog
 
 MODEL_ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 
@@ -63,56 +53,33 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
-def load_config(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
-    """The frozen config of an experiment: defaults, then the file, then `KEY VALUE` options.
+class Detectron2Configs(ConfigReader):
+    """Experiment files of this project and of Detectron2's model zoo."""
 
-    Registers the data that the config names, takes the class count from it, and falls back to the
-    CPU (and no mixed precision) with one line where there is no GPU.
+    catalog = catalog
 
-    Raises:
-        UserError: an unknown key, a value of another type, or data that does not fit.
-    """
-    cfg = read_file(config_file, options)
-    complete(cfg)
-    cfg.freeze()
-    return cfg
+    def defaults(self) -> CfgNode:
+        """All keys of Detectron2 and of this project."""
+        return get_cfg()
 
+    def shared_seed(self) -> int:
+        """Drawn by Detectron2."""
+        return comm.shared_random_seed()
 
-def read_file(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
-    """Defaults, then the file, then `KEY VALUE` options; without a look at data or machine.
+    def load_yaml(self, config_file: str | Path) -> dict[str, Any]:
+        """The content of an experiment file.
 
-    Args:
-        config_file: a path, or a file of Detectron2's model zoo by its name there, such as
-            COCO-Detection/retinanet_R_50_FPN_3x.yaml.
-
-    Raises:
-        UserError: an unknown key, or a value of another type.
-    """
-    cfg = get_cfg()
-    if not Path(config_file).exists() and (MODEL_ZOO / config_file).is_file():
-        config_file = MODEL_ZOO / config_file
-    content = load_yaml(config_file, trusted=MODEL_ZOO)  # RetinaNet's anchors are code there
-    content.pop("VERSION", None)  # of Detectron2's config format; there is one since 2019
-    merge(cfg, content, str(config_file))
-    merge_options(cfg, options)
-    return cfg
+        Args:
+            config_file: a path, or a file of Detectron2's model zoo by its name there, such as
+                COCO-Detection/retinanet_R_50_FPN_3x.yaml.
+        """
+        if not Path(config_file).exists() and (MODEL_ZOO / config_file).is_file():
+            config_file = MODEL_ZOO / config_file
+        content = load_yaml(config_file, trusted=MODEL_ZOO)  # RetinaNet's anchors are code there
+        content.pop("VERSION", None)  # of Detectron2's config format; there is one since 2019
+        return content
 
 
-def config_from_text(text: str, where: str, options: Sequence[str] = ()) -> CfgNode:
-    """The config that a checkpoint carries, for use without its data. Not frozen."""
-    cfg = get_cfg()
-    merge(cfg, parse_yaml(text, where), where)
-    merge_options(cfg, options)
-    use_available_device(cfg)
-    return cfg
-
-
-def complete(cfg: CfgNode) -> None:
-    """Fill in what follows from data and machine: device, class count. Changes `cfg`."""
-    use_available_device(cfg)
-    register_own_data(cfg)
-    if cfg.SEED < 0:
-        cfg.SEED = comm.shared_random_seed()  # one for all processes
-        logger.info("SEED was not set; it is %d now", cfg.SEED)
-    if cfg.DATASETS.TRAIN:
-        set_class_count(cfg, class_names_of(cfg.DATASETS.TRAIN[0]), cfg.DATASETS.TRAIN[0])
+configs = Detectron2Configs()
+load_config, read_file = configs.load_config, configs.read_file
+config_from_text = configs.config_from_text

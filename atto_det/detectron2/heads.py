@@ -18,11 +18,11 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, ROI_MASK_HEAD_REGISTRY, 
 from detectron2.modeling.proposal_generator import RPN_HEAD_REGISTRY
 from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
 from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead
-from torch import Tensor, nn
+from torch import Tensor
 
 from atto_det.errors import UserError
-from atto_det.nets import make_norm, separable_conv
-from atto_det.ops.fold_norms import folded_levels, is_norm
+from atto_det.nets import separable_conv
+from atto_det.nets.levels import SeparableLevels
 
 
 def build_separable_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
@@ -55,10 +55,8 @@ def build_separable_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = N
     return fpn
 
 
-class SeparableRPNHead(StandardRPNHead):
+class SeparableRPNHead(SeparableLevels, StandardRPNHead):
     """Detectron2's RPN head with separable hidden convolutions.
-
-    The levels share the weights; each has norms of its own, as their statistics differ.
 
     Args:
         in_channels, num_anchors, box_dim, conv_dims: as in `StandardRPNHead`.
@@ -81,14 +79,8 @@ class SeparableRPNHead(StandardRPNHead):
             in_channels=in_channels, num_anchors=num_anchors, box_dim=box_dim, conv_dims=conv_dims
         )
         del self.conv
-        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        for width in conv_dims:
-            width = in_channels if width == -1 else width
-            self.convs.append(separable_conv(in_channels, width, norm="", relu=False))
-            own = (make_norm(norm, width) if norm else nn.Identity() for _ in range(levels))
-            self.norms.append(nn.ModuleList(own))
-            in_channels = width
-        self.relu = nn.ReLU(inplace=True)
+        widths = (in_channels if width == -1 else width for width in conv_dims)
+        self.add_hidden(in_channels, widths, levels, norm)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
@@ -98,25 +90,8 @@ class SeparableRPNHead(StandardRPNHead):
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Feature maps (B, C, H, W) to scores (B, A, H, W) and box offsets (B, 4·A, H, W) each."""
-        scores, offsets = [], []
-        for level, x in enumerate(features):
-            for conv, norms in zip(self.convs, self.norms, strict=True):
-                x = self.relu(norms[level](conv(x)))  # (B, width, H, W)
-            scores.append(self.objectness_logits(x))
-            offsets.append(self.anchor_deltas(x))
-        return scores, offsets
-
-    def fold_level_norms(self) -> None:
-        """For inference: each level gets a folded copy of the shared 1x1 convolution, and the ReLU,
-        in its norm's place. Without norms the shared one gets the ReLU."""
-        for conv, norms in zip(self.convs, self.norms, strict=True):
-            if all(map(is_norm, norms)):
-                for level, own in enumerate(folded_levels(conv.pointwise, norms)):
-                    norms[level] = nn.Sequential(own, nn.ReLU(inplace=True))
-                conv.pointwise = nn.Identity()
-            else:
-                conv.append(nn.ReLU(inplace=True))
-        self.relu = nn.Identity()
+        hidden = self.hidden(features)
+        return list(map(self.objectness_logits, hidden)), list(map(self.anchor_deltas, hidden))
 
 
 class SeparableMaskHead(MaskRCNNConvUpsampleHead):

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atto_det.nets.blocks import AttoModule
+from atto_det.ops.chosen_masks import chosen_masks
 from atto_det.ops.fold_norms import fold_norms
 from atto_det.ops.paste_masks import paste_masks
 
@@ -136,8 +137,7 @@ class _SparingRPN(RPN):
 class _ChosenMasks(MaskRCNNConvUpsampleHead):
     """Detectron2's mask head, for the class of each detection alone.
 
-    Its upsampling convolution makes 2x2 pixels of each, which no other pixel sees: a matrix
-    product. They are put in their places when there is but one number of each left.
+    `chosen_masks` says how.
     """
 
     def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
@@ -146,22 +146,18 @@ class _ChosenMasks(MaskRCNNConvUpsampleHead):
         chosen = torch.cat([i.pred_classes for i in instances])
         if self.predictor.out_channels == 1:  # one mask whatever the class
             chosen = torch.zeros_like(chosen)
-        masks = self._upsample(x, chosen).split([len(i) for i in instances])
-        for item, own in zip(instances, masks, strict=True):
-            item.pred_masks = LeanMasks(own)
+        size = x.shape[2], x.shape[3]
+        masks = chosen_masks(x, chosen, size, self.deconv, self.predictor, _fused)
+        for item, own in zip(instances, masks.split([len(i) for i in instances]), strict=True):
+            item.pred_masks = LeanMasks(own[:, 0])
         return instances
 
-    def _upsample(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """Probabilities (N, 2 * H, 2 * W) from features (N, C, H, W) and classes (N,)."""
-        count, _, height, width = x.shape
-        x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (N * H * W, C)
-        weight = self.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C, C)
-        x = linear(x, weight, self.deconv.bias.repeat(4), relu=True)
-        x = x.view(count, height * width * 4, self.deconv.out_channels)
-        weight = self.predictor.weight.flatten(1)[chosen, :, None]  # (N, C, 1)
-        x = torch.baddbmm(self.predictor.bias[chosen, None, None], x, weight).sigmoid_()
-        x = x.view(count, height, width, 2, 2).transpose(2, 3)  # (N, H, 2, W, 2)
-        return x.reshape(count, 2 * height, 2 * width)
+
+def _fused(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 1x1 convolution and ReLU as one matrix product: (N, C, H, W) to (N, out, H, W)."""
+    rows = x.permute(0, 2, 3, 1)  # (N, H, W, C)
+    found = linear(rows.flatten(0, 2), weight, bias, relu=True)  # (N * H * W, out)
+    return found.view(*rows.shape[:3], len(weight)).permute(0, 3, 1, 2)
 
 
 class LeanMasks(ROIMasks):

@@ -7,20 +7,16 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, build_detection_test_loader
-from detectron2.utils import comm
 
 from atto_det.data import catalog
 from atto_det.errors import UserError
-from atto_det.training import augmentation
+from atto_det.training import augmentation, batches
 from atto_det.training.batches import (
-    BatchOrder,
     ErrorsAsItems,
     Place,
-    Places,
-    check_batch_size,
     draw_seeds,
-    load_batches,
     raise_errors,
+    training_items,
 )
 
 from .catalog import class_names_of
@@ -52,10 +48,8 @@ class _Mapped(torch.utils.data.Dataset):
             random.setstate(states[1])
 
 
-class TrainLoader:
+class TrainLoader(batches.TrainLoader):
     """The training batches of a config, each a list of dicts, from iteration `start` on.
-
-    `start` may be set until the first batch is asked for.
 
     Raises:
         UserError: no pictures with objects, a batch size that the processes cannot share, or a
@@ -68,19 +62,9 @@ class TrainLoader:
                 f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, which a resumed run "
                 "could not continue exactly: only TrainingSampler is supported"
             )
-        batch_size = cfg.SOLVER.IMS_PER_BATCH
-        check_batch_size(batch_size, comm.get_world_size(), cfg.SOLVER.ACCUMULATE)
         dicts = training_dicts(cfg)
-        portrait = np.array([item["height"] > item["width"] for item in dicts])
-        portrait &= cfg.DATALOADER.ASPECT_RATIO_GROUPING
-        self.order = BatchOrder(portrait, batch_size, cfg.SEED)
-        self.dataset = _Mapped(dicts, cfg)
-        self.num_workers = cfg.DATALOADER.NUM_WORKERS
-        self.start = 0
-
-    def __iter__(self) -> Iterator[list[dict]]:
-        places = Places(self.order, self.start, comm.get_rank(), comm.get_world_size())
-        return load_batches(self.dataset, places, self.num_workers)
+        portrait = [item["height"] > item["width"] for item in dicts]
+        super().__init__(cfg, _Mapped(dicts, cfg), portrait)
 
 
 class TestLoader:
@@ -107,12 +91,14 @@ def training_dicts(cfg: CfgNode) -> list[dict]:
     Raises:
         UserError: nothing to train on, or a name in DATASETS.NO_HORIZONTAL_FLIP that fits no set.
     """
-    result = []
-    for name, forbidden in catalog.training_sets(cfg, DatasetCatalog):
-        class_names_of(name)  # a sentence where there is no such set
-        for item in DatasetCatalog.get(name):
-            if item["annotations"] or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-                result.append(item | {"no_horizontal_flip": forbidden})
-    if not result:
-        raise UserError(f"no picture of {', '.join(cfg.DATASETS.TRAIN)} has an object to train on")
-    return result
+    items = training_items(cfg, catalog.training_sets(cfg, DatasetCatalog), _load, _has_objects)
+    return [item | {"no_horizontal_flip": not may_mirror} for item, may_mirror in items]
+
+
+def _load(name: str) -> list[dict]:
+    class_names_of(name)  # a sentence where there is no such set
+    return DatasetCatalog.get(name)
+
+
+def _has_objects(item: dict) -> bool:
+    return bool(item["annotations"])

@@ -15,9 +15,8 @@ from atto_det.errors import UserError, command_line
 from atto_det.training.runner import Job, Runner
 from atto_det.weights import checkpoint
 
-from .catalog import class_names_of
 from .checkpointer import ENGINE, AttoCheckpointer
-from .config import complete, config_from_text, load_config
+from .config import configs
 from .evaluator import check_detector
 from .model import build_model
 from .trainer import Trainer, evaluate_model
@@ -31,8 +30,7 @@ class Detectron2:
     """
 
     name = ENGINE
-    load_config = staticmethod(load_config)
-    class_names_of = staticmethod(class_names_of)
+    configs = configs
     evaluate = staticmethod(evaluate_model)
 
     def __init__(self, allow_pickle: bool = False) -> None:
@@ -47,13 +45,6 @@ class Detectron2:
     def is_main(self) -> bool:
         """Whether this is the process that writes."""
         return comm.is_main_process()
-
-    def config_from_text(self, text: str, where: str, options: list[str]) -> CfgNode:
-        """The config that a checkpoint carries, for use with its data."""
-        cfg = config_from_text(text, where, options)
-        complete(cfg)
-        cfg.freeze()
-        return cfg
 
     def set_up(self, cfg: CfgNode, output: str) -> None:
         """Let Detectron2's logs and ours go to the terminal and to folder `output`."""

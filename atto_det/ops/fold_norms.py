@@ -38,12 +38,13 @@ def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> None:
 def fold_norms(model: nn.Module) -> None:
     """Fold each batch norm of `model` whose convolution is used in one place alone.
 
-    A module with norms of its own kind has a method `fold_level_norms`, which is called.
+    Norms of several levels after a shared convolution, `norms` and `convs` of one module, become
+    convolutions of each level.
     """
     places = count_places(model)
     for module in list(model.modules()):
-        if hasattr(module, "fold_level_norms"):
-            module.fold_level_norms()
+        if {"convs", "norms"} <= module._modules.keys():
+            _fold_levels(module)
         norm = getattr(module, "norm", None)
         if isinstance(module, nn.Conv2d) and is_norm(norm) and places[module] == 1:
             fold_norm(module, norm)
@@ -68,11 +69,17 @@ def count_places(model: nn.Module) -> Counter[nn.Module]:
     return Counter(module for _, module in model.named_modules(remove_duplicate=False))
 
 
-def folded_levels(conv: nn.Conv2d, norms: nn.ModuleList) -> list[nn.Conv2d]:
-    """For norms of several levels behind one shared convolution: a folded copy of it for each."""
-    result = []
-    for norm in norms:
-        own = copy.deepcopy(conv)
-        fold_norm(own, norm)
-        result.append(own)
-    return result
+def _fold_levels(head: nn.Module) -> None:
+    """Give each level a folded copy of the shared 1x1 convolution, and the ReLU, in its norm's
+    place. Without norms the shared one gets the ReLU.
+    """
+    for conv, norms in zip(head.convs, head.norms, strict=True):
+        if all(map(is_norm, norms)):
+            for level, norm in enumerate(norms):
+                own = copy.deepcopy(conv.pointwise)
+                fold_norm(own, norm)
+                norms[level] = nn.Sequential(own, nn.ReLU(inplace=True))
+            conv.pointwise = nn.Identity()
+        else:
+            conv.append(nn.ReLU(inplace=True))
+    head.relu = nn.Identity()

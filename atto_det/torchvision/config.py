@@ -6,19 +6,12 @@ which Detectron2's Atto-MaskRCNN does not read either.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
-from atto_det.config import (
-    load_yaml,
-    merge,
-    merge_options,
-    parse_yaml,
-    set_class_count,
-    use_available_device,
-)
+from atto_det.config import ConfigReader
+from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training.keys import KEYS
 
@@ -213,74 +206,41 @@ IGNORED = (
 )
 
 
-def load_config(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
-    """The frozen config of an experiment: defaults, then the file, then `KEY VALUE` options.
+class TorchvisionConfigs(ConfigReader):
+    """Experiment files of which this engine honours every key, or says which it cannot."""
 
-    Takes the class count from the data, and falls back to the CPU with one line where there is no
-    GPU.
+    catalog = catalog
 
-    Raises:
-        UserError: a key that this engine cannot honour, an unknown key, a value of another type, or
-            data that does not fit.
-    """
-    cfg = read_file(config_file, options)
-    complete(cfg)
-    cfg.freeze()
-    return cfg
+    def defaults(self) -> CfgNode:
+        """`DEFAULTS`."""
+        return CfgNode(_values(DEFAULTS))
 
+    def shared_seed(self) -> int:
+        """There is none: each process of Lightning's reads the config for itself."""
+        raise UserError("SEED is below 0: the torchvision engine needs one of 0 or more")
 
-def read_file(config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
-    """Defaults, then the file, then `KEY VALUE` options; without a look at data or machine.
+    def merged(self, content: Mapping[str, Any], where: str, options: Sequence[str]) -> CfgNode:
+        """The config without what no Atto-MaskRCNN reads.
 
-    Raises:
-        UserError: as `load_config`, but for the data.
-    """
-    return _config(load_yaml(config_file), str(config_file), options)
-
-
-def config_from_text(text: str, where: str, options: Sequence[str] = ()) -> CfgNode:
-    """The config that a checkpoint of either engine carries, for use without its data. Not frozen.
-
-    Raises:
-        UserError: as `read_file`.
-    """
-    cfg = _config(parse_yaml(text, where), where, options)
-    use_available_device(cfg)
-    return cfg
-
-
-def complete(cfg: CfgNode) -> None:
-    """Fill in what follows from data and machine: device, class count. Changes `cfg`."""
-    from atto_det.data import catalog
-
-    use_available_device(cfg)
-    catalog.register_own_data(cfg)
-    if cfg.SEED < 0:
-        raise UserError(f"SEED is {cfg.SEED}: the torchvision engine needs one of 0 or more")
-    if cfg.DATASETS.TRAIN:
-        name = cfg.DATASETS.TRAIN[0]
-        set_class_count(cfg, catalog.class_names_of(name), name)
-
-
-def _config(content: Mapping[str, Any], where: str, options: Sequence[str]) -> CfgNode:
-    cfg = CfgNode(_values(DEFAULTS))
-    merge(cfg, _honoured(content), where)
-    keys, values = options[::2], options[1::2]
-    if len(keys) == len(values):
-        pairs = [p for p in zip(keys, values, strict=True) if not _is_ignored(p[0])]
-        options = [text for pair in pairs for text in pair]
-    merge_options(cfg, options)
-    for key, only in _restricted(DEFAULTS):
-        value = cfg
-        for name in key.split("."):
-            value = value[name]
-        if value not in only.allowed:
-            allowed = " or ".join(map(repr, only.allowed))
-            raise UserError(
-                f"{where}: {key} is {value!r}, which the torchvision engine cannot honour; it runs "
-                f"{allowed}: change it, or use Detectron2 (--engine detectron2)"
-            )
-    return cfg
+        Raises:
+            UserError: a key that this engine cannot honour.
+        """
+        keys, values = options[::2], options[1::2]
+        if len(keys) == len(values):
+            pairs = [p for p in zip(keys, values, strict=True) if not _is_ignored(p[0])]
+            options = [text for pair in pairs for text in pair]
+        cfg = super().merged(_honoured(content), where, options)
+        for key, only in _restricted(DEFAULTS):
+            value = cfg
+            for name in key.split("."):
+                value = value[name]
+            if value not in only.allowed:
+                allowed = " or ".join(map(repr, only.allowed))
+                raise UserError(
+                    f"{where}: {key} is {value!r}, which the torchvision engine cannot honour; it "
+                    f"runs {allowed}: change it, or use Detectron2 (--engine detectron2)"
+                )
+        return cfg
 
 
 def _values(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,3 +282,8 @@ def _default(key: str) -> Any:
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
+
+
+configs = TorchvisionConfigs()
+load_config, read_file = configs.load_config, configs.read_file
+config_from_text = configs.config_from_text

@@ -82,16 +82,16 @@ def _detector(
             "backbone file of tools/export.py"
         )
     body = create_backbone(network, STAGES[1:] if kind is RetinaNet else STAGES, norm=norm)
-    if weights_backbone is not None:
-        mean = arguments.get("image_mean") or IMAGENET_MEAN
-        std = arguments.get("image_std") or IMAGENET_STD
-        load_weights(body, network, weights_backbone, Normalisation.of_unit_range(mean, std))
     layers = trainable_backbone_layers
     if layers is None:
         layers = len(FEATURES) if weights_backbone is None else 3
     if not 0 <= layers <= len(FEATURES):
         raise UserError(f"trainable_backbone_layers is {layers}; it lies between 0 and 5")
     body.freeze(len(FEATURES) - layers)
+    if weights_backbone is not None:
+        mean = arguments.get("image_mean") or IMAGENET_MEAN
+        std = arguments.get("image_std") or IMAGENET_STD
+        load_weights(body, network, weights_backbone, Normalisation.of_unit_range(mean, std))
     if kind is RetinaNet:
         levels, extra = ["0", "1", "2", "p6", "p7"], LastLevelP6P7(out_channels, out_channels)
     else:

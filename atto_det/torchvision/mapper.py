@@ -1,6 +1,6 @@
 """From a record to what the model trains on, in torchvision's form."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,19 +8,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
+from atto_det import data
 from atto_det.data import catalog
 from atto_det.errors import UserError
+from atto_det.training import batches
 from atto_det.training.augmentation import Augmentation, Picture
-from atto_det.training.batches import (
-    BatchOrder,
-    ErrorsAsItems,
-    Place,
-    Places,
-    check_batch_size,
-    draw_seeds,
-    load_batches,
-    ranks,
-)
+from atto_det.training.batches import ErrorsAsItems, Place, draw_seeds, training_items
 
 Sample = tuple[Tensor, dict[str, Tensor]]  # picture and target
 
@@ -72,10 +65,8 @@ class _Pictures(Dataset):
         return self.mapper(self.pictures, index, draw_seeds(self.seed, iteration, slot)[0])
 
 
-class TrainLoader:
-    """The training batches of a config, this process's share of each, up to SOLVER.MAX_ITER.
-
-    `start`, the first iteration, may be set until the first batch is asked for.
+class TrainLoader(batches.TrainLoader):
+    """The training batches of a config, from iteration `start` on.
 
     Args:
         processes: that will share the batches.
@@ -85,20 +76,9 @@ class TrainLoader:
     """
 
     def __init__(self, cfg: CfgNode, processes: int = 1) -> None:
-        check_batch_size(cfg.SOLVER.IMS_PER_BATCH, processes, cfg.SOLVER.ACCUMULATE)
         pictures = training_pictures(cfg)
-        portrait = np.array([record.height > record.width for record, _ in pictures])
-        portrait &= cfg.DATALOADER.ASPECT_RATIO_GROUPING
-        self.order = BatchOrder(portrait, cfg.SOLVER.IMS_PER_BATCH, cfg.SEED)
-        self.pictures = _Pictures(pictures, cfg)
-        self.workers = cfg.DATALOADER.NUM_WORKERS
-        self.start, self.end = 0, cfg.SOLVER.MAX_ITER
-
-    def __len__(self) -> int:
-        return self.end - self.start
-
-    def __iter__(self) -> Iterator[list[Sample]]:
-        return load_batches(self.pictures, Places(self.order, self.start, *ranks()), self.workers)
+        portrait = [record.height > record.width for record, _ in pictures]
+        super().__init__(cfg, _Pictures(pictures, cfg), portrait, processes)
 
 
 def training_pictures(cfg: CfgNode) -> list[Picture]:
@@ -109,12 +89,13 @@ def training_pictures(cfg: CfgNode) -> list[Picture]:
     Raises:
         UserError: nothing to train on, or a name in DATASETS.NO_HORIZONTAL_FLIP that fits no set.
     """
-    result = [
-        Picture(record, not forbidden)
-        for name, forbidden in catalog.training_sets(cfg)
-        for record in catalog.load_dataset(name).records
-        if record.instances or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    ]
-    if not result:
-        raise UserError(f"no picture of {', '.join(cfg.DATASETS.TRAIN)} has an object to train on")
-    return result
+    items = training_items(cfg, catalog.training_sets(cfg), _load, _has_objects)
+    return [Picture(*item) for item in items]
+
+
+def _load(name: str) -> tuple[data.ImageRecord, ...]:
+    return catalog.load_dataset(name).records
+
+
+def _has_objects(record: data.ImageRecord) -> bool:
+    return bool(record.instances)

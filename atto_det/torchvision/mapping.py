@@ -62,7 +62,7 @@ def _prefixes(cfg: CfgNode) -> Prefixes:
         pairs += [(output, layer)] if separable else _conv_and_norm(output, layer)
     head = "proposal_generator.rpn_head."
     if model.RPN.HEAD_NAME == "SeparableRPNHead":
-        pairs += [(f"{head}convs.0.", "rpn.head.conv."), (f"{head}norms.0.", "rpn.head.norms.")]
+        pairs += [(f"{head}{part}.", f"rpn.head.{part}.") for part in ("convs", "norms")]
     else:
         pairs.append((f"{head}conv.", "rpn.head.conv.0.0."))
     for index in range(model.ROI_MASK_HEAD.NUM_CONV):

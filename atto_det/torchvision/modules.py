@@ -24,8 +24,8 @@ from torchvision.models.detection.rpn import (
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import clip_boxes_to_image, roi_align
 
-from atto_det.nets import make_norm, separable_conv
-from atto_det.ops.fold_norms import folded_levels, is_norm
+from atto_det.nets.levels import SeparableLevels
+from atto_det.ops.chosen_masks import chosen_masks
 from atto_det.ops.nms import grouped_nms
 
 Targets = list[dict[str, Tensor]] | None
@@ -229,29 +229,11 @@ class Heads(RoIHeads):
         pooled = self.mask_roi_pool(features, found[0], image_shapes)  # (N, C, 14, 14)
         # Not by the features' shape: ONNX Runtime would turn them to single precision for that.
         size = self.mask_roi_pool.output_size
-        masks = self._masks_of(self.mask_head(pooled), torch.cat(found[2]), size)
+        upsample, _, last = self.mask_predictor
+        masks = chosen_masks(self.mask_head(pooled), torch.cat(found[2]), size, upsample, last)
         for item, own in zip(result, masks.split([b.shape[0] for b in found[0]]), strict=True):
             item["masks"] = own
         return result, {}
-
-    def _masks_of(self, x: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
-        """Features (N, C, H, W) of `size` and classes (N,) to probabilities (N, 1, 2 * H, 2 * W).
-
-        As `mask_predictor` gives them, but of each region's own class alone, and put in their
-        places last: an output pixel of its transposed convolution sees one input pixel, so that a
-        1x1 convolution gives the four corners that each input pixel becomes.
-        """
-        upsample, _, last = self.mask_predictor
-        weight = upsample.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
-        corners = functional.conv2d(x, weight, upsample.bias.repeat(4)).relu()  # (N, 4 * C, H, W)
-        count, (height, width) = labels.shape[0], size
-        corners = corners.permute(0, 2, 3, 1).reshape(
-            count, height * width * 4, upsample.out_channels
-        )
-        own, bias = last.weight[labels, :, 0], last.bias[labels, None, None]
-        logits = torch.matmul(corners, own) + bias  # (N, H * W * 4, 1)
-        logits = logits.view(count, height, width, 2, 2).permute(0, 1, 3, 2, 4)
-        return logits.reshape(count, 1, 2 * height, 2 * width).sigmoid()
 
     def postprocess_detections(
         self,
@@ -331,8 +313,8 @@ class Heads(RoIHeads):
         return functional.binary_cross_entropy_with_logits(chosen, torch.cat(cut).to(chosen))
 
 
-class SeparableRPNHead(RPNHead):
-    """A separable hidden convolution that the levels share, a norm for each (`detectron2.heads`).
+class SeparableRPNHead(SeparableLevels, RPNHead):
+    """torchvision's RPN head with a separable hidden convolution, as `detectron2.heads` has it.
 
     Args:
         channels: of each feature map.
@@ -343,21 +325,13 @@ class SeparableRPNHead(RPNHead):
 
     def __init__(self, channels: int, anchors: int, levels: int, norm: str) -> None:
         super().__init__(channels, anchors, conv_depth=0)
-        self.conv = separable_conv(channels, channels, norm="", relu=False)
-        norms = (make_norm(norm, channels) if norm else nn.Identity() for _ in range(levels))
-        self.norms = nn.ModuleList(norms)
+        del self.conv
+        self.add_hidden(channels, [channels], levels, norm)
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Feature maps (B, C, H, W) to logits (B, A, H, W) and offsets (B, 4 * A, H, W) each."""
-        hidden = [norm(self.conv(level)).relu() for level, norm in zip(x, self.norms, strict=True)]
-        return [self.cls_logits(level) for level in hidden], [self.bbox_pred(h) for h in hidden]
-
-    def fold_level_norms(self) -> None:
-        """For inference: each level gets a folded copy of the shared 1x1 convolution in its norm's
-        place."""
-        if all(map(is_norm, self.norms)):
-            self.norms = nn.ModuleList(folded_levels(self.conv.pointwise, self.norms))
-            self.conv.pointwise = nn.Identity()
+        hidden = self.hidden(x)
+        return list(map(self.cls_logits, hidden)), list(map(self.bbox_pred, hidden))
 
 
 class Normalise(GeneralizedRCNNTransform):

@@ -1,6 +1,7 @@
 """From a checkpoint and a picture to detections, without Detectron2."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -8,66 +9,33 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from atto_det import data
-from atto_det.config import set_prediction
 from atto_det.evaluation import Detections
 from atto_det.ops.fold_norms import fold_norms
 from atto_det.ops.paste_masks import paste_masks
 from atto_det.ops.resize import resize, resized_shape
+from atto_det.training.predictor import CheckpointPredictor
 from atto_det.weights import checkpoint
 
-from .config import config_from_text
+from .config import configs
 from .mapping import to_detectron2, to_torchvision
 from .model import build_model
 
 
-class Predictor:
-    """A trained model behind one call, as `atto_det.detectron2.Predictor`.
+class Predictor(CheckpointPredictor):
+    """A trained model of torchvision; arguments and attributes are `CheckpointPredictor`'s."""
 
-    Args:
-        path: a checkpoint that this project wrote, with either engine.
-        device: "cpu", "cuda" …; by default the checkpoint's, or the CPU where there is no GPU.
-        score_threshold: detections below it are dropped; by default the config's.
+    configs = configs
 
-    Attributes:
-        class_names: name of each class index.
-        cfg: the config of the model.
-        model: the torchvision model, in evaluation mode, its batch norms folded into convolutions.
+    def build(self, content: dict[str, Any], path: str | Path) -> nn.Module:
+        """torchvision's model, its batch norms folded into the convolutions."""
+        model = build_model(self.cfg).to(memory_format=torch.channels_last)
+        load_weights(model, self.cfg, content, path)
+        fold_norms(model.eval().requires_grad_(False))
+        return model
 
-    Raises:
-        UserError: a missing, damaged, unsafe or foreign checkpoint, one of a model that this engine
-            does not have, or a device that is not there.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        device: str | None = None,
-        score_threshold: float | None = None,
-    ) -> None:
-        content = checkpoint.load_checkpoint(path)
-        part = checkpoint.read_description(content, path)
-        cfg = config_from_text(part["config"], f"the config in checkpoint {path}")
-        set_prediction(cfg, device, score_threshold)
-        cfg.freeze()
-        self.cfg = cfg
-        self.class_names: list[str] = part["class_names"]
-        model = build_model(cfg).to(memory_format=torch.channels_last)
-        load_weights(model, cfg, content, path)
-        self.model = model.eval().requires_grad_(False)
-        fold_norms(self.model)
-
-    def __call__(self, image: str | Path | np.ndarray) -> Detections:
-        """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
-
-        Returns:
-            boxes, masks and scores at the picture's own size, highest score first.
-
-        Raises:
-            UserError: an unreadable picture, or an array of another form.
-        """
-        return detect(self.model, self.cfg, data.rgb_picture(image))
+    def detect(self, image: np.ndarray) -> Detections:
+        """Detections in uint8 RGB (H, W, 3), at its own size."""
+        return detect(self.model, self.cfg, image)
 
 
 def load_weights(model: nn.Module, cfg: CfgNode, content: dict, path: str | Path) -> None:

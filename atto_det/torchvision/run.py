@@ -9,11 +9,10 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 from yacs.config import CfgNode
 
-from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training.runner import Job, Runner
 
-from .config import complete, config_from_text, load_config
+from .config import configs
 from .evaluator import evaluate_model
 from .model import build_model
 from .predictor import load_weights
@@ -28,8 +27,7 @@ class Torchvision:
     """
 
     name = ENGINE
-    load_config = staticmethod(load_config)
-    class_names_of = staticmethod(catalog.class_names_of)
+    configs = configs
     evaluate = staticmethod(evaluate_model)
 
     def __init__(self, processes: int = 1) -> None:
@@ -39,13 +37,6 @@ class Torchvision:
     def is_main(self) -> bool:
         """Whether this is the process that writes."""
         return rank_zero_only.rank == 0
-
-    def config_from_text(self, text: str, where: str, options: list[str]) -> CfgNode:
-        """The config that a checkpoint carries, for use with its data."""
-        cfg = config_from_text(text, where, options)
-        complete(cfg)
-        cfg.freeze()
-        return cfg
 
     def set_up(self, cfg: CfgNode, output: Path) -> None:
         """Let our logs go to the terminal and to folder `output`."""

@@ -5,9 +5,9 @@ that epoch's permutation, and its place in it; and what is drawn for a picture f
 (seed, iteration, slot in the batch).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -163,3 +163,72 @@ def load_batches(pictures: Dataset, places: Iterable[list], workers: int) -> Ite
         generator=torch.Generator(),
     )
     return raise_errors(loader)
+
+
+class TrainLoader:
+    """The training batches of a config, this process's share of each, up to SOLVER.MAX_ITER.
+
+    `start`, the first iteration, may be set until the first batch is asked for.
+
+    Args:
+        samples: by `Place`.
+        portrait: which pictures are higher than wide.
+        processes: that will share the batches; by default those that are at work.
+
+    Raises:
+        UserError: a batch size that the processes cannot share.
+    """
+
+    def __init__(
+        self,
+        cfg: Mapping[str, Any],
+        samples: Dataset,
+        portrait: Sequence[bool],
+        processes: int | None = None,
+    ) -> None:
+        solver, loading = cfg["SOLVER"], cfg["DATALOADER"]
+        check_batch_size(solver["IMS_PER_BATCH"], processes or ranks()[1], solver["ACCUMULATE"])
+        grouped = np.array(portrait) & loading["ASPECT_RATIO_GROUPING"]
+        self.order = BatchOrder(grouped, solver["IMS_PER_BATCH"], cfg["SEED"])
+        self.samples, self.workers = samples, loading["NUM_WORKERS"]
+        self.start, self.end = 0, solver["MAX_ITER"]
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __iter__(self) -> Iterator[list]:
+        return load_batches(self.samples, Places(self.order, self.start, *ranks()), self.workers)
+
+
+Item = TypeVar("Item")
+
+
+def training_items(
+    cfg: Mapping[str, Any],
+    sets: Iterable[tuple[str, bool]],
+    load: Callable[[str], Iterable[Item]],
+    has_objects: Callable[[Item], bool],
+) -> list[tuple[Item, bool]]:
+    """The pictures of all training sets, and whether each may be mirrored.
+
+    Those without objects are left out unless the config keeps them.
+
+    Args:
+        sets: of `atto_det.data.catalog.training_sets`.
+        load: from the name of a set to its pictures.
+        has_objects: whether a picture has some.
+
+    Raises:
+        UserError: nothing to train on.
+    """
+    keeps_all = not cfg["DATALOADER"]["FILTER_EMPTY_ANNOTATIONS"]
+    result = [
+        (item, not forbidden)
+        for name, forbidden in sets
+        for item in load(name)
+        if keeps_all or has_objects(item)
+    ]
+    if not result:
+        names = ", ".join(cfg["DATASETS"]["TRAIN"])
+        raise UserError(f"no picture of {names} has an object to train on")
+    return result

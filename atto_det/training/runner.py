@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import nn
 from yacs.config import CfgNode
 
+from atto_det.config import ConfigReader
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.policy import Clock, Training
@@ -51,20 +52,13 @@ class Engine(Protocol):
         name: "detectron2" or "torchvision".
         processes: that will work together.
         is_main: whether this is the one of them that writes.
+        configs: reads its experiment files, and knows its data sets.
     """
 
     name: str
+    configs: ConfigReader
     processes: int
     is_main: bool
-
-    def load_config(self, config_file: str | Path, options: Sequence[str]) -> CfgNode:
-        """The frozen config of an experiment, its data known and its class count set."""
-
-    def config_from_text(self, text: str, where: str, options: Sequence[str]) -> CfgNode:
-        """The same, of the config that a checkpoint carries."""
-
-    def class_names_of(self, dataset: str) -> list[str]:
-        """Class names of a data set."""
 
     def set_up(self, cfg: CfgNode, output: Path) -> None:
         """Make the process ready for `cfg`, with a log in folder `output`."""
@@ -107,12 +101,14 @@ class Runner:
         """The config of a file, or without one that of the checkpoint in option MODEL.WEIGHTS.
 
         Raises:
-            UserError: neither is given, or what the engine's `load_config` raises.
+            UserError: neither is given, or what `ConfigReader.load_config` raises.
         """
+        configs = self.engine.configs
         if config_file:
-            return self.engine.load_config(config_file, options)
+            return configs.load_config(config_file, options)
         path, text = run_folder.carried_config(options)
-        return self.engine.config_from_text(text, f"the config in checkpoint {path}", options)
+        where = f"the config in checkpoint {path}"
+        return configs.completed(configs.config_from_text(text, where, options))
 
     def train(
         self, cfg: CfgNode, *, resume: bool = False, seconds: float | None = None
@@ -155,10 +151,11 @@ class Runner:
                 "--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty"
             )
         content = checkpoint.load_checkpoint(path) if path.endswith(".pth") else {}
-        known = self.engine.class_names_of(names[0])
+        class_names_of = self.engine.configs.catalog.class_names_of
+        known = class_names_of(names[0])
         if "atto_det" in content:
             known = checkpoint.read_description(content, path)["class_names"]
-        run_folder.check_classes(path, known, {n: self.engine.class_names_of(n) for n in names})
+        run_folder.check_classes(path, known, {name: class_names_of(name) for name in names})
         output = Path(cfg.OUTPUT_DIR) / "evaluation"  # the files of the training stay as they are
         self._start(cfg, output)
         if content:

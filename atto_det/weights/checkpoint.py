@@ -149,7 +149,7 @@ def read_description(content: dict[str, Any], path: str | Path) -> dict[str, Any
     if part is None:
         raise UserError(
             f"checkpoint {path} does not carry its config: it was not written by atto_det; "
-            "give the config too, with --config-file"
+            "give the config of its training too (--config-file, or cfg=… of a Predictor)"
         )
     well_formed = (
         isinstance(part, dict)

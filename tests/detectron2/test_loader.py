@@ -12,6 +12,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 from atto_det.detectron2 import loader as module
 from atto_det.detectron2.loader import TrainLoader, training_dicts
 from atto_det.errors import UserError
+from atto_det.training import batches
 
 
 def signature(batch: list[dict]) -> list[tuple]:
@@ -79,10 +80,9 @@ def test_what_was_drawn_before_does_not_matter(config):
 def test_two_processes_share_each_batch(config, monkeypatch):
     cfg = config("SOLVER.IMS_PER_BATCH", 4)
     whole = take(TrainLoader(cfg), 3)
-    monkeypatch.setattr(module.comm, "get_world_size", lambda: 2)
     shares = []
     for rank in (0, 1):
-        monkeypatch.setattr(module.comm, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches, "ranks", lambda rank=rank: (rank, 2))
         shares.append(take(TrainLoader(cfg), 3))
     for batch, first, second in zip(whole, *shares, strict=True):
         assert len(first) == len(second) == 2
@@ -92,7 +92,7 @@ def test_two_processes_share_each_batch(config, monkeypatch):
 
 @pytest.mark.parametrize("size", [0, -2, 3])
 def test_a_batch_that_the_processes_cannot_share_is_refused(config, monkeypatch, size):
-    monkeypatch.setattr(module.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(batches, "ranks", lambda: (0, 2))
     with pytest.raises(UserError, match=rf"SOLVER.IMS_PER_BATCH is {size}: 2 processes"):
         TrainLoader(config("SOLVER.IMS_PER_BATCH", size))
 

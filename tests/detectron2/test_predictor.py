@@ -92,6 +92,14 @@ def test_path_text_and_bgr_array_agree(trained, pictures):
         lossless.unlink()
 
 
+def test_a_list_of_pictures_gives_what_each_gives_alone(trained, pictures):
+    predictor = Predictor(trained)
+    several = [pictures[0], data.read_image(pictures[1])[:, :, ::-1], str(pictures[2])]
+    for one, other in zip(map(predictor, several), predictor(several), strict=True):
+        assert_same(one, other)
+    assert predictor([]) == []
+
+
 def test_a_bgr_model_gets_bgr(trained, pictures, tmp_path):
     """A checkpoint whose config says BGR, with the same weights, sees the channels turned."""
     content = checkpoint.load_checkpoint(trained)

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.events import EventWriter, get_event_storage
 
 from atto_det.detectron2 import Trainer, VOCInstanceEvaluator
+from atto_det.errors import UserError
 from atto_det.weights import checkpoint
 
 
@@ -132,6 +134,69 @@ def test_the_evaluator_serves_detectron2_s_own_trainer(config, caplog, monkeypat
     assert "copypaste: Task: segm" in caplog.text
     assert "copypaste: AP_m" in caplog.text
     assert Stock.test(cfg, trainer.model).keys() == {"bbox", "segm"}
+
+
+@pytest.fixture(scope="module")
+def stock(mini_voc, repository, tmp_path_factory):
+    """Folder of a training with Detectron2's own trainer: config.yaml and model_final.pth."""
+    import atto_det.detectron2
+
+    output = tmp_path_factory.mktemp("stock")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(mini_voc))
+        patch.setenv("ATTO_DET_CACHE", str(output / "cache"))
+        options = ["OUTPUT_DIR", str(output), "DATASETS.TEST", "()"]
+        cfg = atto_det.detectron2.load_config(repository / "tests/tiny_mini_voc.yaml", options)
+        DefaultTrainer(cfg).train()
+        (output / "config.yaml").write_text(cfg.dump())  # as Detectron2's default_setup does
+    return output
+
+
+@pytest.mark.parametrize("engine", ["detectron2", "torchvision"])
+def test_a_checkpoint_of_detectron2_s_own_trainer_predicts_with_its_config(
+    engine, stock, data_root, tmp_path
+):
+    from atto_det import engine as engines
+
+    package = engines.choose(engine, say=None)
+    path, file = stock / "model_final.pth", stock / "config.yaml"
+    picture = sorted((data_root / "mini_voc/JPEGImages").glob("*.jpg"))[0]
+    with pytest.raises(
+        UserError, match=r"does not carry its config.*--config-file.*cfg="
+    ) as caught:
+        package.Predictor(path)
+    assert "\n" not in str(caught.value)
+    predictor = package.Predictor(path, cfg=file, score_threshold=0)
+    assert predictor.class_names[0] == "aeroplane"
+    cfg = package.load_config(file)
+    names = [f"class {number}" for number in range(20)]
+    named = package.Predictor(path, cfg=cfg, class_names=names, score_threshold=0)
+    assert named.class_names == names
+    assert cfg.is_frozen()
+    found = predictor(picture)
+    assert len(found.scores) > 0
+    assert np.array_equal(found.boxes, named(picture).boxes)
+    with pytest.raises(UserError, match=r"NUM_CLASSES is 20, but class_names has 2 classes"):
+        package.Predictor(path, cfg=cfg, class_names=["cup", "door"])
+    state = checkpoint.load_checkpoint(path)["model"]
+    torch.save(state, tmp_path / "bare.pth")  # weights and nothing else
+    bare = package.Predictor(tmp_path / "bare.pth", cfg=cfg, score_threshold=0)
+    assert np.array_equal(found.boxes, bare(picture).boxes)
+    without = package.load_config(file, ["DATASETS.TRAIN", "()"])
+    with pytest.raises(UserError, match="give class_names"):
+        package.Predictor(path, cfg=without)
+
+
+def test_a_checkpoint_of_detectron2_s_own_trainer_is_drawn(stock, data_root, tmp_path):
+    from atto_det.cli import visualize
+
+    flags = ["--checkpoint", str(stock / "model_final.pth"), "--dataset", "mini_voc_val"]
+    sheet = tmp_path / "sheet.png"
+    assert visualize.main([*flags, "--sheet", str(sheet)]) == 1
+    assert not sheet.exists()
+    flags += ["--config-file", str(stock / "config.yaml")]
+    assert visualize.main([*flags, "--sheet", str(sheet)]) == 0
+    assert sheet.stat().st_size > 0
 
 
 def test_a_class_without_an_ap_is_left_out(config, monkeypatch):

@@ -1,10 +1,13 @@
 """AttoNets in torchvision's own detectors."""
 
+from functools import partial
+
 import pytest
 import torch
 import torchvision
 
 from atto_det.errors import UserError
+from atto_det.nets.blocks import START_LENGTH
 from atto_det.torchvision import (
     fasterrcnn_attonet_fpn,
     maskrcnn_attonet_fpn,
@@ -79,6 +82,37 @@ def test_a_backbone_file_fills_the_network(classifier, tmp_path):
         "attonet_d", weights_backbone=file, norm="FrozenBN", trainable_backbone_layers=0
     )
     assert not any(p.requires_grad for p in frozen.backbone.body.parameters())
+
+
+def test_filters_before_norms_that_train_get_the_length_they_learn_with(classifier, tmp_path):
+    """As in this project's detectors; the features of the classifier stay, and frozen filters."""
+    path, net = classifier("attonet_d")
+    state, description = backbone_file.read_pretraining(path)
+    long = {key: value.clone() for key, value in state.items()}
+    for name in [k for k in state if k.endswith("conv.weight")]:
+        norm = name.removesuffix("conv.weight") + "norm."
+        long[name] *= 8  # as a long training leaves them
+        long[norm + "running_mean"] *= 8
+        long[norm + "running_var"] *= 64
+    file = tmp_path / "d.safetensors"
+    backbone_file.write_backbone(file, backbone_file.without_head(long), description)
+    build = partial(maskrcnn_attonet_fpn, "attonet_d", num_classes=3, weights_backbone=file)
+    model = build(trainable_backbone_layers=3).eval()
+    own = model.backbone.body.state_dict()
+    for name, value in own.items():
+        if name.endswith("conv.weight"):
+            length = value.flatten(1).norm(dim=1)
+            if name.startswith(("stem", "res2")):
+                assert torch.equal(value, long[name])
+            else:
+                assert (length / START_LENGTH).log2().abs().max() <= 0.51
+    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    net.load_state_dict(long)
+    with torch.no_grad():
+        wanted, found = net.eval().backbone(image), model.backbone.body(image)
+    for name in wanted:
+        atol = 1e-3 * float(wanted[name].abs().max())
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(

@@ -408,7 +408,7 @@ def test_a_truncated_picture_is_one_sentence_in_training_and_in_testing(
     for name in ("c", "b"):
         jpeg = root / f"JPEGImages/{name}.jpg"
         jpeg.write_bytes(jpeg.read_bytes()[:-40])
-        with pytest.raises(UserError, match=rf"{name}.jpg cannot be read.*replace") as caught:
+        with pytest.raises(UserError, match=rf"{name}.jpg' cannot be read.*replace") as caught:
             run.train(config(*own, "OUTPUT_DIR", tmp_path / name))
         assert "\n" not in str(caught.value)
 
