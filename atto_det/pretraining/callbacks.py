@@ -56,7 +56,10 @@ class EpochReport(Callback):
         found = trainer.callback_metrics
         values = ", ".join(
             f"{key.replace('_', ' ')} {found[key]:.{digits}f}"
-            for key, digits in (("train_loss_epoch", 3), ("val_loss", 3), ("val_top1", 1))
+            for key, digits in (
+                *(("train_loss_epoch", 3), ("val_loss", 3), ("val_agreement", 1)),
+                *(("val_top1", 1), ("val_top1_known", 1)),
+            )
             if key in found
         )
         if trainer.is_global_zero:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -17,6 +18,7 @@ from atto_det.errors import UserError, atomic_path
 from atto_det.weights.checkpoint import load_checkpoint, run_record, save_checkpoint
 
 from .data import ClassifierData
+from .lessons import SPLITS
 from .module import Classifier
 
 
@@ -38,20 +40,31 @@ class AtomicIO(TorchCheckpointIO):
         return load_checkpoint(path)
 
 
+class PretrainingTrainer(Trainer):
+    """Lightning's, which can also store a teacher's answers."""
+
+    def store_answers(self, model: Classifier, datamodule: ClassifierData) -> None:
+        """Store the teacher's answers, which fit does too before it starts."""
+        datamodule.store_answers(SPLITS, self.strategy.root_device)
+
+
 class PretrainingCLI(LightningCLI):
     """LightningCLI of `Classifier` and `ClassifierData`."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """fit, validate and test, each with the arguments that are not settings."""
+        """What can be done, each with the arguments that are not settings."""
         known = LightningCLI.subcommands()
-        return {name: known[name] for name in ("fit", "validate", "test")}
+        kept = {name: known[name] for name in ("fit", "validate", "test")}
+        return kept | {"store_answers": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Class names follow from the data, and all randomness from one seed."""
         parser.link_arguments("data.classes", "model.class_names", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("seed_everything", "model.seed")
+        for name in ("teacher", "teacher_weights", "teacher_size"):
+            parser.link_arguments(f"model.{name}", f"data.{name}")
 
     def _parse_ckpt_path(self) -> None:
         """Take no settings from a checkpoint: Lightning would read it before it is checked."""
@@ -67,15 +80,18 @@ class PretrainingCLI(LightningCLI):
                     f"{output} holds a run already: go on with it by --ckpt_path last, or set "
                     "trainer.default_root_dir elsewhere"
                 )
+            best = "val_agreement" if self.config.fit.model.teacher else "val_top1"
             # After the epoch, so that a resumed run starts with the next one.
             after_epoch = {"save_on_train_epoch_end": True, "enable_version_counter": False}
             kwargs["logger"] = [TensorBoardLogger(output, "tensorboard"), CSVLogger(output, "csv")]
             kwargs["callbacks"] = [
                 *(config.callbacks or []),
-                ModelCheckpoint(output, "best", monitor="val_top1", mode="max", **after_epoch),
+                ModelCheckpoint(output, "best", monitor=best, mode="max", **after_epoch),
                 ModelCheckpoint(output, "last", **after_epoch),
                 LearningRateMonitor("step"),
             ]
+        elif self.subcommand == "store_answers":
+            kwargs["logger"] = False
         else:
             if not self.config[self.subcommand].ckpt_path:
                 raise UserError(f"{self.subcommand} needs --ckpt_path and a checkpoint")
@@ -117,6 +133,7 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
     return PretrainingCLI(
         Classifier,
         ClassifierData,
+        trainer_class=PretrainingTrainer,
         save_config_callback=None,
         seed_everything_default=1,
         trainer_defaults={

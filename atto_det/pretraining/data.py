@@ -1,22 +1,25 @@
 """Pictures by class for Lightning: each one's augmentation follows from (seed, epoch, index)."""
 
-import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from atto_det.data import data_root, image_folder
 from atto_det.data.image_folder import ImageFolder
 from atto_det.data.images import read_image
 from atto_det.errors import UserError
+
+from .distillation import CropRule, View
+from .lessons import SPLITS, Lessons
+from .samples import collate, seeded
+from .teacher import Teacher
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -40,13 +43,23 @@ class ClassifierData(LightningDataModule):
         crop_share: side of the central crop in validation, by the side of the resized picture.
         mean, std: of red, green, blue in pictures scaled to 0…1.
         seed: what the order and the augmentation follow from, together with the epoch.
+        teacher, teacher_weights, teacher_size: taken from the model. With a teacher any folder of
+            pictures will do (`atto_det.data.picture_tree`): the classes are the teacher's, and
+            labels are known where a folder has the name of one, such as n01443537.
+        answers: folder that the teacher's answers are stored in, once, before training starts;
+            default: the teacher is asked at each step.
+        crops: of each picture, that answers are stored to; epochs take them in turn.
 
     Attributes:
         train, val: `ImageFolder`s.
-        classes: folder names; a label is an index into them.
+        classes: what the network tells apart: folder names, or the teacher's classes. A label is
+            an index into them.
+        known: the classes that pictures are labelled with.
+        lessons: the teacher and its answers, or None.
 
     Raises:
-        UserError: as `atto_det.data.image_folder.read_splits`; a size or share out of its range.
+        UserError: as `atto_det.data.image_folder.read_splits`; a size or share out of its range;
+            settings that do not go together.
     """
 
     def __init__(
@@ -65,21 +78,51 @@ class ClassifierData(LightningDataModule):
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
         seed: int = 1,
+        teacher: str | None = None,
+        teacher_weights: str | None = None,
+        teacher_size: int | None = None,
+        answers: str | None = None,
+        crops: int = 4,
     ) -> None:
         super().__init__()
-        if min(image_size, batch_size) < 1 or workers < 0:
+        if min(image_size, batch_size, crops, teacher_size or 1) < 1 or workers < 0:
             raise UserError(
-                "data.image_size and data.batch_size must be at least 1, data.workers 0"
+                "data.image_size, data.batch_size, data.crops and model.teacher_size must be at "
+                "least 1, data.workers 0"
             )
         if not 0 < scale[0] <= scale[1] <= 1 or not 0 < crop_share <= 1:
             raise UserError("data.scale and data.crop_share are shares above 0 and up to 1")
         if min(std) <= 0:
             raise UserError("data.std must be above 0 for each colour")
+        if bool(teacher) != bool(teacher_weights):
+            raise UserError("model.teacher and model.teacher_weights are given both or neither")
+        if answers and not teacher:
+            raise UserError("data.answers are a teacher's: name it with model.teacher")
+        if teacher and (class_list or auto_augment):
+            raise UserError(
+                "data.class_list and data.auto_augment do not go with model.teacher: the classes "
+                "are the teacher's, and its answers are to the crop alone"
+            )
         self.root = data_root() / root
-        self.train, self.val = image_folder.read_splits(self.root, class_list)
-        self.classes = self.train.classes
         self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
         self.mean, self.std, self.seed = tuple(mean), tuple(std), seed
+        self.lessons = None
+        if teacher:
+            self.lessons = Lessons(
+                Teacher(teacher, teacher_weights, teacher_size),
+                self.root,
+                student=View(image_size, self.mean, self.std, interpolation),
+                rule=CropRule(tuple(scale), horizontal_flip, seed),
+                crop_share=crop_share,
+                color_jitter=color_jitter,
+                folder=answers,
+                crops=crops,
+            )
+            self.train, self.val = self.lessons.train, self.lessons.val
+        else:
+            self.train, self.val = image_folder.read_splits(self.root, class_list)
+        self.classes = self.train.classes
+        self.known = tuple(sorted({*self.train.labels, *self.val.labels} - {-1}))
         size = (image_size, image_size)
         common = {"interpolation": interpolation, "mean": self.mean, "std": self.std}
         try:
@@ -96,9 +139,32 @@ class ClassifierData(LightningDataModule):
             raise UserError(f"data.auto_augment {auto_augment!r} is no policy of timm's") from error
         self.centre = create_transform(size, crop_pct=crop_share, **common)
 
+    def prepare_data(self) -> None:
+        """Store the teacher's answers that are missing, where they are to be stored."""
+        if self.lessons and self.lessons.folder:
+            fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+            self.store_answers(SPLITS if fitting else ("val",), device)
+
+    def store_answers(self, splits: tuple[str, ...], device: torch.device) -> None:
+        """Store the teacher's answers to `splits` that are missing; `device` computes them.
+
+        Raises:
+            UserError: no teacher or folder is named, or as `Lessons.store`.
+        """
+        if not self.lessons:
+            raise UserError("there are no answers to store without model.teacher")
+        self.lessons.store(splits, self.batch_size, self.workers, device)
+
     def train_dataloader(self) -> DataLoader:
-        """Batches of pictures (B, 3, S, S) and labels (B,), in another order each epoch."""
-        pictures = Pictures(self.train, self.augment, self.seed)
+        """Batches of pictures (B, 3, S, S) and labels (B,), in another order each epoch.
+
+        With a teacher, what it says follows (`atto_det.pretraining.distillation`).
+        """
+        if self.lessons:
+            pictures = self.lessons.pictures("train")
+        else:
+            pictures = Pictures(self.train, self.augment, self.seed)
         ranks = self._ranks()
         if len(self.train.paths) < self.batch_size * ranks["num_replicas"]:
             raise UserError(
@@ -110,13 +176,16 @@ class ClassifierData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Batches of the val split; each picture once, over all processes."""
-        return self._evaluation(self.val)
+        if self.lessons:
+            return self._evaluation(self.lessons.pictures("val"))
+        return self._evaluation(self._central(self.val))
 
     def test_dataloader(self) -> DataLoader:
         """Batches of `<root>/test` where that folder exists, else of val."""
-        if (self.root / "test").is_dir():
-            return self._evaluation(image_folder.read_image_folder(self.root, "test", self.classes))
-        return self._evaluation(self.val)
+        if (self.root / "test").is_dir() and not self.lessons:
+            folder = image_folder.read_image_folder(self.root, "test", self.classes)
+            return self._evaluation(self._central(folder))
+        return self.val_dataloader()
 
     def on_before_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
         """Raise the error of a picture here, where no worker's traceback surrounds it."""
@@ -125,20 +194,22 @@ class ClassifierData(LightningDataModule):
         return batch
 
     def describe(self) -> dict[str, object]:
-        """What a result depends on: folder name and number of pictures."""
-        return {
+        """What a result depends on: folder name, number of pictures, the teacher if any."""
+        found = {
             "root": self.root.name,
             "train": len(self.train.paths),
             "val": len(self.val.paths),
         }
+        return found | (self.lessons.teacher.describe() if self.lessons else {})
 
-    def _evaluation(self, folder: ImageFolder) -> DataLoader:
+    def _central(self, folder: ImageFolder) -> "Pictures":
+        return Pictures(folder, self.centre, self.seed)
+
+    def _evaluation(self, pictures: Dataset) -> DataLoader:
         ranks = self._ranks()
         # Not a DistributedSampler, which repeats pictures to give each process as many.
-        mine = range(ranks["rank"], len(folder.paths), ranks["num_replicas"])
-        return self._loader(
-            Pictures(folder, self.centre, self.seed), [(0, index) for index in mine]
-        )
+        mine = range(ranks["rank"], len(pictures), ranks["num_replicas"])
+        return self._loader(pictures, [(0, index) for index in mine])
 
     def _ranks(self) -> dict[str, int]:
         trainer = self.trainer
@@ -147,9 +218,7 @@ class ClassifierData(LightningDataModule):
             "rank": trainer.global_rank if trainer else 0,
         }
 
-    def _loader(
-        self, pictures: "Pictures", order: object, *, drop_last: bool = False
-    ) -> DataLoader:
+    def _loader(self, pictures: Dataset, order: object, *, drop_last: bool = False) -> DataLoader:
         return DataLoader(
             pictures,
             self.batch_size,
@@ -187,25 +256,8 @@ class Pictures(Dataset):
             picture = Image.fromarray(read_image(self.paths[index]))
         except UserError as error:
             return error
-        with _seeded(self.seed, epoch, index):
+        with seeded(self.seed, epoch, index):
             return self.transform(picture), self.labels[index]
-
-
-@contextmanager
-def _seeded(*numbers: int) -> Iterator[None]:
-    """Random numbers of this process follow from `numbers`; afterwards the former state returns."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    # timm's transforms draw from all three.
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
 
 
 class SeededOrder(DistributedSampler, Sampler[Place]):
@@ -216,9 +268,3 @@ class SeededOrder(DistributedSampler, Sampler[Place]):
 
     def __iter__(self) -> Iterator[Place]:
         return ((self.epoch, index) for index in super().__iter__())
-
-
-def collate(samples: list[tuple[Tensor, int] | UserError]) -> list[Tensor] | UserError:
-    """Pictures (B, 3, S, S) and labels (B,); the first error, where there is one."""
-    errors = (sample for sample in samples if isinstance(sample, UserError))
-    return next(errors, None) or default_collate(samples)

@@ -19,7 +19,9 @@ from atto_det.nets.quantisation import quantised_call
 from atto_det.weights.backbone_file import FORMAT, TRAINING_PART, Description
 from atto_det.weights.checkpoint import versions
 
+from .answers import Answers, spread
 from .callbacks import EpochReport
+from .distillation import soft_loss
 from .networks import create_network
 
 
@@ -47,6 +49,13 @@ class Classifier(LightningModule):
         channels_last: memory layout; faster for most convolutions.
         weight_bits: 8 to train with weights rounded to 8 bits (`atto_det.nets.quantisation`).
         seed: taken from `seed_everything`.
+        teacher: network of timm's by name, whose answers are learned (distillation, arXiv
+            1503.02531). The classes are then the teacher's.
+        teacher_weights: its file (`atto_det.pretraining.teacher`).
+        teacher_size: side in pixels of what it sees; default: what it was trained at.
+        temperature: by which both distributions are softened.
+        hard_share: of the loss that is the cross-entropy with labels, where they are known; the
+            rest is the divergence from the teacher's answer.
 
     Raises:
         UserError: an unknown network, or a setting out of its range.
@@ -68,6 +77,11 @@ class Classifier(LightningModule):
         channels_last: bool = True,
         weight_bits: Literal[8] | None = None,
         seed: int = 1,
+        teacher: str | None = None,
+        teacher_weights: str | None = None,
+        teacher_size: int | None = None,
+        temperature: float = 1.0,
+        hard_share: float = 0.0,
     ) -> None:
         super().__init__()
         for name, value, top in (
@@ -80,19 +94,24 @@ class Classifier(LightningModule):
         ):
             if not 0 <= value < top:
                 raise UserError(f"model.{name} is {value}: it must be at least 0 and below {top}")
+        if temperature <= 0 or not 0 <= hard_share <= 1:
+            raise UserError("model.temperature must be above 0, and model.hard_share from 0 to 1")
         self.network, self.class_names = network, tuple(class_names)
         self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
         self.warmup_epochs, self.schedule = warmup_epochs, schedule
         self.milestones, self.gamma = tuple(milestones), gamma
         self.label_smoothing, self.ema_decay = label_smoothing, ema_decay
         self.weight_bits, self.seed = weight_bits, seed
+        self.teacher, self.temperature, self.hard_share = teacher, temperature, hard_share
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         torch.manual_seed(seed)  # the same weights, whatever drew random numbers before
         self.net: nn.Module = create_network(network, len(class_names))
         self.net.to(memory_format=self.layout)
-        accuracies = (1, min(5, len(class_names)))
-        self.top1, self.top5 = (
-            MulticlassAccuracy(len(class_names), top_k=k, average="micro") for k in accuracies
+        count = len(class_names)
+        # Of all pictures with a label: by the network's classes, and by those that labels name.
+        self.top1, self.top5, self.top1_known, self.agreement = (
+            MulticlassAccuracy(count, top_k=k, average="micro", ignore_index=-1)
+            for k in (1, min(5, count), 1, 1)
         )
         self.recipe = ""  # YAML text, set by the command line
 
@@ -144,9 +163,9 @@ class Classifier(LightningModule):
         torch.manual_seed(hash((self.seed, self.current_epoch)) % 2**31)
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        """The loss of one batch of pictures (B, 3, S, S) and labels (B,)."""
-        images, labels = batch
-        loss = F.cross_entropy(self(images), labels, label_smoothing=self.label_smoothing)
+        """The loss of a batch: pictures (B, 3, S, S), labels (B,), what a teacher says."""
+        images, labels, *taught = batch
+        loss = self.loss(self(images), labels, self.answers(taught) if taught else None)
         if not loss.isfinite():
             raise UserError(
                 f"the loss is {loss.item()} at epoch {self.current_epoch}, batch {index}: lower "
@@ -155,8 +174,41 @@ class Classifier(LightningModule):
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
+    def answers(self, taught: list[Tensor]) -> Tensor:
+        """The teacher's logarithms of probabilities (B, classes).
+
+        Args:
+            taught: a stored answer's two tensors, or the teacher's view (B, 3, S', S').
+        """
+        if len(taught) == 2:
+            return spread(Answers(*taught), len(self.class_names))
+        return self.trainer.datamodule.lessons.teacher.answer(*taught)
+
+    def loss(self, logits: Tensor, labels: Tensor, answers: Tensor | None = None) -> Tensor:
+        """Smoothed cross-entropy with labels (B,), and the divergence from a teacher's answers.
+
+        Without answers it is the former alone. With them a picture without a label (-1) adds
+        nothing to the former, which stays a mean over the batch.
+        """
+        hard = F.cross_entropy(
+            logits,
+            labels,
+            label_smoothing=self.label_smoothing,
+            ignore_index=-1,
+            reduction="sum",
+        ) / len(labels)
+        if answers is None:
+            return hard
+        soft = soft_loss(logits, answers, self.temperature)
+        return self.hard_share * hard + (1 - self.hard_share) * soft
+
     def validation_step(self, batch: list[Tensor], index: int) -> None:
-        """Loss, top-1 and top-5 (percent) of one batch."""
+        """Loss, top-1 and top-5 (percent) of one batch.
+
+        With a teacher the loss is the divergence from it, `agreement` is the share of pictures
+        whose most probable class is the teacher's, and `top1_known` is top-1 where the choice is
+        among the classes that the data's labels name alone.
+        """
         self._evaluate(batch, "val")
 
     def test_step(self, batch: list[Tensor], index: int) -> None:
@@ -164,12 +216,23 @@ class Classifier(LightningModule):
         self._evaluate(batch, "test")
 
     def _evaluate(self, batch: list[Tensor], name: str) -> None:
-        images, labels = batch
+        images, labels, *taught = batch
         logits = self(images)
-        self.top1.update(logits, labels)
-        self.top5.update(logits, labels)
-        loss = F.cross_entropy(logits, labels)
+        if taught:
+            answers = self.answers(taught)
+            self.agreement.update(logits, answers.argmax(1))
+            loss = soft_loss(logits, answers, self.temperature)
+        else:
+            loss = F.cross_entropy(logits, labels)
         self.log(f"{name}_loss", loss, batch_size=len(labels), sync_dist=True)
+        known = self.trainer.datamodule.known
+        if known:
+            self.top1.update(logits, labels)
+            self.top5.update(logits, labels)
+        if known and taught:
+            among = torch.full_like(logits, -math.inf)
+            among[:, known] = logits[:, known]
+            self.top1_known.update(among, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Write top-1 and top-5 over all pictures, in percent."""
@@ -180,10 +243,12 @@ class Classifier(LightningModule):
         self._write_accuracy("test")
 
     def _write_accuracy(self, name: str) -> None:
-        for key, metric in (("top1", self.top1), ("top5", self.top5)):
-            share = metric.compute()  # over all processes
-            self.log(f"{name}_{key}", 100 * share, prog_bar=key == "top1", sync_dist=True)
-            metric.reset()
+        for key in ("top1", "top5", "top1_known", "agreement"):
+            metric = getattr(self, key)
+            if metric.update_called:
+                share = metric.compute()  # over all processes
+                self.log(f"{name}_{key}", 100 * share, prog_bar=key == "top1", sync_dist=True)
+                metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what another program needs to use the weights."""

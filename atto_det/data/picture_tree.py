@@ -1,0 +1,79 @@
+"""Pictures without labels: whatever lies in a folder, at any depth."""
+
+import logging
+import os
+from pathlib import Path
+
+from atto_det.data.image_folder import is_hidden, is_picture
+from atto_det.errors import UserError
+
+logger = logging.getLogger(__name__)
+HELD_OUT = 50  # where there is no val folder, every 50th picture is held out
+
+
+def read_tree_splits(root: str | Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The training and the held-out pictures of `root`.
+
+    They are those in `<root>/train` and `<root>/val` where both exist, else all of `root`, of
+    which every 50th by name is held out.
+
+    Raises:
+        UserError: no such folder, fewer than two pictures, or train and val are one folder.
+    """
+    root = Path(root)
+    train, val = root / "train", root / "val"
+    if train.is_dir() and val.is_dir():
+        if train.samefile(val):
+            raise UserError(f"{root}: train and val are the same folder, so that val says nothing")
+        return tuple(list_tree(train)), tuple(list_tree(val))
+    found = list_tree(root)
+    if len(found) < 2:
+        raise UserError(
+            f"{root} holds one picture: one to learn from and one to hold out are needed"
+        )
+    held_out = found[::HELD_OUT]
+    rest = sorted(set(found) - set(held_out))
+    logger.info(
+        "%s has no train and val folders: %d of its %d pictures, every %dth by name, are held out",
+        root,
+        len(held_out),
+        len(found),
+        HELD_OUT,
+    )
+    return tuple(rest), tuple(held_out)
+
+
+def list_tree(folder: str | Path) -> list[Path]:
+    """The pictures in `folder` and the folders in it, sorted by path; links count as their target.
+
+    A log line counts the visible files that are no pictures by their names.
+
+    Raises:
+        UserError: the folder is missing or cannot be read, leads into itself, or has no picture.
+    """
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read ({error.strerror})") from error
+
+    found, others = [], []
+    above: dict[str, tuple[str, ...]] = {}  # folder to the real paths from the top down to it
+    for place, folders, files in os.walk(Path(folder), onerror=fail, followlinks=True):
+        real = os.path.realpath(place)
+        line = above.get(str(Path(place).parent), ())
+        if real in line:
+            raise UserError(f"{place} is a link that leads to a folder around it: remove it")
+        above[str(place)] = (*line, real)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in files:
+            if not is_hidden(name):
+                (found if is_picture(name) else others).append(Path(place, name))
+    if not found:
+        raise UserError(f"{folder} holds no picture: name a folder of pictures")
+    if others:
+        logger.info(
+            "%s: %d files are no pictures by their names and are not used, such as %s",
+            folder,
+            len(others),
+            min(others),
+        )
+    return sorted(found)

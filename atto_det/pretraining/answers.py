@@ -1,0 +1,196 @@
+"""A teacher's answers, stored once: the most probable classes of each crop of each picture.
+
+    <folder>/<split>/description.json    what the answers follow from
+    <folder>/<split>/crop0/00000.safetensors    of pictures 0 to 999: classes, log_probabilities
+
+The answer to a crop is the `TOP` most probable classes and, as one more probability, what is left
+for all others, which count as equally probable (as in arXiv 2112.01528).
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from atto_det.errors import UserError, atomic_path
+
+logger = logging.getLogger(__name__)
+TOP = 20
+PART = 1000  # pictures in a file
+_SMALLEST = 1e-7  # probability that the other classes have together at least
+_EVERY = 30  # seconds between two lines of progress
+
+
+class Answers(NamedTuple):
+    """Answers to B crops.
+
+    Attributes:
+        classes: (B, TOP) int16, the most probable first; fewer where there are fewer classes.
+        log_probabilities: (B, TOP + 1) float16, of these and of all others together.
+    """
+
+    classes: Tensor
+    log_probabilities: Tensor
+
+
+def shorten(log_probabilities: Tensor) -> Answers:
+    """Answers from (B, C) logarithms of probabilities."""
+    best, classes = log_probabilities.topk(min(TOP, log_probabilities.shape[1]), dim=1)
+    rest = (1 - best.double().exp().sum(1, keepdim=True)).clamp(min=_SMALLEST).log()
+    return Answers(classes.to(torch.int16), torch.cat([best, rest.to(best)], 1).half())
+
+
+def spread(answers: Answers, classes: int) -> Tensor:
+    """(B, classes) logarithms of probabilities, as far as the answers keep them."""
+    best, rest = answers.log_probabilities.float().split([answers.classes.shape[1], 1], dim=1)
+    others = max(classes - best.shape[1], 1)
+    full = (rest - torch.tensor(float(others)).log()).repeat(1, classes)
+    return full.scatter_(1, answers.classes.long(), best)
+
+
+class Store:
+    """Answers to `crops` crops of each of the pictures of one split.
+
+    Args:
+        folder: of this split.
+        key: JSON values that the answers follow from: teacher, crops, pictures.
+        pictures: their number.
+        crops: how many of each are wanted. Stored ones beyond them do no harm.
+
+    Raises:
+        UserError: the folder holds answers that follow from something else.
+    """
+
+    def __init__(self, folder: str | Path, key: dict[str, Any], pictures: int, crops: int) -> None:
+        self.folder, self.key = Path(folder), json.loads(json.dumps(key))
+        self.pictures, self.crops = pictures, crops
+        self._require_same()
+
+    def _require_same(self) -> None:
+        path = self.folder / "description.json"
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}): remove {self.folder}") from error
+        keys = stored.keys() | self.key.keys() if isinstance(stored, dict) else {"format"}
+        differ = sorted(key for key in keys if stored.get(key) != self.key.get(key))
+        if differ:
+            raise UserError(
+                f"{self.folder} holds a teacher's answers of another {' and '.join(differ)}: "
+                "store them elsewhere (data.answers), or remove that folder"
+            )
+
+    def missing(self) -> list[tuple[int, range]]:
+        """(crop, pictures) of each file that is not there."""
+        return [
+            (crop, range(start, min(start + PART, self.pictures)))
+            for crop in range(self.crops)
+            for start in range(0, self.pictures, PART)
+            if not self._part(crop, start).exists()
+        ]
+
+    def fill(self, answer: Callable[[int, range], Iterable[Answers]]) -> None:
+        """Store what is missing; `answer(crop, pictures)` gives it in batches, in order.
+
+        A file is there whole or not at all: a run that was stopped goes on with the next file, and
+        several processes may fill one folder.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        from safetensors.torch import save
+
+        missing = self.missing()
+        if not missing:
+            return
+        path = self.folder / "description.json"
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(self.key, indent=2) + "\n", encoding="utf-8")
+        total = sum(len(pictures) for _, pictures in missing)
+        logger.info("%s: %d of %d answers are missing", self.folder, total, self._total)
+        progress = _Progress(total)
+        for crop, pictures in missing:
+            if self._part(crop, pictures.start).exists():  # another process was faster
+                progress.add(len(pictures), computed=False)
+                continue
+            batches = []
+            for batch in answer(crop, pictures):
+                batches.append(batch)
+                progress.add(len(batch.classes))
+            answers = Answers(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+            with atomic_path(self._part(crop, pictures.start)) as temporary:
+                temporary.write_bytes(save(answers._asdict()))
+        logger.info("%s: %d answers stored", self.folder, total)
+
+    def load(self) -> list[Answers]:
+        """Those of all pictures, for each crop.
+
+        Raises:
+            UserError: a file is missing, damaged, or of another size.
+        """
+        return [self._load(crop) for crop in range(self.crops)]
+
+    def _load(self, crop: int) -> Answers:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        parts = []
+        for start in range(0, self.pictures, PART):
+            path = self._part(crop, start)
+            try:
+                parts.append(Answers(**load_file(path)))
+            except FileNotFoundError as error:
+                raise UserError(
+                    f"{path} does not exist: run tools/pretrain.py store_answers, with the same "
+                    "settings"
+                ) from error
+            except (SafetensorError, OSError, TypeError) as error:
+                raise UserError(
+                    f"{path} is damaged ({error}): remove it; it is stored anew"
+                ) from error
+        answers = Answers(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        if len(answers.classes) != self.pictures:
+            raise UserError(
+                f"{self.folder}/crop{crop} holds {len(answers.classes)} answers for "
+                f"{self.pictures} pictures: remove it, and run again"
+            )
+        return answers
+
+    def _part(self, crop: int, start: int) -> Path:
+        return self.folder / f"crop{crop}" / f"{start // PART:05d}.safetensors"
+
+    @property
+    def _total(self) -> int:
+        return self.pictures * self.crops
+
+
+class _Progress:
+    """A log line now and then: how much is done, how fast, and how long the rest takes."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.computed = total, 0, 0
+        self.begun = self.said = time.monotonic()
+
+    def add(self, number: int, *, computed: bool = True) -> None:
+        self.done += number
+        self.computed += number * computed
+        now = time.monotonic()
+        if now - self.said < _EVERY or not self.computed:
+            return
+        self.said = now
+        speed = self.computed / (now - self.begun)
+        logger.info(
+            "%d of %d answers, %.0f a second, %.0f minutes left",
+            self.done,
+            self.total,
+            speed,
+            (self.total - self.done) / speed / 60,
+        )

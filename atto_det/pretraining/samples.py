@@ -1,0 +1,35 @@
+"""Samples of the data: random numbers that follow from what they are for, and batches."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from atto_det.errors import UserError
+
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Random numbers of this process follow from `numbers`; afterwards the former state returns."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    # timm's transforms draw from all three.
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+
+
+def collate(samples: list[tuple | Tensor | UserError]) -> list[Tensor] | Tensor | UserError:
+    """Samples as tensors (B, …); the first error instead, where there is one."""
+    errors = (sample for sample in samples if isinstance(sample, UserError))
+    return next(errors, None) or default_collate(samples)

@@ -1,0 +1,154 @@
+"""The teacher of a distillation: a network of timm's with weights from a local file."""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import timm
+import torch
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from torch import Tensor, nn
+
+from atto_det.errors import UserError
+from atto_det.weights.backbone_file import misfits
+from atto_det.weights.checkpoint import load_checkpoint
+
+logger = logging.getLogger(__name__)
+_PARTS = ("state_dict", "model")  # where training scripts keep the tensors in their checkpoints
+
+
+class Teacher:
+    """A trained network that says how probable it holds each of its own classes.
+
+    Args:
+        name: of a network of timm's.
+        weights: `.safetensors`, or a file of `torch.save` that is read with `weights_only`. It has
+            timm's names, or else the same tensors in order and shape, which a log line says.
+        size: side in pixels of the pictures it is shown; default: of those it was trained on.
+
+    Attributes:
+        size: as above.
+        mean, std: of red, green, blue in pictures scaled to 0…1, as it was trained.
+        classes: of its outputs; WordNet ids where they are ImageNet's, else "output 0" ….
+        sha256: over its tensors.
+
+    Raises:
+        UserError: an unknown network, a missing, damaged or unsafe file, or tensors that are not
+            the network's.
+    """
+
+    def __init__(self, name: str, weights: str | Path, size: int | None = None) -> None:
+        config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+        if config is None:
+            raise UserError(
+                f"model.teacher {name!r} is no network of timm's: timm.list_models() names them"
+            )
+        self.name = name
+        self.size = size or config.input_size[-1]
+        self.mean, self.std = tuple(config.mean), tuple(config.std)
+        state = _read_state(weights)
+        head = state.get(f"{config.classifier}.weight")
+        outputs = config.num_classes if head is None else len(head)
+        self.net: nn.Module = timm.create_model(name, num_classes=outputs)
+        self.net.load_state_dict(_fitted(self.net.state_dict(), state, name, weights))
+        self.net.requires_grad_(False).eval()
+        self.classes = _class_names(config, outputs)
+        self.sha256 = _sha256(self.net.state_dict())
+        self._fast: Callable[[Tensor], Tensor] | None = None
+
+    @torch.no_grad()
+    def answer(self, pictures: Tensor) -> Tensor:
+        """Logarithms of probabilities (B, classes) for normalised pictures (B, 3, size, size).
+
+        On a CPU OpenVINO computes them where it is installed, about twice as fast as PyTorch.
+        """
+        if pictures.device.type != "cpu":
+            logits = self.net.to(pictures.device)(pictures).float()
+        elif find_spec("openvino"):
+            self._fast = self._fast or _by_openvino(self.net, self.size)
+            logits = self._fast(pictures)
+        else:
+            logits = self.net(pictures)
+        return logits.log_softmax(1)
+
+    def describe(self) -> dict[str, object]:
+        """What its answers follow from."""
+        return {
+            "teacher": self.name,
+            "weights_sha256": self.sha256,
+            "size": self.size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+
+def _read_state(path: str | Path) -> dict[str, Tensor]:
+    if str(path).endswith(".safetensors"):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except FileNotFoundError as error:
+            raise UserError(f"the teacher's weights {path} do not exist") from error
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is no safetensors file, or a damaged one ({error})") from error
+    content = load_checkpoint(path)
+    for part in _PARTS:
+        if isinstance(content.get(part), dict):
+            content = content[part]
+    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path} holds no state dict: the teacher's weights are tensors by name")
+    return content
+
+
+def _fitted(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str, path: str | Path
+) -> dict[str, Tensor]:
+    """`given` under the names of `own`: found by name, or else by order and shape."""
+    wrong = misfits(own, given)
+    if not wrong:
+        return dict(given)
+    if [value.shape for value in own.values()] != [value.shape for value in given.values()]:
+        raise UserError(f"{path} holds no weights of timm's {name}: {wrong}")
+    logger.info(
+        "%s: its %d tensors have other names than those of timm's %s and were taken by order and "
+        "shape, which agree",
+        path,
+        len(given),
+        name,
+    )
+    return dict(zip(own, given.values(), strict=True))
+
+
+def _class_names(config: object, outputs: int) -> tuple[str, ...]:
+    subset = infer_imagenet_subset(config)
+    if subset:
+        names = ImageNetInfo(subset).label_names()
+        if len(names) == outputs:
+            return tuple(names)
+    return tuple(f"output {number}" for number in range(outputs))
+
+
+def _sha256(state: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def _by_openvino(net: nn.Module, size: int) -> Callable[[Tensor], Tensor]:
+    import openvino
+
+    with warnings.catch_warnings(action="ignore"):  # of torch.jit, which OpenVINO uses
+        model = openvino.convert_model(net, example_input=torch.zeros(1, 3, size, size))
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",  # its default is bf16 on CPUs that have it
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled = openvino.compile_model(model, "CPU", settings)
+    return lambda pictures: torch.from_numpy(compiled(pictures.contiguous().numpy())[0])
