@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.models import list_models
 from torchvision.models._api import register_model
 from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.backbone_utils import _validate_trainable_layers
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -23,12 +24,15 @@ from atto_det.nets import FEATURES, STAGES, create_backbone, list_backbones
 from atto_det.nets.normalisation import Normalisation
 from atto_det.weights.create import load_weights
 
+from .classifiers import NetworkWeights
 from .model import AttoNetFPN
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def maskrcnn_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> MaskRCNN:
+def maskrcnn_attonet_fpn(
+    network: str = "attonet_a", *, weights: NetworkWeights | None = None, **arguments: Any
+) -> MaskRCNN:
     """torchvision's Mask R-CNN on a network of the registry with FPN.
 
     Args:
@@ -36,7 +40,8 @@ def maskrcnn_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> MaskRC
         num_classes: with the background, which is class 0; 91.
         weights_backbone: a backbone file of tools/export.py.
         trainable_backbone_layers: 0 to 5, counted from res5 down to the stem; by default 3 with
-            weights and all without. Frozen ones have frozen batch norms.
+            weights. Frozen ones have frozen batch norms. Without weights all are trained, and a
+            warning says so, as torchvision's does.
         norm: of the backbone, one of `atto_det.nets.NORMS`; "BN".
         out_channels: of the pyramid's maps; 256, which torchvision's mask head is made for.
         **arguments: all others of `torchvision.models.detection.MaskRCNN`: min_size, image_mean,
@@ -47,20 +52,24 @@ def maskrcnn_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> MaskRC
         UserError: an unknown network or norm, weights of another network or trained on another mean
             colour, or a number of layers outside 0 to 5.
     """
-    return _detector(MaskRCNN, network, **arguments)
+    return _detector(MaskRCNN, network, weights=weights, **arguments)
 
 
-def fasterrcnn_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> FasterRCNN:
+def fasterrcnn_attonet_fpn(
+    network: str = "attonet_a", *, weights: NetworkWeights | None = None, **arguments: Any
+) -> FasterRCNN:
     """torchvision's Faster R-CNN on an AttoNet with FPN; arguments as `maskrcnn_attonet_fpn`."""
-    return _detector(FasterRCNN, network, **arguments)
+    return _detector(FasterRCNN, network, weights=weights, **arguments)
 
 
-def retinanet_attonet_fpn(network: str = "attonet_a", **arguments: Any) -> RetinaNet:
+def retinanet_attonet_fpn(
+    network: str = "attonet_a", *, weights: NetworkWeights | None = None, **arguments: Any
+) -> RetinaNet:
     """torchvision's RetinaNet on an AttoNet: levels of strides 8 to 128, p6 and p7 from p5.
 
     Arguments as `maskrcnn_attonet_fpn`.
     """
-    return _detector(RetinaNet, network, **arguments)
+    return _detector(RetinaNet, network, weights=weights, **arguments)
 
 
 def _detector(
@@ -68,7 +77,7 @@ def _detector(
     network: str,
     *,
     num_classes: int = 91,
-    weights: None = None,
+    weights: NetworkWeights | None = None,
     weights_backbone: str | Path | None = None,
     trainable_backbone_layers: int | None = None,
     norm: str = "BN",
@@ -83,19 +92,20 @@ def _detector(
         )
     body = create_backbone(network, STAGES[1:] if kind is RetinaNet else STAGES, norm=norm)
     layers = trainable_backbone_layers
-    if layers is None:
-        layers = len(FEATURES) if weights_backbone is None else 3
-    if not 0 <= layers <= len(FEATURES):
+    if layers is not None and not 0 <= layers <= len(FEATURES):
         raise UserError(f"trainable_backbone_layers is {layers}; it lies between 0 and 5")
+    layers = _validate_trainable_layers(weights_backbone is not None, layers, len(FEATURES), 3)
     body.freeze(len(FEATURES) - layers)
     if weights_backbone is not None:
         mean = arguments.get("image_mean") or IMAGENET_MEAN
         std = arguments.get("image_std") or IMAGENET_STD
         load_weights(body, network, weights_backbone, Normalisation.of_unit_range(mean, std))
     if kind is RetinaNet:
-        levels, extra = ["0", "1", "2", "p6", "p7"], LastLevelP6P7(out_channels, out_channels)
+        extra, names = LastLevelP6P7(out_channels, out_channels), ["p6", "p7"]
     else:
-        levels, extra = ["0", "1", "2", "3", "pool"], LastLevelMaxPool()
+        extra, names = LastLevelMaxPool(), ["pool"]
+    levels = {stage: str(index) for index, stage in enumerate(body.out_features)}
+    levels |= {name: name for name in names}
     fpn = FeaturePyramidNetwork(list(body.channels.values()), out_channels, extra)
     return kind(AttoNetFPN(body, fpn, levels), num_classes, **arguments)
 

@@ -1,6 +1,5 @@
 """Atto-MaskRCNN on torchvision, from the config of an experiment."""
 
-from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -29,21 +28,22 @@ class AttoNetFPN(nn.Module):
     Args:
         body: the network, returning the stages that the pyramid is built on.
         fpn: over those.
-        levels: names of the maps, those of the pyramid's extra block last.
+        levels: the pyramid's names of its maps (stages, then those of its extra block) to the names
+            that this module gives them.
 
     Attributes:
         out_channels: of each map, where torchvision's detectors look for it.
     """
 
-    def __init__(self, body: nn.Module, fpn: FeaturePyramidNetwork, levels: Sequence[str]) -> None:
+    def __init__(self, body: nn.Module, fpn: FeaturePyramidNetwork, levels: dict[str, str]) -> None:
         super().__init__()
-        self.body, self.fpn, self.levels = body, fpn, list(levels)
+        self.body, self.fpn, self.levels = body, fpn, levels
         self.out_channels = fpn.inner_blocks[0][0].out_channels
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) to maps (B, out_channels, H / stride, W / stride) by level."""
-        maps = list(self.fpn(self.body(x)).values())
-        return {level: maps[index] for index, level in enumerate(self.levels)}
+        maps = self.fpn(self.body(x))
+        return {level: maps[name] for name, level in self.levels.items()}
 
 
 def build_model(cfg: CfgNode) -> GeneralizedRCNN:
@@ -90,7 +90,7 @@ def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
     if _lightened(cfg):
         for index in range(len(stages)):
             fpn.layer_blocks[index] = separable(width, width, norm=norm, relu=False)
-    return AttoNetFPN(body, fpn, levels)
+    return AttoNetFPN(body, fpn, dict(zip([*stages, "pool"], levels, strict=True)))
 
 
 def _lightened(cfg: CfgNode) -> str:

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 import torchvision
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from atto_det.errors import UserError
 from atto_det.nets.blocks import START_LENGTH
@@ -52,6 +53,43 @@ def test_it_trains_and_detects_by_torchvision_s_conventions(build, losses):
         assert detections[0]["masks"].shape[1:] == (1, 90, 120)
 
 
+@pytest.mark.parametrize("build", [maskrcnn_attonet_fpn, retinanet_attonet_fpn])
+def test_scripted_it_finds_the_same(build):
+    torch.manual_seed(0)
+    few = {"box_score_thresh": 0.0, "rpn_post_nms_top_n_test": 20, "box_detections_per_img": 11}
+    if build is retinanet_attonet_fpn:
+        few = {"score_thresh": 0.0, "detections_per_img": 11}
+    model = build("attonet_d", num_classes=4, min_size=64, **few).eval()
+    images = [torch.rand(3, 64, 96), torch.rand(3, 60, 70)]
+    with torch.no_grad(), torch.jit.optimized_execution(False):  # optimising takes longest
+        wanted, (losses, found) = model(images), torch.jit.script(model)(images)
+    assert losses == {}
+    for one, other in zip(wanted, found, strict=True):
+        assert len(one["boxes"]) > 10
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert torch.allclose(value, other[key], atol=1e-5), key
+
+
+def test_its_features_have_names_in_a_graph():
+    backbone = maskrcnn_attonet_fpn("attonet_d", num_classes=2).backbone.eval()
+    names = {"body.stem.conv.conv": "first", "body.res3": "res3", "getitem_3": "last"}
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        found, levels = create_feature_extractor(backbone, names)(image), backbone(image)
+        body = backbone.body(image)
+    assert found["first"].shape == (1, 3, 32, 32)
+    assert torch.equal(found["res3"], body["res3"])
+    assert torch.equal(found["last"], levels["3"])
+
+
+def test_layers_are_frozen_under_weights_alone():
+    """As torchvision's own do it: random weights that never move would be of no use."""
+    with pytest.warns(UserWarning, match="no effect .*so that all layers are trainable"):
+        model = maskrcnn_attonet_fpn("attonet_d", trainable_backbone_layers=1)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("kind", ["maskrcnn", "fasterrcnn", "retinanet"])
 def test_torchvision_s_reference_scripts_build_it_by_name(kind):
     # The call of references/detection/train.py.
@@ -64,6 +102,7 @@ def test_torchvision_s_reference_scripts_build_it_by_name(kind):
     )
     assert type(model).__module__.startswith("torchvision.models.detection")
     assert f"{kind}_attonet_a_fpn" in torchvision.models.list_models()
+    assert list(torchvision.models.get_model_weights(f"{kind}_attonet_a_fpn")) == []
 
 
 def test_a_backbone_file_fills_the_network(classifier, tmp_path):
