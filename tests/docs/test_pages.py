@@ -208,6 +208,18 @@ def test_times_in_the_readme_are_the_stored_ones():
     assert list(_table("README.md", "How fast it is").values()) == expected
 
 
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_files_named_in_the_text_exist(page, repository):
+    named = re.compile(r"(?:atto_det|configs|results|tests|tools|requirements)/[\w./-]*\w/?")
+    for token in pages.tokens(page):
+        if (
+            token.type == "code_inline"
+            and named.fullmatch(token.content)
+            and page != "CHANGELOG.md"
+        ):
+            assert (repository / token.content).exists(), token.content
+
+
 def test_modules_of_the_api_page_exist():
     names = re.findall(r"^::: (\S+)$", (pages.REPOSITORY / "docs/api.md").read_text(), re.M)
     assert names
