@@ -5,18 +5,35 @@ atto-det export --checkpoint model_best.pth --format onnx --output model.onnx \\
 atto-det export --checkpoint last.ckpt --format onnx --output attonet_a.onnx
 atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a.safetensors
     for MODEL.WEIGHTS of atto-det train
+atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a_8.safetensors \\
+    --weight-bits 8 --data FOLDER   weights in 8 bits; top-1 before and after on these pictures
 atto-det export --checkpoint last.ckpt --format pth --output attonet_a.pth \\
     --config-file detector.yaml     for Detectron2's own tools, fitted to this detector's pictures
 """
 
 import argparse
+import dataclasses
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from atto_det.weights.backbone_file import Description
+
 BASE = "Base-Atto-MaskRCNN.yaml"
-ONLY = {"config_file": "pth", "images": "onnx", "int8": "onnx", "calibration": "onnx"}
+ONLY = {
+    "config_file": "pth",
+    "images": "onnx",
+    "int8": "onnx",
+    "calibration": "onnx",
+    "weight_bits": "safetensors",
+    "data": "safetensors",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     add("--images", type=Path, nargs="+", help="onnx: check on these (default: a painted picture)")
     add("--int8", action="store_true", help="onnx: convolutions and dense layers in 8 bits")
     add("--calibration", metavar="FOLDER|DATASET", help="int8: pictures to measure ranges on")
+    add("--weight-bits", type=int, choices=(8,), help="safetensors: round to and store in 8 bits")
+    add("--data", metavar="FOLDER", help="weight-bits: measure top-1 before and after on its val")
     fitted = "pth: detector whose PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT the stem is made for"
     add("--config-file", type=Path, help=f"{fitted} (default: configs/{BASE})")
     return result
@@ -45,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"--{name.replace('_', '-')} is for --format {form}")
     if args.int8 != bool(args.calibration):
         raise UserError("--int8 and --calibration need each other: ranges are measured on pictures")
+    if args.data and not args.weight_bits:
+        raise UserError("--data needs --weight-bits 8: top-1 is measured before and after rounding")
     lines = (_onnx if args.format == "onnx" else _weights)(args)
     print(f"wrote {args.output}, {args.output.stat().st_size / 1e6:.1f} MB")
     print("\n".join(f"  {line}" for line in lines))
@@ -75,8 +96,14 @@ def _weights(args: argparse.Namespace) -> list[str]:
         )
     backbone = backbone_file.without_head(state)
     stem = f"as trained: {description.normalisation}"
+    rounding: list[str] = []
+    if args.weight_bits and not description.weight_bits:  # else trained in 8 bits: nothing changes
+        description, rounding = _rounded(args.data, state, description)
     if args.format == "safetensors":
-        sha256 = backbone_file.write_backbone(args.output, backbone, description)
+        in_8_bits = bool(args.weight_bits)
+        sha256 = backbone_file.write_backbone(
+            args.output, backbone, description, in_8_bits=in_8_bits
+        )
     else:
         config = args.config_file or CONFIGS / BASE
         fed = Normalisation.of_detector(load_yaml(config), str(config))
@@ -85,8 +112,36 @@ def _weights(args: argparse.Namespace) -> list[str]:
         stem = f"for {config.name}: {fed}; absorbed: {absorbed}"
     return [
         f"weights  {description}",
+        *rounding,
         f"epoch    {description.epoch}",
         f"tensors  {len(backbone)}; left out: {', '.join(sorted(state.keys() - backbone))}",
         f"stem     {stem}",
         f"sha256   {sha256} of tensors and description, checked at loading",
     ]
+
+
+def _rounded(
+    data: str | None, state: dict[str, "Tensor"], before: "Description"
+) -> tuple["Description", list[str]]:
+    """What is known of the weights once they are rounded to 8 bits, and lines that say it."""
+    from rich.progress import track
+
+    from atto_det.pretraining.measured import measure_top1
+    from atto_det.pretraining.networks import create_network
+    from atto_det.weights.backbone_file import rounded
+
+    after = dataclasses.replace(before, weight_bits=8, top1=None)
+    if data is None:
+        known = "unknown" if before.top1 is None else f"{before.top1:.1f} %"
+        return after, [
+            f"rounded  to 8 bits; top-1 before {known}, after: give --data to measure it"
+        ]
+    networks = []
+    for values in (state, rounded(state)):
+        network = create_network(before.network, len(before.class_names)).eval()
+        network.load_state_dict(values)
+        networks.append(network)
+    wrap = lambda batches: track(batches, "measuring", disable=not sys.stdout.isatty())  # noqa: E731
+    old, new = measure_top1(networks, before, data, wrap)
+    line = f"rounded  to 8 bits; top-1 on {data}: {old:.2f} % before, {new:.2f} % after"
+    return dataclasses.replace(after, top1=new), [line]

@@ -31,6 +31,22 @@ def fake_quantise(weight: Tensor) -> Tensor:
     )
 
 
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`weight` (O, …) as integers from -127 to 127 (O, …), and the grid's step of each (O,)."""
+    steps = scales(weight)
+    integers = fake_quantise(weight.detach()) / _along(steps, weight)
+    return integers.round().to(torch.int8), steps
+
+
+def dequantise(integers: Tensor, steps: Tensor) -> Tensor:
+    """The weight (O, …) that `quantise` rounded, on its grid: what `fake_quantise` gives."""
+    return integers.to(steps.dtype) * _along(steps, integers)
+
+
+def _along(steps: Tensor, weight: Tensor) -> Tensor:
+    return steps.view(-1, *[1] * (weight.ndim - 1))
+
+
 def weight_names(network: nn.Module) -> list[str]:
     """Names of the parameters that are stored in 8 bits: weights of convolutions and dense layers.
 

@@ -92,7 +92,8 @@ def cost(
 
     Parameters are convolution weights, one number for each convolution's output channel, the dense
     layer, and the condensers' scales. Widths may be numbers or tensors of the widths of many
-    networks, int64 (N,); so are the results.
+    networks, int64 (N,); so are the results. (`atto_det.exploration.cost` counts one network, of
+    modules of any kind, from its spec.)
     """
     total: list[Number] = [0, 0]
 
@@ -130,20 +131,6 @@ def cost(
                 total[0] = total[0] + 1
     dense = width * classes
     return total[0] + dense + classes, total[1] + dense
-
-
-def spec_cost(spec: BackboneSpec, *, classes: int = CLASSES, size: int = INPUT_SIZE) -> tuple:
-    """`cost` of a network of PEPE modules and condensers with the defaults of `CondenserSpec`."""
-    return cost(spec.stem, [_rows(getattr(spec, s)) for s in STAGES], classes=classes, size=size)
-
-
-def _rows(stage: Sequence[PEPESpec | CondenserSpec]) -> list[Module]:
-    return [
-        ("P", (m.project, m.spread, m.reproject, m.expand))
-        if isinstance(m, PEPESpec)
-        else ("C", (m.down, m.embed, m.up))
-        for m in stage
-    ]
 
 
 def search(

@@ -1,10 +1,16 @@
-"""Measured top-1 for the comparison with the paper's Table 2: from a checkpoint, or as text."""
+"""Measured top-1: from a checkpoint, as text, or measured now."""
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
 
 from atto_det.errors import UserError
+from atto_det.pretraining.data import ClassifierData
 from atto_det.reports.table2 import Data, Measured
-from atto_det.weights.backbone_file import read_pretraining
+from atto_det.weights.backbone_file import Description, read_pretraining
 
 
 def read_measured(path: str | Path) -> Measured:
@@ -41,3 +47,41 @@ def parse_top1(text: str) -> Measured:
     except ValueError:
         raise UserError(f"--top1 {text} is not NETWORK=PERCENT, as in attonet_a=31.4") from None
     return Measured(network, top1)
+
+
+def measure_top1(
+    networks: Sequence[nn.Module],
+    description: Description,
+    root: str,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> list[float]:
+    """Top-1 in percent of classifiers in evaluation mode, on the val pictures of one folder.
+
+    Args:
+        networks: from pictures to logits, all of the classes of `description`.
+        description: how pictures are sized and normalised.
+        root: folder of pictures by class, as `ClassifierData` takes it.
+        progress: wraps the batches, as `rich.progress.track` does.
+
+    Raises:
+        UserError: no such pictures, or other classes.
+    """
+    data = ClassifierData(
+        root,
+        image_size=description.input_size,
+        workers=0,
+        mean=tuple(description.mean),
+        std=tuple(description.std),
+    )
+    if list(data.classes) != description.class_names:
+        raise UserError(
+            f"{data.root} has other classes ({len(data.classes)}) than the checkpoint "
+            f"({len(description.class_names)}): name the folder that it was trained on"
+        )
+    right = [0] * len(networks)
+    with torch.inference_mode():
+        for batch in progress(data.val_dataloader()):
+            images, labels = data.on_before_batch_transfer(batch, 0)
+            for index, network in enumerate(networks):
+                right[index] += int((network(images).argmax(1) == labels).sum())
+    return [100 * count / len(data.val.paths) for count in right]

@@ -3,6 +3,10 @@
 A backbone file (`.safetensors`) holds every tensor of a network but the classifier's head, named as
 in the network, and in its metadata a `Description` (numbers and lists as JSON), `format`, `licence`
 and `sha256`, the sum over metadata and tensors that is checked at reading.
+
+Format 2 is of weights in 8 bits: those of convolutions and dense layers are int8 tensors, and
+beside `…weight` stands `…weight_scale`, the step of each output channel's grid
+(`atto_det.nets.quantisation`). They are read as floats on their grids.
 """
 
 import dataclasses
@@ -18,15 +22,17 @@ from torch import Tensor
 from atto_det.errors import UserError, atomic_path
 from atto_det.nets import create_classifier, list_backbones
 from atto_det.nets.normalisation import ORDERS, Normalisation, absorb, is_colour
-from atto_det.nets.quantisation import fake_quantise
+from atto_det.nets.quantisation import dequantise, fake_quantise, quantise
 from atto_det.weights.checkpoint import check_finite, load_checkpoint, save_checkpoint
 
 FORMAT = 1
+FORMAT_8_BITS = 2
 TRAINING_PART = "atto_det_pretraining"  # where a checkpoint of the pretraining describes itself
 STEM = "stem.conv.conv.weight"  # of every backbone: what sees the normalised picture
 HEADS = ("fc", "classifier")  # what the networks here call their classifier
 PART = "atto_det_backbone"  # where a `.pth` for Detectron2 keeps the metadata
 _KIND = "atto_det backbone"
+_SCALE = "_scale"
 _LICENCE = (
     "Weights trained by atto_det on {}; the terms of that data apply to the use of the weights."
 )
@@ -157,8 +163,7 @@ def read_pretraining(path: str | Path) -> Weights:
         if wrong:
             raise UserError(f"checkpoint {path} is no whole {description.network}: {wrong}")
     if description.weight_bits:  # the training keeps what it rounds
-        # Of more than one dimension are the weights of convolutions and dense layers.
-        state = {k: fake_quantise(v) if v.ndim > 1 else v for k, v in state.items()}
+        state = rounded(state)
     return Weights(state, description)
 
 
@@ -186,8 +191,18 @@ def without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key.partition(".")[0] not in HEADS}
 
 
-def write_backbone(path: str | Path, state: Mapping[str, Tensor], description: Description) -> str:
+def write_backbone(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    description: Description,
+    *,
+    in_8_bits: bool = False,
+) -> str:
     """Write a backbone file, and return its `sha256`. A head in `state` is left out.
+
+    Args:
+        in_8_bits: round the weights to 8 bits, and store them so: about a quarter of the size. The
+            description then says so; its `top1` should be that of rounded weights.
 
     Raises:
         UserError: the file cannot be written.
@@ -198,10 +213,37 @@ def write_backbone(path: str | Path, state: Mapping[str, Tensor], description: D
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in without_head(state).items()
     }
-    metadata = _metadata(state, description)
+    if in_8_bits:
+        state = _in_8_bits(state)
+        description = dataclasses.replace(description, weight_bits=8)
+    metadata = _metadata(state, description, FORMAT_8_BITS if in_8_bits else FORMAT)
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(state, metadata))
     return metadata["sha256"]
+
+
+def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the weights of its convolutions and dense layers on their 8-bit grids."""
+    # Those are the tensors of more than one dimension.
+    return {k: fake_quantise(v) if v.ndim > 1 else v for k, v in state.items()}
+
+
+def _in_8_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    result = {}
+    for key, value in state.items():
+        if value.ndim > 1:
+            result[key], result[key + _SCALE] = quantise(value)
+        else:
+            result[key] = value
+    return result
+
+
+def _as_floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        key: dequantise(value, state[key + _SCALE]) if key + _SCALE in state else value
+        for key, value in state.items()
+        if not key.endswith(_SCALE)
+    }
 
 
 def read_backbone(path: str | Path) -> Weights:
@@ -233,7 +275,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
     kind, _, number = metadata.get("format", "").rpartition(" ") if texts else ("", "", "")
     if kind != _KIND or not number.isdecimal() or len(number) > 9:
         raise UserError(f"{path} is no backbone file of atto_det: make one with tools/export.py")
-    _check_format(int(number), path)
+    _check_format(int(number), path, newest=FORMAT_8_BITS)
     if metadata.get("sha256") != _sha256(state, metadata):
         raise UserError(
             f"{path} was damaged or changed (its sha256 differs): copy or export it again"
@@ -242,6 +284,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
         values = {k: metadata[k] if k in _TEXTS else json.loads(metadata[k]) for k in _CHECKS}
     except (KeyError, ValueError):
         values = {}
+    state = _as_floats(state)
     check_finite(state, path)
     return Weights(state, _describe(values, str(path)))
 
@@ -268,18 +311,20 @@ def write_detectron2(
     return metadata["sha256"]
 
 
-def _check_format(number: int, path: str | Path) -> None:
-    if number > FORMAT:
+def _check_format(number: int, path: str | Path, newest: int = FORMAT) -> None:
+    if number > newest:
         raise UserError(
-            f"{path} has format {number}, newer than this version of atto_det reads ({FORMAT}); "
+            f"{path} has format {number}, newer than this version of atto_det reads ({newest}); "
             "update atto_det"
         )
 
 
-def _metadata(state: Mapping[str, Tensor], description: Description) -> dict[str, str]:
+def _metadata(
+    state: Mapping[str, Tensor], description: Description, number: int = FORMAT
+) -> dict[str, str]:
     values = dataclasses.asdict(description)
     metadata = {k: v if k in _TEXTS else json.dumps(v) for k, v in values.items()}
-    metadata["format"] = f"{_KIND} {FORMAT}"
+    metadata["format"] = f"{_KIND} {number}"
     metadata["licence"] = _LICENCE.format(description.data["root"])
     metadata["sha256"] = _sha256(state, metadata)
     return metadata

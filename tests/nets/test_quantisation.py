@@ -9,7 +9,14 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from atto_det.nets import create_classifier
-from atto_det.nets.quantisation import fake_quantise, quantised_call, scales, weight_names
+from atto_det.nets.quantisation import (
+    dequantise,
+    fake_quantise,
+    quantise,
+    quantised_call,
+    scales,
+    weight_names,
+)
 
 
 def test_a_grid_worked_out_by_hand():
@@ -64,3 +71,13 @@ def test_a_network_computes_with_rounded_weights_and_trains_its_own():
     quantised_call(net, images).sum().backward()
     assert all(p.grad is not None for p in net.parameters())
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(5, 3, 3, 3), (4, 7), (6, 1, 1, 1)]))
+def test_integers_and_steps_give_the_rounded_weight(seed, shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 10
+    integers, steps = quantise(weight)
+    assert integers.dtype == torch.int8
+    assert integers.abs().max() == 127
+    assert torch.equal(dequantise(integers, steps), fake_quantise(weight))
+    assert torch.equal(steps, scales(weight))

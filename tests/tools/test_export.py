@@ -96,3 +96,32 @@ def test_mistakes_are_one_sentence(classifier, export, sentence, tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     assert str(path) in sentence(export(path, "safetensors", "a.safetensors"))
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_weights_in_8_bits(classifier, export, sentence, tmp_path):
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for name in ("cat", "dög", "owl"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            Image.new("RGB", (40, 30), "green").save(tmp_path / "data" / split / name / "0.png")
+    path, _ = classifier()
+    for file in ("whole", "small"):
+        bits = ("--weight-bits", 8, "--data", tmp_path / "data") if file == "small" else ()
+        done = export(path, "safetensors", f"{file}.safetensors", *bits)
+        assert done.returncode == 0, done.stderr
+    assert "33.33 % before, 33.33 % after" in done.stdout
+    sizes = [(tmp_path / f"{file}.safetensors").stat().st_size for file in ("whole", "small")]
+    assert sizes[0] > 2.8 * sizes[1]  # AttoNet-D's norms weigh much
+    description = backbone_file.read_backbone(tmp_path / "small.safetensors").description
+    assert description.weight_bits == 8
+    assert description.top1 == pytest.approx(100 / 3)
+
+    done = export(path, "safetensors", "small.safetensors", "--weight-bits", 8)
+    assert "top-1 before 31.4 %, after: give --data to measure it" in done.stdout
+    found = backbone_file.read_backbone(tmp_path / "small.safetensors").description.top1
+    assert found is None
+    text = sentence(export(path, "pth", "a.pth", "--weight-bits", 8))
+    assert "--weight-bits is for --format safetensors" in text
+    text = sentence(export(path, "safetensors", "b.safetensors", "--data", tmp_path / "data"))
+    assert "--data needs --weight-bits 8" in text

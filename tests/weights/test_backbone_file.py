@@ -165,9 +165,9 @@ def test_changed_tensors_and_metadata(backbone):
 
 
 def test_foreign_newer_and_missing_files(backbone, tmp_path):
-    rewrite(backbone, {"format": "atto_det backbone 2"})
+    rewrite(backbone, {"format": "atto_det backbone 3"})
     text = sentence(backbone_file.read_backbone, backbone)
-    assert "has format 2, newer than this version of atto_det reads (1); update" in text
+    assert "has format 3, newer than this version of atto_det reads (2); update" in text
     for metadata in (None, {"format": "pt"}, {"format": "backbone 1"}, {"network": "attonet_d"}):
         backbone.write_bytes(safetensors.torch.save({"a": torch.zeros(2)}, metadata))
         assert "is no backbone file of atto_det" in sentence(backbone_file.read_backbone, backbone)
