@@ -141,7 +141,7 @@ class _Reader:
         if not found and not self.failed:
             self.error("structure", f"{self.path}: categories must have at least one entry")
         names = Counter(item["name"] for item in found.values())
-        parents = {item.get("supercategory") for item in found.values() if _is_dict(item)}
+        parents = [item.get("supercategory") for item in found.values()]
         for number, item in list(found.items()):
             # Roboflow writes the root of its tree as a category, some others a name twice.
             idle = not (number in used or _other_form(number) in used)
@@ -167,9 +167,9 @@ class _Reader:
 
     def pictures(self, entries: list, decode: bool, progress: Progress) -> dict:
         """The usable entries of `images` by id; there are errors for the others."""
-        all_names = {_get(item, "file_name") for _, item in entries}
-        all_names = [name for name in all_names if isinstance(name, str)]
-        ids = dict(zip(all_names, image_ids(all_names), strict=True))
+        stated = (_get(item, "file_name") for _, item in entries)
+        files = list(dict.fromkeys(name for name in stated if isinstance(name, str)))
+        ids = dict(zip(files, image_ids(files), strict=True))
         found: dict[int | str, _Picture] = {}
         names: set[str] = set()
         for where, item in progress(entries):

@@ -395,3 +395,10 @@ def test_real_photos(photos, tmp_path):
     (tmp_path / "val.json").write_text(json.dumps(to_coco(dataset, root)))
     again = load_coco(tmp_path / "val.json", root)
     assert [r.instances for r in again.records] == [r.instances for r in dataset.records]
+
+
+def test_lists_where_names_should_be(written):
+    with pytest.raises(UserError, match=r"images\[0\] needs the key 'file_name'"):
+        written(images=[{"id": 7, "file_name": [], "height": 8, "width": 6}])
+    categories = [{"id": 90, "name": "a", "supercategory": []}, {"id": 3, "name": "b"}]
+    assert written({"segmentation": SQUARE}, categories=categories).class_names == ("b", "a")
