@@ -2,7 +2,7 @@
 
 from atto_det.data.coco import coco_ids, load_coco, to_coco
 from atto_det.data.images import image_size, read_image, read_palette_png, rgb_picture, voc_palette
-from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, with_masks
+from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, with_classes, with_masks
 from atto_det.data.root import data_root
 from atto_det.data.sbd import find_sbd_root, load_sbd, load_voc_train_aug
 from atto_det.data.voc import (
@@ -39,5 +39,6 @@ __all__ = [
     "rgb_picture",
     "to_coco",
     "voc_palette",
+    "with_classes",
     "with_masks",
 ]

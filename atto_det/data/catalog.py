@@ -6,6 +6,8 @@ A name is known before its files are looked for; they are read when it is first 
 `DETECTRON2_DATASETS` (default: `datasets/` in the working folder).
 """
 
+import filecmp
+import logging
 import os
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -18,6 +20,8 @@ from atto_det.data import data_root, held_out
 from atto_det.data.sources import Source, open_source
 from atto_det.data.yolo import find_yolo
 from atto_det.errors import UserError, shown
+
+logger = logging.getLogger(__name__)
 
 Loader = Callable[[Path], data.Dataset]  # from the data root
 
@@ -110,9 +114,16 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
             loader = partial(_load_split, source, split)
             add(f"{name}_{split}", Entry(loader, tuple(source.class_names), name))
     for item in cfg["DATASETS"]["COCO"]:
-        form = "[name, json file, image folder]"
-        name, json_file, images = _parts(item, 3, "DATASETS.COCO", form)
+        form = "[name, json file, image folder], or these and {class: other name or null}"
+        mapping = item[3] if isinstance(item, list | tuple) and len(item) == 4 else {}
+        name, json_file, images = _parts(item[:3] if mapping else item, 3, "DATASETS.COCO", form)
         loaded = data.load_coco(data_root() / json_file, data_root() / images)
+        if mapping:
+            if not isinstance(mapping, dict) or not all(
+                isinstance(old, str) and isinstance(new, str | None) for old, new in mapping.items()
+            ):
+                raise UserError(f"each entry of DATASETS.COCO must be {form}, not {shown(item)}")
+            loaded = data.with_classes(loaded, mapping, name)
         add(name, Entry(lambda root, loaded=loaded: loaded, loaded.class_names, name))
     if cfg["DATASETS"].get("HOLD_OUT"):
         found |= _parts_of_training(cfg, found)
@@ -171,7 +182,7 @@ def _load_split(source: Source, split: str, root: Path) -> data.Dataset:
 def _parts(item: object, length: int, key: str, form: str) -> list[str]:
     fits = isinstance(item, list | tuple) and len(item) == length
     if not fits or not all(isinstance(part, str) for part in item):
-        raise UserError(f"each entry of {key} must be {form}, not {item!r}")
+        raise UserError(f"each entry of {key} must be {form}, not {shown(item)}")
     return list(item)
 
 
@@ -269,6 +280,7 @@ def check_split(
     """Refuse a picture that is both trained and tested on, and classes that differ.
 
     Pictures are known by their file, those of VOC and SBD by their id too: SBD has copies of VOC's.
+    Of copies under other names a warning tells.
 
     Args:
         class_names_of, pictures_of: from a data set's name to its classes, and to id and file of
@@ -298,9 +310,60 @@ def check_split(
                 f"{len(shared)} pictures of the test set {name} are in the training set {owner} "
                 f"too ({some}, …): choose splits that share none"
             )
+    files = {name: [file for _, file in pictures_of(name)] for name in (*train, *test)}
+    _warn_of_copies(
+        [file for name in train for file in files[name]],
+        [file for name in test for file in files[name]],
+    )
 
 
 def _known_by(name: str, image_id: str, file_name: str) -> tuple[str, ...]:
     """What a picture of a data set is known by in others."""
     file = os.path.realpath(file_name)
     return (image_id, file) if name.startswith(("voc_2012_seg_", "sbd_")) else (file,)
+
+
+def _warn_of_copies(train: Iterable[str], test: Iterable[str]) -> None:
+    """Say which test pictures have the content of a training picture."""
+    copies = _copies(train, test)
+    if copies:
+        some = ", ".join(f"{one} and {other}" for one, other in copies[:3])
+        logger.warning(
+            "%d test pictures are copies of training pictures under other names (%s%s): what is "
+            "measured on them is too good",
+            len(copies),
+            some,
+            ", …" if len(copies) > 3 else "",
+        )
+
+
+def _copies(train: Iterable[str], test: Iterable[str]) -> list[tuple[str, str]]:
+    """The test files that have the bytes of a training file of another path, each with that one."""
+    by_size: dict[int, list[str]] = {}
+    for file in dict.fromkeys(map(os.path.realpath, train)):
+        by_size.setdefault(_size(file), []).append(file)
+    known: dict[int, dict[bytes, str]] = {}
+    found = []
+    for file in dict.fromkeys(map(os.path.realpath, test)):
+        size = _size(file)
+        others = by_size.get(size, []) if size else []
+        if others and size not in known:  # of most sizes there is nothing to be read
+            known[size] = {_middle(other, size): other for other in others}
+        other = known[size].get(_middle(file, size)) if others else None
+        if other and other != file and filecmp.cmp(file, other, shallow=False):
+            found.append((other, file))
+    return found
+
+
+def _size(file: str) -> int:
+    try:
+        return Path(file).stat().st_size
+    except OSError:  # the reader will say what is wrong
+        return 0
+
+
+def _middle(file: str, size: int) -> bytes:
+    """Four kilobytes that differ from picture to picture."""
+    with Path(file).open("rb") as stream:
+        stream.seek(size // 2)
+        return stream.read(4096)

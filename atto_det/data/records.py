@@ -6,11 +6,11 @@ picture: VOC's 1-based inclusive (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymi
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from atto_det.errors import UserError
+from atto_det.errors import UserError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,39 @@ class Dataset:
     def crowds(self) -> int:
         """Number of crowd regions."""
         return sum(len(record.crowds) for record in self.records)
+
+
+def with_classes(dataset: Dataset, mapping: Mapping[str, str | None], name: str) -> Dataset:
+    """The data set with classes under other names, several under one, or left out.
+
+    Args:
+        mapping: from a class to its new name, or None to leave its objects out; the classes that
+            are not named stay.
+        name: of the data set, for errors.
+
+    Raises:
+        UserError: `mapping` names a class that is not there, or leaves none.
+    """
+    for old in mapping:
+        if old not in dataset.class_names:
+            known = ", ".join(dataset.class_names[:10])
+            raise UserError(f"{name} has no class {shown(old)} to be mapped: it has {known}")
+    names = [mapping.get(old, old) for old in dataset.class_names]
+    kept = list(dict.fromkeys(new for new in names if new is not None))
+    if not kept:
+        raise UserError(f"{name}: every class is left out; keep one")
+
+    def moved(items: tuple[Instance, ...]) -> tuple[Instance, ...]:
+        pairs = ((item, names[item.category]) for item in items)
+        return tuple(
+            replace(item, category=kept.index(new)) for item, new in pairs if new is not None
+        )
+
+    records = tuple(
+        replace(record, instances=moved(record.instances), crowds=moved(record.crowds))
+        for record in dataset.records
+    )
+    return Dataset(tuple(kept), records, dataset.findings)
 
 
 def image_ids(names: Sequence[str]) -> list[str]:

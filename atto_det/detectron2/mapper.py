@@ -35,8 +35,12 @@ class AttoDatasetMapper(DatasetMapper):
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         """Arguments of the constructor, from a config."""
         arguments = super().from_config(cfg, is_train)
-        augmentations = arguments["augmentations"]
+        augmentations = [
+            AtLeastAPixel(a) if isinstance(a, T.ResizeShortestEdge) else a
+            for a in arguments["augmentations"]
+        ]
         return arguments | {
+            "augmentations": augmentations,
             "unflipped": [a for a in augmentations if not _mirrors(a)],
             "use_instance_mask": uses_masks(cfg),
         }
@@ -166,6 +170,23 @@ def _rle(mask: object, size: tuple[int, int]) -> dict | None:
         plain = isinstance(mask["counts"], list)
         return mask_utils.frPyObjects(mask, *size) if plain else mask
     return mask_utils.merge(mask_utils.frPyObjects(mask, *size))
+
+
+class AtLeastAPixel(T.Augmentation):
+    """A resizing of Detectron2's after which no side is less than a pixel, as strips would have."""
+
+    def __init__(self, inner: T.ResizeShortestEdge) -> None:
+        self.inner = inner
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """That of `inner`."""
+        found = self.inner.get_transform(image)
+        if isinstance(found, T.ResizeTransform):
+            found.new_h, found.new_w = max(1, found.new_h), max(1, found.new_w)
+        return found
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
 
 
 def _mirrors(augmentation: T.Augmentation) -> bool:

@@ -15,6 +15,7 @@ from atto_det.weights import checkpoint
 from .config import configs
 from .evaluator import check_detector, to_detections
 from .inference import optimise_for_inference
+from .mapper import AtLeastAPixel
 from .model import build_model
 
 
@@ -37,7 +38,7 @@ class Predictor(CheckpointPredictor):
         if self.cfg.INPUT.FORMAT == "BGR":
             image = image[:, :, ::-1]
         short = self.cfg.INPUT.MIN_SIZE_TEST
-        resize = T.ResizeShortestEdge([short, short], self.cfg.INPUT.MAX_SIZE_TEST)
+        resize = AtLeastAPixel(T.ResizeShortestEdge([short, short], self.cfg.INPUT.MAX_SIZE_TEST))
         image = resize.get_transform(image).apply_image(image)
         pixels = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
         with torch.inference_mode():

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from atto_det import data
 from atto_det.data import catalog
@@ -114,6 +116,57 @@ def test_what_is_tested_must_not_be_trained_on(root, voc_folder):
         catalog.check_split(["own_train", "own_all"], ["own_val"])
     with pytest.raises(UserError, match="own_train and doors_val have different classes"):
         catalog.check_split(["own_train"], ["doors_val"])
+
+
+def test_classes_of_a_coco_file_are_mapped_or_left_out(root, voc_folder):
+    voc_folder(root / "parts", ["wheel", "door", "hood"], train=["a"])
+    plain = data.load_voc(root / "parts", "train")
+    content = data.to_coco(plain, root / "parts/JPEGImages")
+    content["annotations"] += [
+        content["annotations"][0] | {"id": 2, "category_id": 2},
+        content["annotations"][0] | {"id": 3, "category_id": 3, "iscrowd": 1},
+    ]
+    (root / "parts.json").write_text(json.dumps(content))
+
+    def load(mapping):
+        entry = ["json", "parts.json", "parts/JPEGImages", mapping]
+        catalog.register_own_data(config(coco=[entry]))
+        return catalog.load_dataset("json")
+
+    dataset = load({"wheel": None, "hood": "panel", "door": "panel"})
+    assert dataset.class_names == ("panel",) == tuple(catalog.class_names_of("json"))
+    [record] = dataset.records
+    assert [item.category for item in record.instances] == [0]
+    assert [item.category for item in record.crowds] == [0]
+    assert load({"door": None}).class_names == ("wheel", "hood")
+    for mapping, sentence in (
+        ({"roof": None}, "json has no class 'roof' to be mapped: it has wheel, door, hood"),
+        (dict.fromkeys(("wheel", "door", "hood")), "every class is left out"),
+        ({"door": 3}, "must be .* or these and .class: other name or null"),
+        ([1], "must be .* or these and .class: other name or null"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            load(mapping)
+
+
+def test_copies_under_other_names_are_named(root, voc_folder, caplog):
+    noise = np.random.default_rng(0)
+    for name, ids in (("one", ["a", "b"]), ("two", ["c", "d"])):
+        voc_folder(root / name, ["wheel"], train=ids)
+        for image_id in ids:  # files of one size, each with pixels of its own
+            pixels = noise.integers(0, 256, (48, 64, 3), np.uint8)
+            path = root / name / "JPEGImages" / f"{image_id}.jpg"
+            Image.fromarray(pixels).save(path)
+            path.write_bytes(path.read_bytes().ljust(20_000, b"\0"))
+    catalog.register_own_data(config([["one", "one"], ["two", "two"]]))
+    catalog.check_split(["one_train"], ["two_train"])
+    assert not caplog.records
+    shutil.copy(root / "one/JPEGImages/b.jpg", root / "two/JPEGImages/c.jpg")
+    catalog.check_split(["one_train"], ["two_train"])
+    [record] = caplog.records
+    one, two = root / "one/JPEGImages/b.jpg", root / "two/JPEGImages/c.jpg"
+    assert record.getMessage().startswith("1 test pictures are copies of training pictures")
+    assert f"({one} and {two})" in record.getMessage()
 
 
 def test_boxes_without_masks_are_for_detectors_of_boxes(root, voc_folder):

@@ -140,6 +140,25 @@ def test_masks_follow_resize_and_flip(parts):
     assert sizes == {(72, 96), (96, 128)}
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_a_strip_keeps_a_pixel_of_its_narrow_side(parts, tmp_path, train):
+    make, _ = parts
+    Image.new("RGB", (1000, 2)).save(tmp_path / "strip.png")
+    strip = {"file_name": str(tmp_path / "strip.png"), "height": 2, "width": 1000, "image_id": "s"}
+    sizes = ["INPUT.MIN_SIZE_TEST", 48, "INPUT.MAX_SIZE_TEST", 64]
+    assert mapped(make(*sizes), strip, train=train)["image"].shape == (3, 1, 64)
+
+
+def test_boxes_alone_train_a_detector_of_boxes(parts):
+    make, item = parts
+    item = copy.deepcopy(item)
+    del item["annotations"][0]["segmentation"]
+    cfg = make("MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.RETINANET.NUM_CLASSES", 2)
+    instances = mapped(cfg, item)["instances"]
+    assert len(instances) == 1
+    assert not instances.has("gt_masks")
+
+
 def test_a_box_has_its_own_mask_and_void_is_in_none(config, data_root):
     cfg = config("INPUT.RANDOM_FLIP", "none", "INPUT.MIN_SIZE_TRAIN", "(0,)")  # 0: no resizing
     for item in DatasetCatalog.get("mini_voc_train"):

@@ -4,12 +4,17 @@ import functools
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from atto_det.data import load_voc
 from atto_det.data.mini_voc import generate
 
 
@@ -98,6 +103,65 @@ def test_mistakes_are_one_sentence(run, voc, arguments, sentence):
     assert result.returncode == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_any_form_into_any_other(run, voc, tmp_path):
+    """VOC layout to COCO JSON, that to VOC layout, and both checked."""
+    assert run("--to-coco", "train", "--output", "a.json", "--folder", voc).returncode == 0
+    images = ("--images", voc / "JPEGImages")
+    result = run("--check", "--folder", "a.json", *images)
+    assert result.returncode == 0, result.stderr
+    assert "0 errors, 0 warnings" in result.stdout
+    result = run("--to-voc", "again", "--folder", "a.json", *images)
+    assert result.returncode == 0, result.stderr
+    assert "wrote again: 3 pictures" in result.stdout
+    assert "0 errors, 0 warnings" in run("--check", "--folder", "again").stdout
+    one, other = load_voc(voc, "train", cache=False), load_voc(tmp_path / "again", "a", cache=False)
+    assert [r.instances for r in one.records] == [
+        tuple(replace(item, difficult=item.difficult) for item in r.instances)
+        for r in other.records
+    ]
+
+    (voc / "JPEGImages/mini_000001.jpg").unlink()
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["annotations"][-1]["segmentation"] = None
+    del content["annotations"][-1]["bbox"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    result = run("--check", "--folder", "a.json", *images)
+    assert result.returncode == 1
+    assert "error [file]" in result.stdout
+    result = run("--to-voc", "third", "--folder", "a.json", *images)
+    assert result.returncode == 1
+    assert "mini_000001.jpg does not exist" in result.stderr
+    assert not (tmp_path / "third").exists()
+
+
+def test_yolo_and_colours(run, tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / "yolo" / name).mkdir(parents=True)
+    Image.new("RGB", (20, 10)).save(tmp_path / "yolo/images/a.jpg")
+    (tmp_path / "yolo/labels/a.txt").write_text("0 0.1 0.2 0.5 0.2 0.5 0.8 0.1 0.8\n7 1 1 1 1\n")
+    (tmp_path / "yolo/data.yaml").write_text("train: images\nnames: [cup]\n")
+    result = run("--check", "--folder", "yolo")
+    assert result.returncode == 0, result.stderr
+    assert "a.txt, line 2 has the class 7" in result.stdout
+    assert "0 errors, 1 warnings" in result.stdout
+    result = run("--to-voc", "voc", "--folder", "yolo/data.yaml")
+    assert "wrote voc: 1 pictures, 1 objects" in result.stdout
+    assert "1 annotations could not be used" in result.stdout
+    assert run("--to-coco", "train", "--output", "x.json", "--folder", "yolo").returncode == 0
+
+    colours = np.zeros((10, 20, 3), np.uint8)
+    colours[2:8, 2:10] = (250, 50, 83)
+    for name in ("SegmentationClass", "SegmentationObject"):
+        Image.fromarray(colours).save(tmp_path / "voc" / name / "a.png")
+    shutil.rmtree(tmp_path / "voc/Annotations")
+    (tmp_path / "table.txt").write_text("cup:250,50,83")
+    flags = ("--folder", "voc", "--from-colours", "table.txt")
+    assert run(*flags).returncode == 2
+    result = run(*flags, "--to-voc", "indices")
+    assert result.returncode == 0, result.stderr
+    assert "0 errors, 0 warnings" in run("--check", "--folder", "indices").stdout
 
 
 def test_a_wrong_download_is_removed(run, tmp_path):
