@@ -19,6 +19,7 @@ GROUPS = {
     "detectors": ("demo", "train", "evaluate", "visualize", "configs"),
     "results": ("plot-training", "analyze-errors", "compare"),
     "classifiers": ("pretrain", "table2", "throughput", "reconstruct-attendnets"),
+    "design exploration": ("explore",),
     "costs and speed": ("analyze", "benchmark"),
     "on the device": ("export", "infer", "evaluate-onnx", "time-onnx"),
 }

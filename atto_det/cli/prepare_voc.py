@@ -1,4 +1,4 @@
-"""Get PASCAL VOC 2012; check or convert a data set: VOC layout, COCO JSON, YOLO's labels.
+"""Get PASCAL VOC 2012; check or convert data: VOC layout, COCO JSON, YOLO labels.
 
 atto-det prepare-voc                                  download, unpack, check
 atto-det prepare-voc --check --folder my_photos       list everything that is wrong

@@ -17,18 +17,18 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from atto_det.errors import UserError
 from atto_det.exploration.generator import Generator
 from atto_det.exploration.requirements import performance
 from atto_det.exploration.sampler import GeneratorSampler
-from atto_det.nets.backbone import BackboneSpec
+from atto_det.exploration.space import Point
 
 logger = logging.getLogger(__name__)
 
-Score = Callable[[BackboneSpec], float]
-"""A network's estimated top-1 in percent."""
+Score = Callable[[Point], float]
+"""The estimated top-1, in percent, of the network at a point."""
 
 SamplerName = Literal["generator", "random", "tpe", "nsga2"]
 DEFINITION = "atto_det_generator"  # the study's attribute that says what it explores
@@ -125,11 +125,8 @@ def work(
     while not is_over():
         with _starting(locks):
             _take_up_again(study, locks)
-            begun = study.get_trials(
-                deepcopy=False,
-                states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING),
-            )
-            if len(begun) >= trials:
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if len(finished(study)) + len(running) >= trials:
                 return
             trial = study.ask()
             held = _lock(locks, trial.number)
@@ -138,6 +135,11 @@ def work(
         finally:
             os.close(held)
         report(study, trial)
+
+
+def finished(study: Study) -> list[FrozenTrial]:
+    """The trials that were judged, and those that were refused before."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def judge(study: Study, trial: Trial, generator: Generator, score: Score) -> None:
@@ -156,7 +158,7 @@ def judge(study: Study, trial: Trial, generator: Generator, score: Score) -> Non
             trial.set_constraint(name, value)
         study.tell(trial, state=TrialState.PRUNED)
         return
-    top1 = score(generator.space.spec(point))
+    top1 = score(point)
     trial.set_user_attr("top1", top1)
     for name, value in generator.requirements.excess(cost, top1=top1).items():
         trial.set_constraint(name, value)
