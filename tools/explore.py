@@ -1,4 +1,4 @@
-"""Explore network designs: from requirements to networks, and to a generator of them."""
+"""Explore designs: from requirements to networks, and to a generator of them."""
 
 import sys
 

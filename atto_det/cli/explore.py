@@ -1,4 +1,4 @@
-"""Explore network designs: from requirements to networks, and to a generator of them.
+"""Explore designs: from requirements to networks, and to a generator of them.
 
 atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore --hours 3
 atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore    goes on
