@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from atto_det import data
 from atto_det.data import data_root, held_out
+from atto_det.data.images import check_whole
 from atto_det.data.sources import Source, open_source
 from atto_det.data.yolo import find_yolo
 from atto_det.errors import UserError, shown
@@ -315,6 +316,27 @@ def check_split(
         [file for name in train for file in files[name]],
         [file for name in test for file in files[name]],
     )
+
+
+def check_test_pictures(
+    test: Sequence[str],
+    pictures_of: Callable[[str], Iterable[tuple[str, str]]] = pictures_of,
+) -> None:
+    """A quick look at all test pictures, so that none fails the evaluation after a training.
+
+    Raises:
+        UserError: some are missing, no pictures, or cut short; it names the first.
+    """
+    for name in test:
+        broken = []
+        for _, file in pictures_of(name):
+            try:
+                check_whole(file)
+            except UserError as error:
+                broken.append(str(error))
+        if broken:
+            more = f" ({len(broken)} pictures of it in all)" if len(broken) > 1 else ""
+            raise UserError(f"the test set {name} cannot be evaluated on: {broken[0]}{more}")
 
 
 def _known_by(name: str, image_id: str, file_name: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 PIXEL_LIMIT = "ATTO_DET_MAX_PIXELS"  # environment variable
 _SETTINGS = threading.Lock()
+_TAIL = 1 << 16  # bytes
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _dark_folders: set[Path] = set()  # where 12 bits stored in 16 were met
 
@@ -96,6 +97,36 @@ def _high_byte(grey: np.ndarray, path: str | os.PathLike) -> np.ndarray:
             highest,
         )
     return (grey >> 8).astype(np.uint8)
+
+
+def check_whole(path: str | os.PathLike) -> None:
+    """A quick look at a picture: its header, and of JPEG and PNG whether the end is there.
+
+    Raises:
+        UserError: the file is missing, no picture, larger than allowed, or cut short.
+    """
+    with opened(path) as image:
+        kind = image.format
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(kind)
+    if end is None:
+        return
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        whole = _ends(file.read(), end)
+        if not whole and size > _TAIL:  # some cameras put more behind the picture
+            file.seek(0)
+            whole = _ends(file.read(), end)
+    if not whole:
+        raise UserError(f"{shown(Path(path), 400)} is cut short: replace this file by a whole copy")
+
+
+def _ends(content: bytes, end: bytes) -> bool:
+    """Whether `end` is in a picture's bytes, and not only in a preview before its coded part.
+
+    JPEG's start of scan and its end cannot occur in what is coded between them.
+    """
+    return content.find(end, max(0, content.rfind(b"\xff\xda") if end[0] == 0xFF else 0)) >= 0
 
 
 def rgb_picture(image: str | Path | np.ndarray) -> np.ndarray:

@@ -111,3 +111,4 @@ def _pictures_of(name: str) -> list[tuple[str, str]]:
 
 # For data sets of Detectron2's too.
 check_split = partial(catalog.check_split, class_names_of=class_names_of, pictures_of=_pictures_of)
+check_test_pictures = partial(catalog.check_test_pictures, pictures_of=_pictures_of)

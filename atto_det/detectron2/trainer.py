@@ -33,7 +33,7 @@ from atto_det.training.policy import Policy, Run, full_disk_as_sentence
 from atto_det.weights import checkpoint
 
 from .accumulation import Accumulating
-from .catalog import check_split, class_names_of
+from .catalog import check_split, check_test_pictures, class_names_of
 from .checkpointer import ENGINE, AttoCheckpointer
 from .evaluator import VOCInstanceEvaluator
 from .loader import TestLoader, TrainLoader
@@ -75,6 +75,7 @@ class Trainer(DefaultTrainer):
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         loader = self.build_train_loader(cfg)
         check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
+        check_test_pictures(cfg.DATASETS.TEST)
         self.class_names = class_names_of(cfg.DATASETS.TRAIN[0])
         for name in cfg.DATASETS.TEST[:1]:
             self.build_evaluator(cfg, name)  # what it refuses: now, not when it is first needed

@@ -69,6 +69,7 @@ class DetectorTraining(LightningModule):
             torch.cuda.set_device(rank_zero_only.rank)  # what "cuda" means here
         self.loader = TrainLoader(cfg, processes)
         catalog.check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
+        catalog.check_test_pictures(cfg.DATASETS.TEST)
         self.class_names = catalog.class_names_of(cfg.DATASETS.TRAIN[0])
         self.factor = rate_factor(cfg)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER

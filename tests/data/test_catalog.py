@@ -149,6 +149,17 @@ def test_classes_of_a_coco_file_are_mapped_or_left_out(root, voc_folder):
             load(mapping)
 
 
+def test_broken_test_pictures_are_found_before_a_training(root, voc_folder):
+    voc_folder(root / "parts", ["wheel"], val=["a", "b", "c"])
+    catalog.register_own_data(config([["own", "parts"]]))
+    catalog.check_test_pictures(["own_val"])
+    for name in ("b", "c"):
+        path = root / f"parts/JPEGImages/{name}.jpg"
+        path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"own_val cannot .*b\.jpg is cut short.*2 pictures of"):
+        catalog.check_test_pictures(["own_val"])
+
+
 def test_copies_under_other_names_are_named(root, voc_folder, caplog):
     noise = np.random.default_rng(0)
     for name, ids in (("one", ["a", "b"]), ("two", ["c", "d"])):

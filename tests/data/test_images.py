@@ -7,6 +7,7 @@ from PIL import Image, ImageFile, ImageOps
 from pycocotools import mask as mask_utils
 
 from atto_det.data import image_size, read_image, read_palette_png, voc_palette
+from atto_det.data.images import check_whole
 from atto_det.data.masks import mask_box
 from atto_det.data.orientation import turn, turn_box, turn_rle
 from atto_det.errors import UserError
@@ -134,6 +135,27 @@ def test_truncated_files_are_errors_whatever_pillow_was_told(
     with pytest.raises(UserError, match=rf"photo\.{suffix} cannot be read as a picture"):
         read_image(path)
     assert lenient == ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp"])
+@pytest.mark.parametrize("behind", [0, 100_000])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_quick_look_finds_the_end_of_a_picture(tmp_path, cut, suffix, behind, progressive):
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    thumbnail = b"Exif\0\0\xff\xd8 \xff\xd9"
+    options = {"exif": thumbnail, "progressive": progressive} if suffix == "jpg" else {}
+    Image.fromarray(noise).save(path, **options)
+    check_whole(path)
+    if suffix == "bmp":
+        return
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * behind)
+    check_whole(path)
+    for part in (0.3, 0.6, 0.95):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        with pytest.raises(UserError, match=rf"a\.{suffix} is cut short"):
+            check_whole(path)
 
 
 def test_missing_and_foreign_files(tmp_path):
