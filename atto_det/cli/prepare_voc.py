@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, help="folder of a COCO JSON's pictures (its own)")
     parser.add_argument("--check", action="store_true", help="only check what is there")
     parser.add_argument("--to-coco", metavar="SPLIT", help="write this split as COCO JSON")
+    parser.add_argument("--polygons", action="store_true", help="with --to-coco: no RLE masks")
     parser.add_argument("--to-voc", type=Path, metavar="NEW", help="write it as a VOC folder")
     parser.add_argument(
         "--from-colours", type=Path, metavar="TABLE", help="its label images are in these colours"
@@ -111,7 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
     source = open_source(folder, args.images)
     if args.to_coco:
         dataset = source.load(args.to_coco, show_progress)
-        write_json(to_coco(dataset, source.image_root), args.output)
+        content = to_coco(dataset, source.image_root, polygons=args.polygons)
+        write_json(content, args.output)
         return 0
     if args.to_voc:
         splits = {split: source.load(split, show_progress) for split in source.splits}

@@ -6,11 +6,12 @@ from pathlib import Path
 from pycocotools import mask as mask_utils
 
 from atto_det.data.coco_reader import read_coco
+from atto_det.data.outlines import mask_polygons
 from atto_det.data.records import Dataset
 from atto_det.errors import UserError
 
 
-def to_coco(dataset: Dataset, image_root: str | os.PathLike) -> dict:
+def to_coco(dataset: Dataset, image_root: str | os.PathLike, *, polygons: bool = False) -> dict:
     """The data set as COCO's JSON object; the same data set gives the same object.
 
     Image, annotation and category ids count from 1 in the order of the data set. `bbox` is XYWH of
@@ -19,6 +20,8 @@ def to_coco(dataset: Dataset, image_root: str | os.PathLike) -> dict:
 
     Args:
         image_root: folder that `file_name` is relative to.
+        polygons: write masks as polygons, from which pycocotools makes the same masks, instead of
+            RLE; torchvision's first reference scripts read no other.
 
     Raises:
         UserError: a picture lies outside `image_root`.
@@ -46,6 +49,8 @@ def to_coco(dataset: Dataset, image_root: str | os.PathLike) -> dict:
                 area = int(mask_utils.area(item.rle))
                 counts = item.rle["counts"].decode("ascii")
                 segmentation = {"size": list(item.rle["size"]), "counts": counts}
+                if polygons and not crowd:
+                    segmentation = mask_polygons(mask_utils.decode(item.rle))
             annotations.append(
                 {
                     "id": len(annotations) + 1,

@@ -17,6 +17,7 @@ from atto_det.data.coco import load_coco, to_coco
 from atto_det.data.coco_masks import _decompressed, read_mask
 from atto_det.data.coco_reader import read_coco
 from atto_det.data.orientation import turn
+from atto_det.data.outlines import mask_polygons
 from atto_det.data.records import with_masks
 from atto_det.errors import UserError
 
@@ -369,6 +370,37 @@ def test_a_number_of_seven_characters(written):
     (item,) = written({"segmentation": {"size": [8, 6], "counts": counts}}).records[0].instances
     assert mask_utils.area(item.rle) == 2
     assert item.box == (1, 2, 2, 4)
+
+
+@given(MASKS)
+@settings(max_examples=300, deadline=None)
+def test_polygons_give_the_same_mask(mask):
+    polygons = mask_polygons(mask)
+    assert all(len(polygon) >= 8 for polygon in polygons)
+    if mask.any():
+        rle = mask_utils.merge(mask_utils.frPyObjects(polygons, *mask.shape))
+        assert np.array_equal(mask_utils.decode(rle), mask)
+    else:
+        assert polygons == []
+
+
+def test_polygons_by_hand():
+    mask = np.zeros((5, 7), np.uint8)
+    mask[1:3, 1:4] = 1
+    mask[4, 6] = 1
+    one, other = (set(zip(p[::2], p[1::2], strict=True)) for p in mask_polygons(mask))
+    assert one == {(1, 1), (4, 1), (4, 3), (1, 3)}
+    assert other == {(6, 4), (7, 4), (7, 5), (6, 5)}
+
+
+def test_a_data_set_in_polygons_is_the_same(photos, tmp_path):
+    dataset = load_voc(photos / "VOC2012", "val")
+    root = photos / "VOC2012" / "JPEGImages"
+    content = to_coco(dataset, root, polygons=True)
+    assert all(isinstance(item["segmentation"], list) for item in content["annotations"])
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    again = load_coco(tmp_path / "val.json", root)
+    assert [r.instances for r in again.records] == [r.instances for r in dataset.records]
 
 
 @given(masks=st.lists(MASKS, max_size=3), categories=st.lists(st.integers(0, 2), min_size=3))
