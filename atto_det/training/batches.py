@@ -5,7 +5,8 @@ that epoch's permutation, and its place in it; and what is drawn for a picture f
 (seed, iteration, slot in the batch).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -28,32 +29,84 @@ class BatchOrder:
             width; pass all False for plain shuffling.
         batch_size: pictures per batch, all processes together.
         seed: of the permutations.
+        repeats: float (N,), how often each picture comes in an epoch, in the mean of the epochs;
+            None for once.
 
-    An epoch has every picture once, save fewer than `batch_size` that are left over; a set smaller
-    than a batch is repeated within it.
+    An epoch has every picture once, or as `repeats` says, save fewer than `batch_size` that are
+    left over; a set smaller than a batch is repeated within it.
     """
 
-    def __init__(self, portrait: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        portrait: np.ndarray,
+        batch_size: int,
+        seed: int,
+        repeats: np.ndarray | None = None,
+    ) -> None:
         self.portrait = portrait
         self.batch_size = batch_size
         self.seed = seed
-        self.per_epoch = max(len(portrait) // batch_size, 1)
+        self.repeats = repeats
+        self.length = len(portrait) if repeats is None else int(repeats.sum())  # of an epoch
+        self.per_epoch = max(self.length // batch_size, 1)
         self._epoch = lru_cache(maxsize=2)(self._shuffled_epoch)
 
     def _shuffled_epoch(self, epoch: int) -> np.ndarray:
         generator = np.random.default_rng((self.seed, epoch))
         count = self.per_epoch * self.batch_size
-        rounds = -(-count // len(self.portrait))
-        order = [generator.permutation(len(self.portrait)) for _ in range(rounds)]
+        rounds = -(-count // self.length)
+        order = [self._round(generator) for _ in range(rounds)]
         order = np.concatenate(order)[:count]
         order = order[np.argsort(self.portrait[order], kind="stable")]
         batches = order.reshape(self.per_epoch, self.batch_size)
         return batches[generator.permutation(self.per_epoch)]
 
+    def _round(self, generator: np.random.Generator) -> np.ndarray:
+        """The pictures of an epoch in random order."""
+        order = generator.permutation(len(self.portrait))
+        if self.repeats is None:
+            return order
+        # Systematic sampling: each picture comes as often as `repeats` says, rounded up or down at
+        # random, and every epoch has the same length.
+        ends = self.repeats[order].cumsum()
+        marks = (np.arange(self.length) + generator.uniform()) * (ends[-1] / self.length)
+        drawn = order[np.searchsorted(ends, marks, side="right").clip(max=len(order) - 1)]
+        return generator.permutation(drawn)
+
     def __call__(self, iteration: int) -> list[int]:
         """Indices of the pictures of batch `iteration` (from 0)."""
         epoch, place = divmod(iteration, self.per_epoch)
         return self._epoch(epoch)[place].tolist()
+
+
+def repeat_factors(
+    classes: Sequence[Collection[int]], threshold: float, *, root: bool = True
+) -> np.ndarray:
+    """How often each picture comes in an epoch, so that rare classes come more often.
+
+    Of a class in the share f of the pictures the factor is max(1, √(threshold / f)), of a picture
+    the largest of its classes' (LVIS, arXiv 1908.03195, Appendix B.2).
+
+    Args:
+        classes: of each picture.
+        threshold: DATALOADER.REPEAT_THRESHOLD.
+        root: DATALOADER.REPEAT_SQRT; without it the square root is not taken.
+
+    Returns:
+        float (N,), at least 1.
+
+    Raises:
+        UserError: a threshold that no share of the pictures can be.
+    """
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f"DATALOADER.REPEAT_THRESHOLD is {threshold}: it is a share of the pictures, 0 to 1"
+        )
+    count = Counter(number for own in classes for number in set(own))
+    factors = {number: threshold * len(classes) / found for number, found in count.items()}
+    if root:
+        factors = {number: factor**0.5 for number, factor in factors.items()}
+    return np.array([max([1.0, *(factors[number] for number in set(own))]) for own in classes])
 
 
 class Places(Sampler[list[Place]]):

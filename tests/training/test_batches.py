@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atto_det.errors import UserError
+from atto_det.training import batches
 from atto_det.training.batches import (
     BatchOrder,
     ErrorsAsItems,
@@ -123,3 +124,44 @@ def test_what_a_step_draws_follows_from_seed_iteration_and_process():
     first = [drawn(*place) for place in places]
     assert [drawn(*place) for place in places] == first
     assert len(set(first)) == len(places)
+
+
+def test_repeat_factors_by_hand_and_as_detectron2_has_them():
+    # Class 0 is in all 8 pictures, 1 in two, 2 in one.
+    classes = [{0}] * 5 + [{0, 1}, {0, 1}, {0, 2}]
+    factors = batches.repeat_factors(classes, 0.5)
+    expected = [1] * 5 + [(0.5 / 0.25) ** 0.5] * 2 + [(0.5 / 0.125) ** 0.5]
+    assert factors.tolist() == pytest.approx(expected)
+    assert batches.repeat_factors(classes, 0.5, root=False).tolist() == [1] * 5 + [2, 2, 4]
+    assert batches.repeat_factors(classes, 0.0).tolist() == [1] * 8
+    assert batches.repeat_factors([set(), {3}], 0.4).tolist() == [1, 1]
+    with pytest.raises(UserError, match=r"DATALOADER.REPEAT_THRESHOLD is 1.5: it is a share"):
+        batches.repeat_factors(classes, 1.5)
+    samplers = pytest.importorskip("detectron2.data.samplers")
+    dicts = [{"annotations": [{"category_id": c} for c in own]} for own in classes]
+    theirs = samplers.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
+    assert theirs(dicts, 0.3).tolist() == pytest.approx(
+        batches.repeat_factors(classes, 0.3).tolist()
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_pictures_come_as_often_as_their_factors_say(batch_size):
+    repeats = np.array([1.0, 1.0, 1.5, 2.25, 1.0, 3.0])  # 9.75: an epoch of 9
+    order = BatchOrder(np.zeros(6, bool), batch_size, 5, repeats)
+    epochs = 600
+    batches_of_all = [order(i) for i in range(epochs * order.per_epoch)]
+    assert {len(batch) for batch in batches_of_all} == {batch_size}
+    counts = np.bincount(np.concatenate(batches_of_all), minlength=6)
+    np.testing.assert_allclose(counts / counts.sum(), repeats / repeats.sum(), rtol=0.06)
+    if batch_size == 1:
+        assert order.per_epoch == 9
+        for epoch in range(20):
+            own = np.bincount([order(9 * epoch + i)[0] for i in range(9)], minlength=6)
+            assert (own >= np.floor(repeats * 9 / 9.75)).all()
+            assert (own <= np.ceil(repeats * 9 / 9.75)).all()
+    again = BatchOrder(np.zeros(6, bool), batch_size, 5, repeats)
+    assert [again(i) for i in (40, 3)] == [batches_of_all[i] for i in (40, 3)]
+    assert [BatchOrder(np.zeros(6, bool), batch_size, 6, repeats)(i) for i in range(9)] != (
+        batches_of_all[:9]
+    )
