@@ -1,6 +1,7 @@
 """Which engine runs: Detectron2, or torchvision with Lightning where there is no Detectron2.
 
-Both are packages with the same names: `ENGINE`, `load_config`, `load_dataset`, `Predictor`, `run`.
+Both are packages with the same names: `ENGINE`, `load_config`, `load_dataset`, `Predictor`, `run`,
+`training_scenes`.
 """
 
 import importlib

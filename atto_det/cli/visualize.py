@@ -7,10 +7,12 @@ atto-det visualize --checkpoint model_best.pth photo.jpg folder/       predictio
 atto-det visualize --checkpoint model_best.pth drive.mp4               an annotated video
 atto-det visualize --checkpoint model_best.pth --dataset voc_2012_seg_val
                                                                  ground truth beside prediction
+atto-det visualize --augmented --config-file mine.yaml                  what training sees
 """
 
 import argparse
 import os
+from itertools import islice
 from pathlib import Path
 
 from atto_det.cli import verb_parser
@@ -28,6 +30,12 @@ def parser() -> argparse.ArgumentParser:
         help="names your own folders (DATASETS.FOLDERS), and the model of a checkpoint that "
         "carries no config, such as one of Detectron2's DefaultTrainer",
     )
+    result.add_argument(
+        "--augmented",
+        action="store_true",
+        help="draw the first pictures of the training of --config-file (16, or --limit) as the "
+        "network sees them, on one contact sheet",
+    )
     result.add_argument("--output", type=Path, default=Path("output/visualize"), metavar="FOLDER")
     result.add_argument("--sheet", type=Path, help="write one contact sheet instead of many files")
     result.add_argument("--columns", type=int, default=4, help="of the contact sheet")
@@ -41,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Draw what the flags ask for."""
     args = parser().parse_args(arguments)
-    if not args.dataset and not args.inputs:
+    if args.augmented and (args.inputs or args.dataset or args.checkpoint or not args.config_file):
+        raise UserError("--augmented draws the training of --config-file, and nothing beside it")
+    if not args.dataset and not args.inputs and not args.augmented:
         raise UserError("nothing to draw: give images, folders or videos, or --dataset")
     if args.inputs and not args.checkpoint:
         raise UserError("drawing on images and videos needs --checkpoint")
@@ -57,9 +67,19 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.progress import track
 
     from atto_det import engine
-    from atto_det.data.catalog import load_dataset, register_own_data
+    from atto_det.data.catalog import class_names_of, load_dataset, register_own_data
     from atto_det.drawing import gallery
 
+    if args.augmented:
+        package = engine.choose()
+        cfg = package.load_config(args.config_file)
+        count, sheet = args.limit or 16, args.sheet or args.output / "augmented.png"
+        scenes = islice(package.training_scenes(cfg), count)
+        names = class_names_of(cfg.DATASETS.TRAIN[0])
+        tiles = gallery.scene_tiles(track(scenes, "drawing", total=count), names, args.labels)
+        gallery.write_tiles(tiles, args.output, sheet, args.columns)
+        print(f"wrote {count} pictures on {sheet}")
+        return 0
     videos = [p for p in args.inputs if p.suffix.lower() in gallery.VIDEO_SUFFIXES]
     if args.dataset and len(videos) < len(args.inputs):
         raise UserError("draw images or --dataset, not both at once: run twice")

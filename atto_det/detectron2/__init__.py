@@ -12,6 +12,7 @@ from .checkpointer import AttoCheckpointer
 from .config import add_attonet_config, get_cfg, load_config
 from .evaluator import VOCInstanceEvaluator
 from .heads import SeparableMaskHead, SeparableRPNHead, register_heads
+from .loader import training_scenes
 from .mapper import AttoDatasetMapper
 from .predictor import Predictor
 from .trainer import Trainer, evaluate_model
@@ -35,6 +36,7 @@ __all__ = [
     "load_config",
     "load_dataset",
     "run",
+    "training_scenes",
 ]
 
 register_backbones()

@@ -1,12 +1,15 @@
 """Detectron2's pictures in the batches of `atto_det.training.batches`, and those of test sets."""
 
+import itertools
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, build_detection_test_loader
+from detectron2.structures import BitMasks, PolygonMasks
 
 from atto_det.data import catalog
 from atto_det.errors import UserError
@@ -18,6 +21,7 @@ from atto_det.training.batches import (
     raise_errors,
     training_items,
 )
+from atto_det.training.scene import Scene
 
 from .catalog import class_names_of
 from .mapper import AttoDatasetMapper, RecipeMapper, seed_augmentation
@@ -57,14 +61,10 @@ class TrainLoader(batches.TrainLoader):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-            raise UserError(
-                f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, which a resumed run "
-                "could not continue exactly: only TrainingSampler is supported"
-            )
         dicts = training_dicts(cfg)
         portrait = [item["height"] > item["width"] for item in dicts]
-        super().__init__(cfg, _Mapped(dicts, cfg), portrait)
+        classes = [{a["category_id"] for a in item["annotations"]} for item in dicts]
+        super().__init__(cfg, _Mapped(dicts, cfg), portrait, classes)
 
 
 class TestLoader:
@@ -83,6 +83,31 @@ class TestLoader:
 
     def __iter__(self) -> Iterator[list[dict]]:
         return raise_errors(self.loader)
+
+
+def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
+    """What the network sees in training, picture by picture: the name of each, and its `Scene`.
+
+    Raises:
+        UserError: as `TrainLoader`, or an unreadable picture.
+    """
+    for item in itertools.chain.from_iterable(TrainLoader(cfg)):
+        objects, image = item["instances"], item["image"].permute(1, 2, 0).numpy()
+        masks = None
+        if objects.has("gt_masks"):
+            masks = objects.gt_masks
+            if isinstance(masks, PolygonMasks):
+                masks = BitMasks.from_polygon_masks(masks, *image.shape[:2])
+            masks = masks.tensor.numpy().astype(np.uint8)
+        yield (
+            Path(item["file_name"]).stem,
+            Scene(
+                np.ascontiguousarray(image[:, :, :: -1 if cfg.INPUT.FORMAT == "BGR" else 1]),
+                objects.gt_boxes.tensor.numpy(),
+                objects.gt_classes.numpy(),
+                masks,
+            ),
+        )
 
 
 def training_dicts(cfg: CfgNode) -> list[dict]:

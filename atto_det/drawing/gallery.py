@@ -5,8 +5,10 @@ A predictor is a callable from a BGR uint8 picture (H, W, 3) to `atto_det.evalua
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pycocotools import mask as mask_utils
 
 from atto_det import data
 from atto_det.drawing.instances import (
@@ -154,6 +156,33 @@ def dataset_tiles(
             predicted = predict_image(predictor, image, dataset.class_names, threshold, labels)
             truth = side_by_side(truth, predicted)
         yield record.image_id, truth
+
+
+def scene_tiles(
+    scenes: Iterable[tuple[str, Any]], class_names: Sequence[str], labels: Labels = "auto"
+) -> Iterator[Tile]:
+    """Training pictures as the network sees them, enlarged so that labels can be read.
+
+    Args:
+        scenes: name, and an `atto_det.training.scene.Scene`.
+    """
+    for name, scene in scenes:
+        scale = max(1, round(480 / min(scene.image.shape[:2])))
+        image, masks = scene.image[:, :, ::-1], scene.masks
+        if masks is not None:
+            large = [mask.repeat(scale, 0).repeat(scale, 1) for mask in masks]
+            masks = [mask_utils.encode(np.asfortranarray(mask)) for mask in large]
+        yield (
+            name,
+            draw_instances(
+                np.ascontiguousarray(image.repeat(scale, 0).repeat(scale, 1)),
+                scene.boxes * scale,
+                masks,
+                scene.classes,
+                class_names,
+                labels=labels,
+            ),
+        )
 
 
 def image_tiles(

@@ -11,6 +11,7 @@ from atto_det.errors import UserError
 
 from .config import load_config
 from .detectors import fasterrcnn_attonet_fpn, maskrcnn_attonet_fpn, retinanet_attonet_fpn
+from .mapper import training_scenes
 from .model import build_model
 from .predictor import Predictor
 
@@ -26,6 +27,7 @@ __all__ = [
     "maskrcnn_attonet_fpn",
     "retinanet_attonet_fpn",
     "run",
+    "training_scenes",
 ]
 
 

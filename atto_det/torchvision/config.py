@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from atto_det.config import ConfigReader
 from atto_det.data import catalog
 from atto_det.errors import UserError
-from atto_det.training.keys import KEYS
+from atto_det.training.keys import KEYS, SAMPLERS
 
 
 class Only:
@@ -146,7 +146,9 @@ DEFAULTS: dict[str, Any] = {
         "NUM_WORKERS": 4,
         "ASPECT_RATIO_GROUPING": True,
         "FILTER_EMPTY_ANNOTATIONS": True,
-        "SAMPLER_TRAIN": Only("TrainingSampler"),
+        "SAMPLER_TRAIN": Only(*SAMPLERS),
+        "REPEAT_THRESHOLD": 0.0,
+        "REPEAT_SQRT": True,
     },
     "SOLVER": {
         "LR_SCHEDULER_NAME": Only("WarmupMultiStepLR", "WarmupCosineLR"),
@@ -201,7 +203,6 @@ IGNORED = (
     *("INPUT.CROP.SIZE", "INPUT.CROP.TYPE", "SOLVER.NUM_DECAYS"),
     *("DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"),
     *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST"),
-    *("DATALOADER.REPEAT_THRESHOLD", "DATALOADER.REPEAT_SQRT"),
     *("TEST.AUG", "TEST.PRECISE_BN", "TEST.KEYPOINT_OKS_SIGMAS"),
 )
 

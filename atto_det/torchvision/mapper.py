@@ -1,6 +1,7 @@
 """From a record to what the model trains on, in torchvision's form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from atto_det.errors import UserError
 from atto_det.training import batches
 from atto_det.training.augmentation import Augmentation, Picture
 from atto_det.training.batches import ErrorsAsItems, Place, draw_seeds, training_items
+from atto_det.training.scene import Scene
 
 Sample = tuple[Tensor, dict[str, Tensor]]  # picture and target
 
@@ -78,7 +80,29 @@ class TrainLoader(batches.TrainLoader):
     def __init__(self, cfg: CfgNode, processes: int = 1) -> None:
         pictures = training_pictures(cfg)
         portrait = [record.height > record.width for record, _ in pictures]
-        super().__init__(cfg, _Pictures(pictures, cfg), portrait, processes)
+        classes = [{o.category for o in record.instances} for record, _ in pictures]
+        super().__init__(cfg, _Pictures(pictures, cfg), portrait, classes, processes)
+
+
+def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
+    """What the network sees in training, picture by picture: the name of each, and its `Scene`.
+
+    Raises:
+        UserError: as `TrainLoader`, or an unreadable picture.
+    """
+    loader = TrainLoader(cfg)
+    for iteration, batch in enumerate(loader):
+        for index, (pixels, target) in zip(loader.order(iteration), batch, strict=True):
+            image = pixels.permute(1, 2, 0).numpy()
+            yield (
+                Path(loader.samples.pictures[index].record.file_name).stem,
+                Scene(
+                    np.ascontiguousarray(image[:, :, :: -1 if cfg.INPUT.FORMAT == "BGR" else 1]),
+                    target["boxes"].numpy(),
+                    target["labels"].numpy() - 1,
+                    target["masks"].numpy(),
+                ),
+            )
 
 
 def training_pictures(cfg: CfgNode) -> list[Picture]:

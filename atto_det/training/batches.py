@@ -16,6 +16,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from atto_det.errors import UserError
+from atto_det.training.keys import REPEATING, SAMPLERS
 
 Place = tuple[int, int, int]  # iteration, slot in the batch, index of the picture
 
@@ -226,10 +227,12 @@ class TrainLoader:
     Args:
         samples: by `Place`.
         portrait: which pictures are higher than wide.
+        classes: of the objects of each picture.
         processes: that will share the batches; by default those that are at work.
 
     Raises:
-        UserError: a batch size that the processes cannot share.
+        UserError: a batch size that the processes cannot share, or a sampler of Detectron2 that
+            does not follow from (seed, iteration).
     """
 
     def __init__(
@@ -237,12 +240,23 @@ class TrainLoader:
         cfg: Mapping[str, Any],
         samples: Dataset,
         portrait: Sequence[bool],
+        classes: Sequence[Collection[int]],
         processes: int | None = None,
     ) -> None:
         solver, loading = cfg["SOLVER"], cfg["DATALOADER"]
+        sampler, repeats = loading["SAMPLER_TRAIN"], None
+        if sampler not in SAMPLERS:
+            raise UserError(
+                f"DATALOADER.SAMPLER_TRAIN is {sampler}, which a resumed run could not continue "
+                f"exactly: choose {' or '.join(SAMPLERS)}"
+            )
+        if sampler == REPEATING:
+            repeats = repeat_factors(
+                classes, loading["REPEAT_THRESHOLD"], root=loading["REPEAT_SQRT"]
+            )
         check_batch_size(solver["IMS_PER_BATCH"], processes or ranks()[1], solver["ACCUMULATE"])
         grouped = np.array(portrait) & loading["ASPECT_RATIO_GROUPING"]
-        self.order = BatchOrder(grouped, solver["IMS_PER_BATCH"], cfg["SEED"])
+        self.order = BatchOrder(grouped, solver["IMS_PER_BATCH"], cfg["SEED"], repeats)
         self.samples, self.workers = samples, loading["NUM_WORKERS"]
         self.start, self.end = 0, solver["MAX_ITER"]
 

@@ -3,6 +3,10 @@
 With the values here each of them is off.
 """
 
+# Detectron2's names of the samplers that there are here, in DATALOADER.SAMPLER_TRAIN.
+REPEATING = "RepeatFactorTrainingSampler"
+SAMPLERS = ("TrainingSampler", REPEATING)
+
 KEYS = {
     "DATASETS": {
         # So many pictures of the first set in TRAIN, drawn by SEED, are not trained on but make up

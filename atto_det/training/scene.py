@@ -21,13 +21,13 @@ class Scene:
         image: uint8 RGB (H, W, 3).
         boxes: float64 (M, 4), x1 y1 x2 y2 in its pixels.
         classes: int64 (M,), from 0.
-        masks: uint8 (M, H, W), 0 or 1.
+        masks: uint8 (M, H, W), 0 or 1; None of what is shown of a detector of boxes alone.
     """
 
     image: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
-    masks: np.ndarray
+    masks: np.ndarray | None
 
     def only(self, kept: np.ndarray) -> "Scene":
         """The same picture with the objects of index or bool array `kept` alone."""

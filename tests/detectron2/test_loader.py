@@ -98,8 +98,8 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(config, monkeypatch,
 
 
 def test_what_cannot_be_resumed_or_found_is_refused(config):
-    cfg = config("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
-    with pytest.raises(UserError, match=r"RepeatFactorTrainingSampler.*only TrainingSampler"):
+    cfg = config("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler")
+    with pytest.raises(UserError, match=r"RandomSubsetTrainingSampler.*choose TrainingSampler or"):
         TrainLoader(cfg)
     with pytest.raises(UserError, match=r"DATASETS.TRAIN names no data set"):
         TrainLoader(config("DATASETS.TRAIN", "()"))

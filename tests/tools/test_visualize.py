@@ -254,3 +254,18 @@ def test_a_picture_that_breaks_off_leaves_no_half_file(draw, trained, photos_fol
     done = draw("--checkpoint", trained, "--sheet", "sheet.png", photos_folder)
     assert done.returncode == 1
     assert not (tmp_path / "sheet.png").exists()
+
+
+def test_what_training_sees_on_a_contact_sheet(draw, tiny, tmp_path):
+    flags = ["--augmented", "--config-file", tiny, "--output", "out"]
+    done = draw(*flags, "--limit", 5, "--columns", 3)
+    assert done.returncode == 0, done.stderr
+    assert "wrote 5 pictures on out/augmented.png" in done.stdout
+    assert cv2.imread(str(tmp_path / "out/augmented.png")).shape[1] > 3 * 480
+    done = draw(*flags, "--limit", 2, "--sheet", "mine.jpg")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine.jpg").exists()
+    for wrong in (["--augmented"], [*flags, "--dataset", "mini_voc_val"], [*flags, "a.jpg"]):
+        done = draw(*wrong)
+        assert done.returncode == 1
+        assert "error: --augmented draws the training of --config-file, and nothing" in done.stderr

@@ -73,7 +73,7 @@ CASES = [
     ("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True", "False"),
     ("INPUT.CROP.ENABLED", "True", "False"),
     ("TEST.AUG.ENABLED", "True", "False"),
-    ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "'TrainingSampler'"),
+    ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler", "'TrainingSampler' or 'Repeat"),
     ("SOLVER.LR_SCHEDULER_NAME", "WarmupStepWithFixedGammaLR", "'WarmupMultiStepLR'"),
 ]
 

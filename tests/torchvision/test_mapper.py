@@ -1,6 +1,7 @@
 """What the model trains on: by hand, and the same as Detectron2's mapper gives."""
 
 import copy
+import importlib
 import itertools
 
 import numpy as np
@@ -166,10 +167,14 @@ COLOR = ["INPUT.COLOR_JITTER.BRIGHTNESS", "0.4", "INPUT.COLOR_JITTER.HUE", "0.1"
         ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "range", "INPUT.FORMAT", "BGR", "SEED", "5"],
         JITTER,
         ["INPUT.COPY_PASTE.PROBABILITY", "0.7"],
-        ["DATASETS.HOLD_OUT", "3"],
+        ["DATASETS.HOLD_OUT", "3", "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"],
+        [
+            *("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
+            *("DATALOADER.REPEAT_THRESHOLD", "0.9"),
+        ],
         [*JITTER, *COLOR, "INPUT.COPY_PASTE.PROBABILITY", "1.0", "INPUT.FORMAT", "BGR"],
     ],
-    ids=["plain", "range", "jitter", "copy-paste", "held out", "all"],
+    ids=["plain", "range", "jitter", "copy-paste", "held out", "repeats", "all"],
 )
 def test_both_engines_train_on_the_same_pictures(data_root, repository, options):
     """Order of the pictures, sizes, flips, pixels, boxes and masks, bit by bit."""
@@ -188,6 +193,45 @@ def test_both_engines_train_on_the_same_pictures(data_root, repository, options)
             assert torch.equal(objects.gt_boxes.tensor, target["boxes"])
             assert torch.equal(objects.gt_classes + 1, target["labels"])
             assert torch.equal(objects.gt_masks.tensor, target["masks"].bool())
+
+
+def test_rare_classes_come_more_often(config):
+    sampler = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
+    plain, none = TrainLoader(config()), TrainLoader(config(*sampler))
+    assert plain.order.repeats is None
+    assert (none.order.repeats == 1).all()  # the threshold is 0
+    repeated = TrainLoader(config(*sampler, "DATALOADER.REPEAT_THRESHOLD", 0.9))
+    assert repeated.order.repeats.max() > 1.5
+    assert repeated.order.per_epoch > plain.order.per_epoch
+
+
+@pytest.mark.parametrize("engine", ["detectron2", "torchvision"])
+@pytest.mark.parametrize("form", ["RGB", "BGR"])
+def test_what_is_drawn_is_what_the_network_sees(data_root, repository, engine, form):
+    if engine == "detectron2":
+        pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+    package = importlib.import_module(f"atto_det.{engine}")
+    cfg = package.load_config(
+        repository / "tests/tiny_mini_voc.yaml", ["INPUT.FORMAT", form, *JITTER]
+    )
+    samples = itertools.chain.from_iterable(TrainLoader(config_of(cfg, repository)))
+    for (name, scene), (pixels, target) in itertools.islice(
+        zip(package.training_scenes(cfg), samples, strict=False), 6
+    ):
+        image = pixels.permute(1, 2, 0).numpy()[:, :, :: -1 if form == "BGR" else 1]
+        assert np.array_equal(scene.image, image)
+        assert np.array_equal(scene.boxes, target["boxes"].numpy())
+        assert np.array_equal(scene.masks, target["masks"].numpy())
+        assert np.array_equal(scene.classes, target["labels"].numpy() - 1)
+        assert (data_root / f"mini_voc/JPEGImages/{name}.jpg").exists()
+
+
+def config_of(cfg, repository):
+    """The same config for this engine."""
+    from atto_det.torchvision import load_config
+
+    options = ["INPUT.FORMAT", cfg.INPUT.FORMAT, *JITTER]
+    return load_config(repository / "tests/tiny_mini_voc.yaml", options)
 
 
 def test_both_engines_test_on_the_same_pixels(photos, repository):
