@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: configs/ becomes part of the package, as atto_det.configs."""
+"""What pyproject.toml cannot say: configs/ and tools/infer_onnx.py are installed with atto_det."""
 
 from setuptools import find_namespace_packages, find_packages, setup
 
@@ -9,6 +9,7 @@ CONFIGS = [
 
 setup(
     packages=[*find_packages(include=["atto_det", "atto_det.*"]), *CONFIGS],
-    package_dir={"atto_det.configs": "configs"},
+    py_modules=["atto_det.tools.infer_onnx"],
+    package_dir={"atto_det.configs": "configs", "atto_det.tools": "tools"},
     package_data={"atto_det": ["py.typed"], **{name: ["*.yaml", "*.txt"] for name in CONFIGS}},
 )

@@ -44,7 +44,7 @@ def load_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     texts = session.get_modelmeta().custom_metadata_map
     number = texts.get("atto_det_format", "")
     if not (number.isdecimal() and len(number) < 9):
-        raise Mistake(f"{path} was not written by atto_det: make one with its tools/export.py")
+        raise Mistake(f"{path} was not written by atto_det: make one with atto-det export")
     if int(number) > FORMAT:
         raise Mistake(f"{path} has format {number}, this program reads {FORMAT}: get a newer one")
     try:
@@ -241,7 +241,7 @@ def annotate_video(path: Path, target: Path, look: Callable[[np.ndarray, int], n
     return count
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Read, detect, print, draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="found.png, or the folder found of several")
     parser.add_argument("--json", type=Path, help="write the detections to this file, too")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score shown")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     session, metadata = load_model(args.model)
     names, inputs = metadata["class_names"], list_inputs(args.inputs)
     single = inputs == args.inputs and len(inputs) == 1 and not is_video(inputs[0])

@@ -6,6 +6,7 @@ its _BASE_.
 
 import itertools
 import re
+import textwrap
 from pathlib import Path
 
 from atto_det.cli import verb_parser
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def summary(path: Path) -> str:
-    """The first sentence of a file's first comment."""
+    """The first sentence of a file's first comment, shortened to a line."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), path.open(encoding="utf-8"))
-    return re.split(r"(?<=\.)\s", " ".join(line.strip("# \n") for line in lines))[0]
+    sentence = re.split(r"(?<=\.)\s", " ".join(line.strip("# \n") for line in lines))[0]
+    return textwrap.shorten(sentence, 90, placeholder=" …")

@@ -15,9 +15,10 @@ from atto_det.errors import command_line
 
 @command_line
 def main(arguments: list[str] | None = None) -> None:
-    """Run the subcommand: fit, validate or test."""
+    """Run Lightning's command line."""
     parser = verb_parser("pretrain", __doc__)
-    parser.add_argument("subcommand", choices=("fit", "validate", "test"), help="then its settings")
+    subcommands = ("fit", "validate", "test", "store_answers")
+    parser.add_argument("subcommand", choices=subcommands, help="before its settings")
     given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help"):  # Lightning's own takes its time
         parser.parse_args(given)

@@ -52,7 +52,7 @@ def _load_mini_voc(split: str, root: Path) -> data.Dataset:
     folder = root / "mini_voc"
     if not folder.is_dir():
         raise UserError(
-            f"there is no mini VOC at {folder}: make it with python tools/make_mini_voc.py, or set "
+            f"there is no mini VOC at {folder}: make it with atto-det make-mini-voc, or set "
             "DETECTRON2_DATASETS to the folder that holds it"
         )
     return data.load_voc(folder, split)

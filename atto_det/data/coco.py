@@ -104,7 +104,7 @@ def load_coco(json_path: str | os.PathLike, image_root: str | os.PathLike) -> Da
         errors = [item.message for item in findings if item.severity == "error"]
         more = f", and {len(errors) - 1} more errors" if len(errors) > 1 else ""
         raise UserError(
-            f"{errors[0]}{more} (`python tools/prepare_voc.py --check --folder {json_path} --images"
+            f"{errors[0]}{more} (`atto-det prepare-voc --check --folder {json_path} --images"
             f" {image_root}` lists everything that is wrong there)"
         )
     return dataset

@@ -171,7 +171,7 @@ def read_palette_png(path: str | os.PathLike) -> np.ndarray:
             raise UserError(
                 f"{path} is a {bits}-bit {image.mode} picture: a label image needs a palette (or"
                 " 8-bit grey) whose index is the label; colours other than Pascal's are turned into"
-                " one by `python tools/prepare_voc.py --from-colours`"
+                " one by `atto-det prepare-voc --from-colours`"
             )
         return np.array(image)
 

@@ -69,7 +69,7 @@ def load_voc(
             if record is None:
                 error = next(item for item in found if item.severity == "error")
                 raise UserError(
-                    f"{error.message} (`python tools/prepare_voc.py --check --folder {root}` lists"
+                    f"{error.message} (`atto-det prepare-voc --check --folder {root}` lists"
                     " everything that is wrong there)"
                 )
             records.append(record)

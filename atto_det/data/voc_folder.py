@@ -119,8 +119,8 @@ def find_voc_root(data_root: str | os.PathLike) -> Path:
             return data_root / name
     raise UserError(
         f"no VOC 2012 at {data_root / 'VOC2012'} (nor {data_root / 'VOCdevkit' / 'VOC2012'}):"
-        " download it with `python tools/prepare_voc.py`, or set DETECTRON2_DATASETS to the folder"
-        " that has it, or make the generated mini VOC with `python tools/make_mini_voc.py`"
+        " download it with `atto-det prepare-voc`, or set DETECTRON2_DATASETS to the folder"
+        " that has it, or make the generated mini VOC with `atto-det make-mini-voc`"
     )
 
 

@@ -95,7 +95,7 @@ def load_yolo(path: str | os.PathLike, split: str, progress: Progress = iter) ->
         errors = [item.message for item in findings if item.severity == "error"]
         more = f", and {len(errors) - 1} more errors" if len(errors) > 1 else ""
         raise UserError(
-            f"{errors[0]}{more} (`python tools/prepare_voc.py --check --folder {file.path}` lists "
+            f"{errors[0]}{more} (`atto-det prepare-voc --check --folder {file.path}` lists "
             "everything that is wrong there)"
         )
     return dataset

@@ -1,4 +1,4 @@
-"""What `tools/analyze_model.py` does: a config or checkpoint in, costs beside baselines out."""
+"""What `atto-det analyze` does: a config or checkpoint in, costs beside baselines out."""
 
 import json
 import re

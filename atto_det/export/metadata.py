@@ -83,7 +83,7 @@ def read_metadata(path: str | Path) -> Metadata:
     values = _parsed({item.key: item.value for item in model.metadata_props})
     number = values.pop(KEY, None)
     if type(number) is not int:
-        raise UserError(f"{path} was not written by atto_det: make one with tools/export.py")
+        raise UserError(f"{path} was not written by atto_det: make one with atto-det export")
     if number > FORMAT:
         raise UserError(
             f"{path} has format {number}, newer than this version of atto_det reads ({FORMAT}); "

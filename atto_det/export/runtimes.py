@@ -23,7 +23,7 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # input to outputs by name
 
 
 class OnnxDetector:
-    """A detector that `tools/export.py` wrote, used as `atto_det.Predictor` is.
+    """A detector that `atto-det export` wrote, used as `atto_det.Predictor` is.
 
     Args:
         path: the `.onnx` file; it is all that is needed.

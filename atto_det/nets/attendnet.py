@@ -5,7 +5,7 @@ networks. What the paper's text fixes, holds; what it leaves open comes from the
 the sizes at 224×224, by AttoNet's rule of counting with 51 outputs, are the published ones within
 0.5 %: A 1386 K parameters and 276.8 M multiply-adds, B 782 K and 191.3 M. Among the many networks
 for which this is true, these were found as `atto_det.nets.reconstruction` says, and learned best in
-a short training (`tools/reconstruct_attendnets.py` finds them again from its seed).
+a short training (`atto-det reconstruct-attendnets` finds them again from its seed).
 """
 
 from atto_det.nets.backbone import BackboneSpec

@@ -149,7 +149,7 @@ class Store:
                 parts.append(Answers(**load_file(path)))
             except FileNotFoundError as error:
                 raise UserError(
-                    f"{path} does not exist: run tools/pretrain.py store_answers, with the same "
+                    f"{path} does not exist: run atto-det pretrain store_answers, with the same "
                     "settings"
                 ) from error
             except (SafetensorError, OSError, TypeError) as error:

@@ -278,7 +278,7 @@ class Classifier(LightningModule):
         """
         part = checkpoint.get(TRAINING_PART)
         if part is None:
-            raise UserError("the checkpoint was not written by tools/pretrain.py: it has no recipe")
+            raise UserError("the checkpoint was not written by atto-det pretrain: it has no recipe")
         if part["network"] != self.network:
             raise UserError(
                 f"the checkpoint holds {part['network']}, and model.network is {self.network}"

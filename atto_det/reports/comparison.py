@@ -7,7 +7,7 @@ runs        of each training: its name (the config's), seed, run record, config,
             and the cost of each part at `work`
 ablation    names: the base, then its variants; the others are compared with the first run
 work        input size, proposals and detections that costs and latencies stand for
-latency     the JSON of `tools/benchmark.py`, or None
+latency     the JSON of `atto-det benchmark`, or None
 
 Runs of one name differ in their seeds alone.
 """
@@ -61,7 +61,7 @@ class Model:
 
 
 def read_run(folder: Path, cost_of: CostOf) -> dict[str, Any]:
-    """What `tools/train_net.py` left in `folder`, with what its model costs.
+    """What `atto-det train` left in `folder`, with what its model costs.
 
     Raises:
         UserError: no such run, one without evaluation at its end or without AP of masks, or what
@@ -77,7 +77,7 @@ def read_run(folder: Path, cost_of: CostOf) -> dict[str, Any]:
     except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
         raise UserError(
             f"{folder} is no run of a --config-file with a seed, SOLVER.MAX_ITER and "
-            "DATASETS.TEST: give output folders of tools/train_net.py"
+            "DATASETS.TEST: give output folders of atto-det train"
         ) from None
     path = folder / "evaluation" / f"{data}_{steps:07d}.json"
     if not path.exists():
@@ -134,7 +134,7 @@ def _unlike(one: Any, other: Any, key: str = "") -> Iterator[tuple[str, Any, Any
 
 
 def add_latency(content: dict[str, Any], path: Path) -> None:
-    """Let the figures in a JSON of `tools/benchmark.py` be those of the comparison.
+    """Let the figures in a JSON of `atto-det benchmark` be those of the comparison.
 
     Raises:
         UserError: the file is missing or another, or it times none of the models at their work.
@@ -145,13 +145,13 @@ def add_latency(content: dict[str, Any], path: Path) -> None:
         known = latency["date"][:10] + latency["remarks"][0]  # what a report says of it
         timed = known and any(model.seconds for model in models(content))
     except (KeyError, TypeError):
-        raise UserError(f"{path} is no JSON of tools/benchmark.py: give its latency.json") from None
+        raise UserError(f"{path} is no JSON of atto-det benchmark: give its latency.json") from None
     if not timed:
         work = content["work"]
         names = ", ".join(dict.fromkeys(run["name"] for run in content["runs"]))
         raise UserError(
             f"{path} times none of {names} at {work['input']} with {work['proposals']} proposals "
-            f"and {work['detections']} detections: run tools/benchmark.py with their configs and "
+            f"and {work['detections']} detections: run atto-det benchmark with their configs and "
             "these numbers"
         )
 

@@ -35,7 +35,7 @@ def classifier(
         network: one of `atto_det.list_backbones()`.
         weights, progress: for torchvision's sake: there are no weights, nothing is downloaded.
         num_classes: outputs of the dense layer.
-        weights_backbone: a backbone file of tools/export.py.
+        weights_backbone: a backbone file of atto-det export.
         norm: one of `atto_det.nets.NORMS`.
 
     Raises:
@@ -44,7 +44,7 @@ def classifier(
     if weights is not None:
         raise UserError(
             "there are no weights of whole classifiers: leave weights out; weights_backbone takes "
-            "a backbone file of tools/export.py"
+            "a backbone file of atto-det export"
         )
     return create_classifier(network, num_classes, weights=weights_backbone, norm=norm)
 

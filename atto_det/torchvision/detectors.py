@@ -38,7 +38,7 @@ def maskrcnn_attonet_fpn(
     Args:
         network: one of `atto_det.list_backbones()`.
         num_classes: with the background, which is class 0; 91.
-        weights_backbone: a backbone file of tools/export.py.
+        weights_backbone: a backbone file of atto-det export.
         trainable_backbone_layers: 0 to 5, counted from res5 down to the stem; by default 3 with
             weights. Frozen ones have frozen batch norms. Without weights all are trained, and a
             warning says so, as torchvision's does.
@@ -88,7 +88,7 @@ def _detector(
     if weights is not None:
         raise UserError(
             "there are no weights of whole detectors: leave weights out; weights_backbone takes a "
-            "backbone file of tools/export.py"
+            "backbone file of atto-det export"
         )
     body = create_backbone(network, STAGES[1:] if kind is RetinaNet else STAGES, norm=norm)
     layers = trainable_backbone_layers

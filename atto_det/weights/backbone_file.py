@@ -274,7 +274,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
     texts = isinstance(metadata, dict) and all(map(_is_text, (*metadata, *metadata.values())))
     kind, _, number = metadata.get("format", "").rpartition(" ") if texts else ("", "", "")
     if kind != _KIND or not number.isdecimal() or len(number) > 9:
-        raise UserError(f"{path} is no backbone file of atto_det: make one with tools/export.py")
+        raise UserError(f"{path} is no backbone file of atto_det: make one with atto-det export")
     _check_format(int(number), path, newest=FORMAT_8_BITS)
     if metadata.get("sha256") != _sha256(state, metadata):
         raise UserError(

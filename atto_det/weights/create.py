@@ -26,7 +26,7 @@ def create_backbone(
     Args:
         name: one of `list_backbones()`.
         out_features: among stem, res2, res3, res4, res5; nothing after the last of them is built.
-        weights: a backbone file of tools/export.py (`.safetensors`, `.pth`); it says how the images
+        weights: a backbone file of atto-det export (`.safetensors`, `.pth`); it says how the images
             are to be normalised. The network then computes what the trained one did, its filters
             with the length that they learn with.
         in_chans: channels of the images. With weights, those for red, green and blue are added up

@@ -44,14 +44,14 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 
 
 def read_backbone(path: str | Path) -> Weights:
-    """The backbone in a file of tools/export.py, `.safetensors` or `.pth`.
+    """The backbone in a file of atto-det export, `.safetensors` or `.pth`.
 
     Raises:
         UserError: a missing, damaged or unsafe file, or one that holds no backbone alone.
     """
     content = read_weights(path)
     if "backbone" not in content:
-        raise UserError(f"{path} is no backbone file of atto_det: make one with tools/export.py")
+        raise UserError(f"{path} is no backbone file of atto_det: make one with atto-det export")
     return content["backbone"]
 
 

@@ -40,7 +40,7 @@ def root(tmp_path, monkeypatch):
 def test_built_in_sets_are_known_before_their_files(root):
     assert {"voc_2012_seg_train_aug", "sbd_val", "mini_voc_trainval"} <= set(catalog.names())
     assert catalog.class_names_of("voc_2012_seg_val") == list(data.VOC_CLASSES)
-    with pytest.raises(UserError, match=f"{root}/mini_voc.*make_mini_voc.py"):
+    with pytest.raises(UserError, match=f"{root}/mini_voc.*make-mini-voc"):
         catalog.load_dataset("mini_voc_val")
     with pytest.raises(UserError, match=f"{root}/SBD"):
         catalog.load_dataset("sbd_train")

@@ -153,9 +153,7 @@ def test_any_label_image_comes_back_as_masks(tmp_path_factory, data):
 
 
 def test_find_voc_root(tmp_path):
-    with pytest.raises(
-        UserError, match=r"VOC2012.*prepare_voc\.py.*DETECTRON2_DATASETS.*make_mini"
-    ):
+    with pytest.raises(UserError, match=r"VOC2012.*prepare-voc.*DETECTRON2_DATASETS.*make-mini"):
         find_voc_root(tmp_path)
     nested = tmp_path / "VOCdevkit" / "VOC2012"
     (nested / "ImageSets" / "Segmentation").mkdir(parents=True)

@@ -76,12 +76,12 @@ def test_a_missing_voc_is_one_message_with_the_folder_and_the_ways_out(root):
         DatasetCatalog.get("voc_2012_seg_train")
     message = str(caught.value)
     assert "\n" not in message
-    for part in (f"{root}/VOC2012", "prepare_voc.py", "DETECTRON2_DATASETS", "make_mini_voc.py"):
+    for part in (f"{root}/VOC2012", "prepare-voc", "DETECTRON2_DATASETS", "make-mini-voc"):
         assert part in message
 
 
 def test_other_missing_data_names_its_folder(root):
-    with pytest.raises(UserError, match=f"{root}/mini_voc.*make_mini_voc.py"):
+    with pytest.raises(UserError, match=f"{root}/mini_voc.*make-mini-voc"):
         load_dataset("mini_voc_val")
     with pytest.raises(UserError, match=f"{root}/SBD"):
         load_dataset("sbd_train")

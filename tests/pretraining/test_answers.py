@@ -106,7 +106,7 @@ def test_stale_answers_are_refused(store):
 
 
 def test_missing_and_damaged_files(store, tmp_path):
-    with pytest.raises(UserError, match=r"run tools/pretrain.py store_answers"):
+    with pytest.raises(UserError, match=r"run atto-det pretrain store_answers"):
         store().load()
     store().fill(Asked())
     path = tmp_path / "train/crop1/00001.safetensors"

@@ -1,6 +1,7 @@
 """tools/infer_onnx.py as a user copies it onto a device: nothing but three packages is there."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -20,6 +21,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+from atto_det import cli
 from atto_det.data import read_image
 from atto_det.drawing.video import Video
 from atto_det.export.onnx_export import export
@@ -152,6 +154,28 @@ def test_a_box_without_area_is_no_detection():
     assert found[0].tolist() == [[0, 1, 5, 2]]
     assert tool.runs_of(found[0][0], found[3][0], 5, 5) == [1, *[1, 4] * 4, 1, 3]
     assert (tool.draw(picture, found, ["a"]) != picture).any()
+
+
+def test_atto_det_infer_is_the_same(infer, device, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "a.png"
+    arguments = ["photo.png", "--model", "model.onnx", "--threshold", "0.3", "--output", str(path)]
+    alone = infer(*arguments).stdout
+    drawn = path.read_bytes()
+    path.unlink()
+    monkeypatch.chdir(device)
+    assert cli.main(["infer", *arguments]) == 0
+    assert capsys.readouterr().out == alone
+    assert path.read_bytes() == drawn
+    assert cli.main(["infer", "nothing.png", "--model", "model.onnx"]) == 1
+    assert capsys.readouterr().err.startswith("error: nothing.png ")
+
+
+def test_atto_det_infer_knows_the_same_flags(infer, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["infer", "--help"])
+    ours, theirs = capsys.readouterr().out, infer("--help").stdout
+    flags = [set(re.findall(r"--\w+", text.partition("options:")[2])) for text in (ours, theirs)]
+    assert flags[0] == flags[1] > {"--model", "--output"}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -1,0 +1,36 @@
+"""`atto-det evaluate` as a user runs it."""
+
+import json
+
+import pytest
+
+pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+
+PROGRAM = "import sys; from atto_det.cli import main; sys.exit(main())"
+
+
+def test_a_checkpoint_is_all_it_takes(run_tool, trained, tmp_path):
+    program = tmp_path / "atto-det"
+    program.write_text(PROGRAM)
+    options = ["DATASETS.TEST", "('mini_voc_val',)", "OUTPUT_DIR", "ours"]
+    done = run_tool(program, "evaluate", "--checkpoint", trained, *options)
+    assert done.returncode == 0, done.stderr
+    assert "Protocol: mini_voc_val, 4 images" in done.stdout
+    options[-1] = "theirs"
+    done = run_tool("train_net.py", "--eval-only", "MODEL.WEIGHTS", trained, *options)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        json.loads((tmp_path / name / "evaluation/mini_voc_val.json").read_text())
+        for name in ("ours", "theirs")
+    )
+    assert ours == theirs
+
+
+def test_a_checkpoint_is_asked_for(run_tool, sentence, tmp_path):
+    program = tmp_path / "atto-det"
+    program.write_text(PROGRAM)
+    done = run_tool(program, "evaluate", "DATASETS.TEST", "()")
+    assert done.returncode == 2
+    assert "the following arguments are required: --checkpoint" in done.stderr
+    text = sentence(run_tool(program, "evaluate", "--checkpoint", "nothing.pth"))
+    assert "nothing.pth does not exist" in text
