@@ -219,6 +219,22 @@ def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> N
     head.NUM_CLASSES = len(class_names)
 
 
+def check_class_names(cfg: CfgNode, class_names: Sequence[str], where: str) -> None:
+    """Refuse class names that are not those of a model's outputs; `where` is what they stand in.
+
+    Raises:
+        UserError: more or fewer, or one twice.
+    """
+    count = class_head(cfg)[1].NUM_CLASSES
+    if len(class_names) != count:
+        raise UserError(
+            f"{where} names {len(class_names)} classes, but its model finds {count}: the file was "
+            "changed; take the one that the training wrote"
+        )
+    if twice := [name for name in class_names if class_names.count(name) > 1]:
+        raise UserError(f"{where} names the class {shown(twice[0])} twice: the file was changed")
+
+
 def class_head(cfg: CfgNode) -> tuple[str, CfgNode]:
     """The key of a detector's class count, and the part of `cfg` whose NUM_CLASSES it is."""
     if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":

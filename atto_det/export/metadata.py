@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,11 @@ def read_metadata(path: str | Path) -> Metadata:
     names = {field.name for field in dataclasses.fields(Metadata)}
     if missing := sorted(names - values.keys()):
         raise UserError(f"{path} lacks {', '.join(missing)} in its metadata: export it again")
+    if wrong := sorted(name for name in names if not _CHECKS[name](values[name])):
+        raise UserError(
+            f"{path} has no sense in its metadata's {', '.join(wrong)}: it was damaged or changed; "
+            "export it again"
+        )
     return Metadata(**{name: values[name] for name in names})
 
 
@@ -100,6 +106,40 @@ def _parsed(texts: dict[str, str]) -> dict[str, Any]:
     for name, text in texts.items():
         try:
             values[name] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # another program's
     return values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and _is_number(value) and value >= 0
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) < 10_000
+
+
+def _is_list(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "kind": lambda value: value in ("detector", "backbone"),
+    "network": _is_text,
+    "class_names": lambda value: _is_list(_is_text)(value) and len(set(value)) == len(value),
+    "channel_order": lambda value: value in ("RGB", "BGR"),
+    "mean": lambda value: _is_list(_is_number)(value) and len(value) == 3,
+    "std": lambda value: _is_list(_is_number)(value) and len(value) == 3,
+    "min_size": _is_count,
+    "max_size": _is_count,
+    "score_threshold": _is_number,
+    "detections_per_image": _is_count,
+    "precision": _is_text,
+    "opset": _is_count,
+    "versions": lambda value: isinstance(value, dict) and _is_list(_is_text)([*value.values()]),
+    "checkpoint_sha256": _is_text,
+}

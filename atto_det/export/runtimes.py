@@ -53,12 +53,27 @@ class OnnxDetector:
             boxes, masks and scores at the picture's own size, highest score first.
 
         Raises:
-            UserError: an unreadable picture, or an array of another form.
+            UserError: an unreadable picture, an array of another form, or a model that gives values
+                which are not finite, or classes without a name.
         """
         image = data.rgb_picture(image)
         if self.metadata.channel_order == "BGR":
             image = image[:, :, ::-1]
-        found = {k: torch.as_tensor(v) for k, v in self._run(np.ascontiguousarray(image)).items()}
+        outputs = self._run(np.ascontiguousarray(image))
+        if broken := [name for name, value in outputs.items() if not np.isfinite(value).all()]:
+            raise UserError(
+                f"the model gives {', '.join(broken)} that are NaN or infinite: its file is damaged"
+            )
+        found = {k: torch.as_tensor(v) for k, v in outputs.items()}
+        count = len(self.class_names)
+        if (
+            len(found["classes"])
+            and not 0 <= found["classes"].min() <= found["classes"].max() < count
+        ):
+            raise UserError(
+                f"the model finds class {int(found['classes'].max())}, but its file names {count} "
+                "classes: it was changed; export it again"
+            )
         found |= {"labels": found["classes"] + 1, "masks": found["masks"][:, None]}
         return to_detections(found, image.shape[:2], image.shape[:2])
 

@@ -10,7 +10,13 @@ from torch import nn
 from yacs.config import CfgNode
 
 from atto_det import data
-from atto_det.config import ConfigReader, set_class_count, set_prediction, use_available_device
+from atto_det.config import (
+    ConfigReader,
+    check_class_names,
+    set_class_count,
+    set_prediction,
+    use_available_device,
+)
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.weights import checkpoint
@@ -63,6 +69,7 @@ class CheckpointPredictor(ABC):
             where = f"the config in checkpoint {path}"
             self.cfg = self.configs.config_from_text(part["config"], where)
             self.class_names: list[str] = part["class_names"]
+            check_class_names(self.cfg, self.class_names, f"checkpoint {path}")
         else:
             self._take_config(cfg, class_names)
             content = {"model": content.get("model", content)}

@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("onnx")
 
@@ -14,6 +16,7 @@ from onnx import TensorProto, helper
 
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
+from atto_det.export import runtimes
 from atto_det.export.metadata import Metadata, read_metadata
 from atto_det.export.runtimes import Agreement, OnnxDetector, agreement, open_runtime
 
@@ -108,11 +111,58 @@ def test_metadata_survives(file):
         ({"atto_det_format": "2"}, "has format 2, newer than this version of atto_det reads"),
         ({"atto_det_format": "yes"}, "was not written by atto_det"),
         ({"std": "]"}, "lacks std in its metadata: export it again"),
+        ({"std": "[" * 10**5}, "lacks std in its metadata: export it again"),
+        ({"std": "[1, 2]"}, "has no sense in its metadata's std: it was damaged or changed"),
+        ({"mean": "[1, 2, NaN]"}, "has no sense in its metadata's mean"),
+        ({"class_names": '["a", "a"]'}, "has no sense in its metadata's class_names"),
+        ({"class_names": "5", "opset": "-1"}, "has no sense in its metadata's class_names, opset"),
+        ({"kind": "[]", "channel_order": "{}"}, "metadata's channel_order, kind"),
+        ({"min_size": "1e30"}, "metadata's min_size"),
     ],
 )
 def test_other_metadata(file, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         read_metadata(file(DESCRIBED.as_properties() | changes))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(DESCRIBED.as_properties())), JSON, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_metadata_of_no_sense_is_a_sentence(tmp_path_factory, changes):
+    texts = {name: json.dumps(value) for name, value in changes.items()}
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "nothing", [], []))
+    onnx.helper.set_model_props(model, DESCRIBED.as_properties() | texts)
+    path = tmp_path_factory.mktemp("odd") / "model.onnx"
+    onnx.save(model, path)
+    try:
+        metadata = read_metadata(path)
+    except UserError:
+        return
+    assert "\n".join(metadata.summary())
+    assert all(isinstance(name, str) for name in metadata.class_names)
+
+
+@pytest.mark.parametrize(
+    ("classes", "score", "sentence"),
+    [(0, np.nan, "gives scores that are NaN or infinite"), (2, 0.5, "finds class 2, but its file")],
+)
+def test_outputs_of_no_sense(file, monkeypatch, classes, score, sentence):
+    outputs = {
+        "boxes": np.float32([[0, 0, 5, 5]]),
+        "classes": np.array([classes]),
+        "scores": np.float32([score]),
+        "masks": np.ones((1, 28, 28), np.float32),
+    }
+    monkeypatch.setattr(runtimes, "open_runtime", lambda *_: lambda picture: outputs)
+    detector = OnnxDetector(file(DESCRIBED.as_properties()))
+    with pytest.raises(UserError, match=sentence):
+        detector(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_foreign_and_damaged_files(file, tmp_path):
