@@ -3,10 +3,13 @@
 import errno
 import functools
 import os
+import platform
 import re
 import reprlib
+import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,7 +73,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed to it on success and removed on failure.
 
     The temporary name keeps the suffix of `path`, since OpenCV, Pillow and matplotlib choose the
-    format by it.
+    format by it, and has the number of this process: what a killed one left is cleared away by the
+    next that writes to the folder.
 
     Raises:
         UserError: the target cannot be written (missing rights, a full disk); it names `path`.
@@ -79,8 +83,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+            dir=path.parent, prefix=f".{path.stem}.{_owner()}-", suffix=path.suffix
         )
         os.close(handle)
         temporary = Path(name)
@@ -97,6 +102,77 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, as `atomic_path` does a file.
+
+    Raises:
+        UserError: the folder cannot be written; it names `path`.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        prefix = f".{path.name}.{_owner()}-"
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+        temporary.chmod(0o755)
+        yield temporary
+        temporary.rename(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+_TEMPORARY = re.compile(  # version 0.1.0 wrote no owner
+    r"\.(?P<stem>.+?)\.((?P<host>[0-9a-f]{8})_(?P<process>\d+)-)?[a-z0-9_]{8}(?P<suffix>\.\w+)?"
+)
+_swept: set[Path] = set()  # a look at a folder is enough, since it may hold very many files
+
+
+def temporary_of(name: str) -> str | None:
+    """The name of the file that a temporary one of `atomic_path` was to become; None of others."""
+    found = _TEMPORARY.fullmatch(name)
+    return found and found["stem"] + (found["suffix"] or "")
+
+
+def _owner() -> str:
+    """This machine and process, in a file name."""
+    return f"{_host()}_{os.getpid()}"
+
+
+def _host() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are no more were writing to a folder."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with suppress(OSError):  # what cannot be cleared away is no reason not to write
+        for path in folder.iterdir():
+            found = _TEMPORARY.fullmatch(path.name)
+            if not found or found["host"] != _host() or _runs(int(found["process"])):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
 
 
 def write_error(path: str | os.PathLike, error: OSError) -> UserError:

@@ -8,7 +8,14 @@ import sys
 
 import pytest
 
-from atto_det.errors import UserError, atomic_path, command_line, write_error
+from atto_det.errors import (
+    UserError,
+    atomic_folder,
+    atomic_path,
+    command_line,
+    temporary_of,
+    write_error,
+)
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
@@ -138,3 +145,56 @@ def test_a_file_removed_meanwhile(tmp_path):
 
 def test_write_error_without_a_text():
     assert str(write_error("a", OSError("odd"))) == "a was not written: odd"
+
+
+LEFT_BEHIND = """
+import os, signal, sys
+from atto_det.errors import atomic_folder, atomic_path
+with atomic_path(sys.argv[1] + "/a.txt") as file, atomic_folder(sys.argv[1] + "/b") as folder:
+    file.write_text("half")
+    (folder / "c").write_text("half")
+    print("ready", flush=True)
+    if sys.argv[2] == "wait":
+        sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path):
+    def start(how):
+        process = subprocess.Popen(
+            [sys.executable, "-c", LEFT_BEHIND, str(tmp_path), how],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    start("die").wait(60)
+    killed = sorted(tmp_path.iterdir())
+    assert [temporary_of(path.name) for path in killed] == ["a.txt", "b"]
+    working = start("wait")
+    other = tmp_path / f".a.{0:08x}_1-abcdefgh.txt"  # of another machine
+    other.write_text("half")
+    hidden = tmp_path / ".a.txt"
+    hidden.write_text("mine")
+    with atomic_path(tmp_path / "new.txt") as file:
+        file.write_text("whole")
+    assert not any(path.exists() for path in killed)
+    assert other.exists()
+    assert hidden.exists()
+    assert sum(temporary_of(path.name) is not None for path in tmp_path.iterdir()) == 3
+    working.communicate()
+    assert (tmp_path / "new.txt").read_text() == "whole"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with atomic_folder(tmp_path / "a") as folder:
+        (folder / "x").write_text("1")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a/x").read_text() == "1"
+    with (
+        pytest.raises(UserError, match="b was not written: No such file"),
+        atomic_folder(tmp_path / "b") as folder,
+    ):
+        (folder / "no/x").write_text("1")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -8,7 +8,6 @@ come, top to bottom.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from PIL import Image
 
 from atto_det.data.images import opened, palette_indices, voc_palette
 from atto_det.data.voc_folder import MOST_CLASSES
-from atto_det.errors import UserError, shown, write_error
+from atto_det.errors import UserError, atomic_folder, shown
 
 VOID = 255
 Progress = Callable[[Sequence[str]], Iterable[str]]
@@ -82,11 +81,7 @@ def from_colours(
             f"{folder / 'SegmentationObject'} has no PNG: classes alone do not tell objects apart; "
             "export instance masks"
         )
-    temporary = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        temporary.chmod(0o755)
+    with atomic_folder(target) as temporary:
         for name in ("JPEGImages", "Annotations", "ImageSets"):
             if (folder / name).is_dir():
                 shutil.copytree(folder / name, temporary / name)
@@ -102,12 +97,6 @@ def from_colours(
                 image.save(temporary / place / name)
         text = "".join(f"{name}\n" for name in colours)
         (temporary / "class_names.txt").write_text(text, encoding="utf-8")
-        temporary.rename(target)
-    except OSError as error:
-        raise write_error(target, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return len(names)
 
 

@@ -5,13 +5,12 @@ import http.client
 import os
 import shutil
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from atto_det.errors import UserError, write_error
+from atto_det.errors import UserError, atomic_folder, write_error
 
 VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC_MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
@@ -89,26 +88,22 @@ def unpack_voc(
         UserError: the archive is unsafe, damaged or something else; the disk is full.
     """
     archive, target = Path(archive), Path(target)
-    temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        with tarfile.open(archive) as tar:
-            members = tar.getmembers()
-            targets = [_target(member, temporary.resolve(), archive) for member in members]
-            for member, place in zip(progress(members), targets, strict=True):
-                _unpack(tar, member, place)
-        unpacked = temporary / "VOCdevkit" / "VOC2012"
-        if not unpacked.is_dir():
-            raise UserError(f"{archive} has no VOCdevkit/VOC2012: it is not VOC's archive")
-        unpacked.rename(target)
+        with atomic_folder(target) as temporary:
+            everything = temporary / ".archive"
+            with tarfile.open(archive) as tar:
+                members = tar.getmembers()
+                targets = [_target(member, everything.resolve(), archive) for member in members]
+                for member, place in zip(progress(members), targets, strict=True):
+                    _unpack(tar, member, place)
+            unpacked = everything / "VOCdevkit" / "VOC2012"
+            if not unpacked.is_dir():
+                raise UserError(f"{archive} has no VOCdevkit/VOC2012: it is not VOC's archive")
+            for path in unpacked.iterdir():
+                path.rename(temporary / path.name)
+            shutil.rmtree(everything)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{archive} is no whole tar archive ({error}): remove it") from error
-    except OSError as error:
-        raise write_error(target, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _target(member: tarfile.TarInfo, root: Path, archive: Path) -> Path:

@@ -20,7 +20,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +31,10 @@ from atto_det import __version__
 from atto_det.data.image_folder import is_hidden, list_folder, read_class_list, read_splits
 from atto_det.data.imagenet_sources import Found, Picture, find_train, find_val
 from atto_det.data.images import read_image
-from atto_det.errors import UserError, atomic_path, write_error
+from atto_det.errors import UserError, atomic_path, temporary_of, write_error
 
 COPIES, SYMBOLIC, HARD = "copies", "symbolic links", "hard links"
 MANIFEST, NAMES = "manifest.json", "class_names.txt"
-_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[a-z0-9_]{8}(?P<suffix>\.\w+)")  # of `atomic_path`
 
 Item = TypeVar("Item")
 # Wraps a list to show how far it is: the list, and what is being done, in a word.
@@ -231,8 +229,7 @@ def _missing(work: Path, targets: list[tuple[Path, Picture]]) -> list[tuple[Path
 def _sweep(folder: Path, expected: Container[str]) -> None:
     """Remove what a killed run was just writing: hidden files named after an expected one."""
     for path in folder.iterdir():
-        made = _TEMPORARY.fullmatch(path.name)
-        if made and made["stem"] + made["suffix"] in expected:
+        if temporary_of(path.name) in expected:
             path.unlink()
 
 

@@ -8,8 +8,6 @@ the same version of Pillow and numpy give the same bytes.
 import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +22,7 @@ from atto_det.data.mini_voc_paint import Sprite, paint_grain, paint_scene, paint
 from atto_det.data.voc import VOC_CLASSES, Progress
 from atto_det.data.voc_folder import VocFiles
 from atto_det.data.voc_image import VOID
-from atto_det.errors import UserError, write_error
+from atto_det.errors import UserError, atomic_folder
 
 # To be raised with every change of the pictures.
 VERSION = 1
@@ -82,19 +80,9 @@ def generate(
             f"{root} exists and is not the mini VOC asked for ({parameters}): remove it or choose"
             " another folder"
         )
-    temporary = None
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
-        temporary.chmod(0o755)
+    with atomic_folder(root) as temporary:
         _write_all(temporary, train, val, seed, size, progress)
         (temporary / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n")
-        temporary.rename(root)
-    except OSError as error:
-        raise write_error(root, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return True
 
 

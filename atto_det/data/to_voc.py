@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from atto_det.data.images import voc_palette
 from atto_det.data.records import Dataset, ImageRecord, Instance
 from atto_det.data.voc_folder import MOST_CLASSES
 from atto_det.data.voc_image import VOID
-from atto_det.errors import Outputs, UserError, write_error
+from atto_det.errors import Outputs, UserError, atomic_folder
 
 Progress = Callable[[Sequence[ImageRecord]], Iterable[ImageRecord]]
 
@@ -57,11 +56,7 @@ def to_voc(
         raise UserError(f"{target} exists: choose a folder that is to be made")
     records = {r.file_name: r for dataset in splits.values() for r in dataset.records}
     masks = any(item.rle for record in records.values() for item in record.instances)
-    temporary = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        temporary.chmod(0o755)
+    with atomic_folder(target) as temporary:
         ids = _ids(records, temporary)
         for folder in ("JPEGImages", "Annotations", "ImageSets/Segmentation"):
             (temporary / folder).mkdir(parents=True)
@@ -82,12 +77,6 @@ def to_voc(
             (temporary / "ImageSets/Segmentation" / f"{split}.txt").write_text(lines, "utf-8")
         text = "".join(f"{name}\n" for name in names)
         (temporary / "class_names.txt").write_text(text, encoding="utf-8")
-        temporary.rename(target)
-    except OSError as error:
-        raise write_error(target, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     objects = sum(len(record.instances) for record in records.values())
     return Written(len(records), objects, covered, hidden)
 
