@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import importlib.util
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +21,8 @@ from atto_det.errors import UserError
 from atto_det.export import onnx_export
 from atto_det.export.metadata import read_metadata
 from atto_det.export.onnx_export import export
-from atto_det.export.runtimes import OnnxDetector, agreement, open_runtime
+from atto_det.export.runtimes import RUNTIMES, OnnxDetector, agreement, open_runtime
 from atto_det.export.samples import check_pictures
-from atto_det.nets import AttoNet
 from atto_det.torchvision.predictor import Predictor
 from atto_det.weights import checkpoint
 
@@ -118,23 +118,27 @@ def test_a_file_that_finds_something_else_is_not_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_backbone(classifier, tmp_path):
-    path, net = classifier("attonet_c")
+@pytest.mark.parametrize(("network", "tolerance"), [("attonet_c", 1e-3), ("attendnet_b", 1e-4)])
+def test_a_backbone(classifier, tmp_path, network, tolerance):
+    path, net = classifier(network)
     done = export(path, tmp_path / "c.onnx", pictures()[:1])
     assert "features within" in done.checks[0]
     metadata = read_metadata(tmp_path / "c.onnx")
-    assert (metadata.kind, metadata.network, metadata.min_size) == ("backbone", "attonet_c", 64)
+    assert (metadata.kind, metadata.network, metadata.min_size) == ("backbone", network, 64)
     np.testing.assert_allclose(metadata.mean, [123.675, 116.28, 103.53])
-    run = open_runtime(tmp_path / "c.onnx", "onnxruntime", 1)
-    for shape in ((1, 3, 64, 64), (3, 3, 75, 130)):
-        x = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
-        with torch.no_grad():
-            wanted = AttoNet.forward(net, x)["res5"]
-        found = run(x.numpy())
-        assert list(found) == ["res2", "res3", "res4", "res5"]
-        assert found["res5"].shape == (shape[0], 527, -(-shape[2] // 32), -(-shape[3] // 32))
-        scale = wanted.abs().max()
-        assert np.abs(found["res5"] - wanted.numpy()).max() < 1e-3 * scale
+    runtimes = [name for name in RUNTIMES if importlib.util.find_spec(name)]
+    for name in runtimes:
+        run = open_runtime(tmp_path / "c.onnx", name, 1)
+        for shape in ((1, 3, 64, 64), (3, 3, 75, 130)):
+            x = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+            with torch.no_grad():
+                wanted = net.backbone(x)["res5"]
+            found = run(x.numpy())
+            assert list(found) == ["res2", "res3", "res4", "res5"]
+            sides = (-(-shape[2] // 32), -(-shape[3] // 32))
+            assert found["res5"].shape == (shape[0], net.num_features, *sides)
+            scale = wanted.abs().max()
+            assert np.abs(found["res5"] - wanted.numpy()).max() < tolerance * scale
 
 
 def test_mistakes(tmp_path, classifier, monkeypatch):

@@ -78,15 +78,17 @@ def test_pictures_without_a_finding_are_passed_over(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_backbone_gets_over_three_times_smaller(classifier, tmp_path):
-    path, _ = classifier("attonet_a")
+@pytest.mark.parametrize(("network", "channels"), [("attonet_a", 952), ("attendnet_a", None)])
+def test_a_backbone_gets_over_three_times_smaller(classifier, tmp_path, network, channels):
+    path, net = classifier(network)
+    channels = channels or net.num_features
     whole, small = tmp_path / "a.onnx", tmp_path / "a8.onnx"
     export(path, whole, pictures()[:1])
     export(path, small, pictures()[:1], pictures())
     assert whole.stat().st_size > 3.3 * small.stat().st_size
     assert read_metadata(small).precision == "int8"
     pixels = np.zeros((2, 3, 70, 64), np.float32)
-    assert open_runtime(small, "onnxruntime", 1)(pixels)["res5"].shape == (2, 952, 3, 2)
+    assert open_runtime(small, "onnxruntime", 1)(pixels)["res5"].shape == (2, channels, 3, 2)
 
 
 def test_calibration_pictures(data_root, tmp_path):
