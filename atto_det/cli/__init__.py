@@ -20,7 +20,7 @@ GROUPS = {
     "results": ("plot-training", "analyze-errors", "compare"),
     "classifiers": ("pretrain", "table2", "throughput", "reconstruct-attendnets"),
     "design exploration": ("explore",),
-    "costs and speed": ("analyze", "benchmark"),
+    "costs and speed": ("analyze", "benchmark", "time-condenser"),
     "on the device": ("export", "infer", "evaluate-onnx", "time-onnx"),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atto_det.nets.blocks import AttoModule
+from atto_det.nets.condenser import VisualAttentionCondenser
 from atto_det.ops.chosen_masks import chosen_masks
 from atto_det.ops.fold_norms import fold_norms
 from atto_det.ops.paste_masks import paste_masks
@@ -63,6 +64,8 @@ def _fits(module: nn.Module) -> bool:
     """Whether the faster class of `module` can do all that it does."""
     if isinstance(module, AttoModule):
         return isinstance(module.expand.norm, nn.Identity)  # folded
+    if isinstance(module, VisualAttentionCondenser):
+        return module.residual and isinstance(module.up.conv, FusedConv) and not module.up.conv.relu
     if isinstance(module, FPN):
         is_sum = module._fuse_type == "sum"
         return is_sum and all(isinstance(conv, FusedConv) for conv in module.lateral_convs)
@@ -92,6 +95,14 @@ class _InPlaceModule(AttoModule):
     def forward(self, x: Tensor) -> Tensor:
         y = self.mix(self.depthwise(self.compress(x)))
         return self.expand.conv.add_to(self.shortcut(x), y, relu=True)
+
+
+class _InPlaceCondenser(VisualAttentionCondenser):
+    """The sum goes into its input's memory: a condenser opens no stage, so nobody else reads it."""
+
+    def forward(self, v: Tensor) -> Tensor:
+        relu = isinstance(self.relu, nn.ReLU)
+        return self.up.conv.add_to(v, self.attended(v), relu=relu)
 
 
 class _InPlaceFPN(FPN):
@@ -179,6 +190,7 @@ class LeanMasks(ROIMasks):
 
 _FASTER = {
     AttoModule: _InPlaceModule,
+    VisualAttentionCondenser: _InPlaceCondenser,
     FPN: _InPlaceFPN,
     ROIPooler: GatherPooler,
     RPN: _SparingRPN,

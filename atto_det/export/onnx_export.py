@@ -27,7 +27,7 @@ from atto_det.weights import backbone_file, checkpoint
 
 from .deployable import INPUTS, OUTPUTS, Deployable
 from .metadata import Metadata
-from .rewrite import for_onnx, split_multipliers
+from .rewrite import for_8_bits, for_onnx
 
 OPSET = 18
 SAME = 0.99  # of the detections, at least
@@ -179,7 +179,7 @@ def _backbone(
         pixels = (pixels - np.float32(normalisation.mean)) / np.float32(normalisation.std)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
 
-    exported = _Features(split_multipliers(net) if calibration else net)
+    exported = _Features(for_8_bits(net) if calibration else net)
     any_size = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         torch.onnx.export(

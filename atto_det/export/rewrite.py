@@ -12,6 +12,8 @@ from torchvision.ops import FeaturePyramidNetwork
 from atto_det.nets import AttoModule
 from atto_det.ops.fold_norms import is_norm
 
+NARROW = 16  # channels of a group that is no work of its own
+
 
 class JointRPNHead(nn.Module):
     """`head` with its last two layers as one, so that what they see is read once."""
@@ -122,13 +124,60 @@ def split_multipliers(network: nn.Module) -> nn.Module:
     return network
 
 
+def fill_narrow_groups(network: nn.Module) -> nn.Module:
+    """A copy of `network` whose narrow grouped convolutions have zeros between their groups.
+
+    ONNX Runtime works in 8 bits on one group after the other. For the 24 channels in 4 groups of a
+    condenser of AttendNet-A all at once take 0.6 of the time, though they are 4 times the
+    multiply-adds; groups of 21 channels are faster alone.
+    """
+    network = copy.deepcopy(network)
+    for parent in list(network.modules()):
+        for name, conv in list(parent.named_children()):
+            grouped = isinstance(conv, nn.Conv2d) and 1 < conv.groups < conv.in_channels
+            if grouped and conv.in_channels // conv.groups < NARROW:
+                setattr(parent, name, _filled(conv))
+    return network
+
+
+def _filled(conv: nn.Conv2d) -> nn.Conv2d:
+    """`conv` with one group, which computes the same."""
+    dense = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        bias=conv.bias is not None,
+    )
+    blocks = conv.weight.detach().chunk(conv.groups)  # (out / groups, in / groups, k, k) each
+    inner, outer = blocks[0].shape[1], blocks[0].shape[0]
+    weight = conv.weight.new_zeros(dense.weight.shape)
+    for index, block in enumerate(blocks):
+        outputs, inputs = index * outer, index * inner
+        weight[outputs : outputs + outer, inputs : inputs + inner] = block
+    dense.weight = nn.Parameter(weight, requires_grad=False)
+    dense.bias = conv.bias
+    return dense
+
+
+def for_8_bits(network: nn.Module) -> nn.Module:
+    """A copy of `network`, without norms, whose convolutions all have fast 8-bit kernels.
+
+    Raises:
+        ValueError: the network still has batch norms.
+    """
+    return fill_narrow_groups(split_multipliers(network))
+
+
 def for_onnx(detector: GeneralizedRCNN, *, int8: bool) -> GeneralizedRCNN:
     """A copy of `detector`, without norms, as it runs fastest from an ONNX file.
 
     Args:
         int8: whether its layers will work in 8 bits.
     """
-    detector = split_multipliers(detector) if int8 else copy.deepcopy(detector)
+    detector = for_8_bits(detector) if int8 else copy.deepcopy(detector)
     detector.rpn.head = JointRPNHead(detector.rpn.head)
     if int8:
         detector.backbone.fpn = CopyingPyramid(detector.backbone.fpn)

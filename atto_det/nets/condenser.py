@@ -174,14 +174,17 @@ class VisualAttentionCondenser(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         """(B, up, H, W) to the same."""
+        y = self.drop_path(self.up(self.attended(v)))  # V''': (B, up, H, W)
+        return self.relu(y + v if self.residual else y)
+
+    def attended(self, v: Tensor) -> Tensor:
+        """V'' of an input V: (B, up, H, W) to (B, down, H, W)."""
         mixed = self.down(v)  # V': (B, down, H, W)
         condensed = self.condense(mixed)  # Q: (B, down, h, w)
         embedding = self.embed(condensed)  # K: (B, down, h, w)
         if self.bounded:
             embedding = embedding.sigmoid()
-        attended = self.attend(mixed, embedding, condensed)  # V'': (B, down, H, W)
-        y = self.drop_path(self.up(attended))  # V''': (B, up, H, W)
-        return self.relu(y + v if self.residual else y)
+        return self.attend(mixed, embedding, condensed)
 
     def condense(self, v: Tensor) -> Tensor:
         """C: the maximum of each window, (B, C, H, W) to (B, C, ceil(H / pool), ceil(W / pool))."""

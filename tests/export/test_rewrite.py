@@ -13,6 +13,8 @@ from atto_det.export.rewrite import (
     CopyingPyramid,
     JointRPNHead,
     RepeatedDepthwise,
+    fill_narrow_groups,
+    for_8_bits,
     split_multipliers,
 )
 from atto_det.nets import create_backbone, list_backbones, make_norm, separable_conv
@@ -45,10 +47,11 @@ def test_a_network_stays_the_same_function(name, norm):
     net = stirred(create_backbone(name, norm=norm))
     before = copy.deepcopy(net.state_dict())
     without_norms = folded(net)
-    split = split_multipliers(without_norms)
+    split = for_8_bits(without_norms)
     assert not any(is_norm(m) for m in without_norms.modules())
     assert not any(
-        m.groups == m.in_channels > 1 and m.out_channels != m.in_channels
+        m.groups > 1
+        and (m.out_channels != m.in_channels if m.groups == m.in_channels else m.groups > 4)
         for m in split.modules()
         if isinstance(m, nn.Conv2d)
     )
@@ -62,6 +65,19 @@ def test_a_network_stays_the_same_function(name, norm):
         assert (twice[key] - value).abs().max() < 1e-12 * scale
         assert (single[key] - value).abs().max() < 3e-6 * scale
     assert all(value.equal(net.state_dict()[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "groups", "left"),
+    [(24, 36, 4, 1), (60, 8, 4, 1), (64, 8, 4, 4), (8, 8, 8, 8), (8, 4, 1, 1)],
+)
+def test_narrow_groups_are_filled(inputs, outputs, groups, left):
+    conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, groups=groups)
+    net = nn.Sequential(conv).double()
+    [dense] = fill_narrow_groups(net)
+    assert (conv.groups, dense.groups) == (groups, left)
+    x = picture(2, inputs, 9, 7)
+    torch.testing.assert_close(dense(x), net(x))
 
 
 def test_the_order_of_repeated_channels():
