@@ -7,6 +7,8 @@ atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a.s
     for MODEL.WEIGHTS of atto-det train
 atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a_8.safetensors \\
     --weight-bits 8 --data FOLDER   weights in 8 bits; top-1 before and after on these pictures
+atto-det export --checkpoint model_best.pth.tar --network attonet_a --format safetensors \\
+    --output attonet_a.safetensors  trained by timm's or torchvision's scripts, or a state dict
 atto-det export --checkpoint last.ckpt --format pth --output attonet_a.pth \\
     --config-file detector.yaml     for Detectron2's own tools, fitted to this detector's pictures
 """
@@ -43,6 +45,11 @@ def parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, required=True, help=".pth of a detector, .ckpt of a classifier")
     add("--format", choices=("onnx", "safetensors", "pth"), required=True, help="as above")
     add("--output", type=Path, required=True, metavar="FILE")
+    add("--network", help="of a state dict or a checkpoint of timm's or torchvision's scripts")
+    colour = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
+    add("--mean", **colour, help="network: of its training, from 0 to 1")
+    add("--std", **colour, help="network: likewise (default: as the file says, else ImageNet's)")
+    add("--input-size", type=int, metavar="PIXELS", help="network: likewise (else 224)")
     add("--images", type=Path, nargs="+", help="onnx: check on these (default: a painted picture)")
     add("--int8", action="store_true", help="onnx: convolutions and dense layers in 8 bits")
     add("--calibration", metavar="FOLDER|DATASET", help="int8: pictures to measure ranges on")
@@ -62,6 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name, form in ONLY.items():
         if getattr(args, name) and args.format != form:
             raise UserError(f"--{name.replace('_', '-')} is for --format {form}")
+    if args.network and args.format == "onnx":
+        raise UserError("--network is for --format safetensors and pth")
+    if not args.network and (args.mean or args.std or args.input_size):
+        raise UserError("--mean, --std and --input-size are for --network: other files state them")
     if args.int8 != bool(args.calibration):
         raise UserError("--int8 and --calibration need each other: ranges are measured on pictures")
     if args.data and not args.weight_bits:
@@ -87,8 +98,13 @@ def _weights(args: argparse.Namespace) -> list[str]:
     from atto_det.nets import list_backbones
     from atto_det.nets.normalisation import Normalisation, difference
     from atto_det.weights import backbone_file
+    from atto_det.weights.foreign import read_foreign
 
-    state, description = backbone_file.read_pretraining(args.checkpoint)
+    if args.network:
+        told = {"mean": args.mean, "std": args.std, "input_size": args.input_size}
+        state, description = read_foreign(args.checkpoint, args.network, **told)
+    else:
+        state, description = backbone_file.read_pretraining(args.checkpoint)
     if description.network not in list_backbones():
         raise UserError(
             f"checkpoint {args.checkpoint} holds {description.network}; the backbones exported "

@@ -49,7 +49,7 @@ class Description:
         input_size: side in pixels of the pictures trained on.
         weight_bits: 8 where the weights lie on an 8-bit grid, else None.
         recipe: YAML text of the training.
-        data: root, and the number of pictures in train and val.
+        data: root, and the number of pictures in train and val, 0 where it is not known.
         top1: percent on val, or None where it was not measured.
         epoch: epochs trained.
         versions: of what the training ran with.
@@ -78,11 +78,13 @@ class Description:
     def __str__(self) -> str:
         top1 = "unknown top-1"
         if self.top1 is not None:
-            top1 = f"top-1 {self.top1:.1f} % on {self.data['val']} pictures"
+            top1 = f"top-1 {self.top1:.1f} %"
+            top1 += f" on {self.data['val']} pictures" if self.data["val"] else ""
         bits = f" ({self.weight_bits}-bit weights)" if self.weight_bits else ""
+        pictures = f"{self.data['train']} pictures of " if self.data["train"] else ""
         return (
-            f"{self.network}{bits}, {top1}, trained on {self.data['train']} pictures of "
-            f"{self.data['root']} ({len(self.class_names)} classes, {self.input_size} pixels)"
+            f"{self.network}{bits}, {top1}, trained on {pictures}{self.data['root']} "
+            f"({len(self.class_names)} classes, {self.input_size} pixels)"
         )
 
 
@@ -145,7 +147,10 @@ def read_pretraining(path: str | Path) -> Weights:
     content = load_checkpoint(path)
     part = content.get(TRAINING_PART)
     if not isinstance(part, dict) or type(part.get("format")) is not int:
-        raise UserError(f"checkpoint {path} is not one of atto_det's classifier training")
+        raise UserError(
+            f"checkpoint {path} is not one of atto_det's classifier training (atto-det export "
+            "--network takes those of other programs)"
+        )
     _check_format(part["format"], path)
     description = _describe(part, f"checkpoint {path}")
     tensors = content.get("state_dict")

@@ -4,6 +4,8 @@ import pytest
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
+import torch
+
 from atto_det.weights import backbone_file, checkpoint
 
 UNTESTED = ["DATASETS.TEST", "()"]
@@ -71,6 +73,29 @@ def test_a_file_for_a_detector_of_detectron2(classifier, export, tmp_path):
     other = content["model"][backbone_file.STEM]
     assert other.flip(1)[:, 0].allclose(stem[:, 0] / 58.395)
     assert not any(key.startswith("fc.") for key in content["model"])
+
+
+def test_weights_of_another_program(classifier, export, sentence, tmp_path):
+    _, net = classifier()
+    torch.save(net.state_dict(), tmp_path / "bare.pth")
+    named = ["--network", "attonet_d"]
+    done = export("bare.pth", "safetensors", "a.safetensors", *named, "--input-size", "64")
+    assert done.returncode == 0, done.stderr
+    assert "attonet_d, unknown top-1, trained on data not stated (3 classes, 64 pixels)" in (
+        done.stdout
+    )
+    state, description = backbone_file.read_backbone(tmp_path / "a.safetensors")
+    assert state[backbone_file.STEM].equal(net.state_dict()[backbone_file.STEM])
+    assert description.command == "exported from bare.pth"
+    assert export("bare.pth", "pth", "a.pth", *named).returncode == 0
+    text = sentence(export("bare.pth", "safetensors", "b.safetensors"))
+    assert (
+        "bare.pth is not one of atto_det's classifier training (atto-det export --network" in text
+    )
+    text = sentence(export("bare.pth", "onnx", "b.onnx", *named))
+    assert "--network is for --format safetensors and pth" in text
+    text = sentence(export("bare.pth", "pth", "b.pth", "--std", "0.2", "0.2", "0.2"))
+    assert "--mean, --std and --input-size are for --network" in text
 
 
 def test_mistakes_are_one_sentence(classifier, export, sentence, tmp_path):
