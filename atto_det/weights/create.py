@@ -30,7 +30,7 @@ def create_backbone(
             are to be normalised. The network then computes what the trained one did, its filters
             with the length that they learn with.
         in_chans: channels of the images. With weights, those for red, green and blue are added up
-            for one channel, and repeated for others (`timm.models.adapt_input_conv`).
+            for one channel, and repeated for others.
         norm: "BN", "FrozenBN" or "SyncBN".
 
     Raises:

@@ -83,11 +83,8 @@ def fill_backbone(
         for key, value in state.items()
         if key.partition(".")[0] not in unused and not _counts_for_frozen(key, own)
     }
-    channels = own[STEM].shape[1]
-    if channels != 3 and STEM in given:
-        from timm.models import adapt_input_conv  # two seconds to import
-
-        given[STEM] = adapt_input_conv(channels, given[STEM])
+    if STEM in given:
+        given[STEM] = _for_channels(given[STEM], own[STEM].shape[1])
     wrong = misfits(own, given)
     if wrong:
         raise UserError(f"{where} does not fit the network {description.network}: {wrong}")
@@ -96,6 +93,20 @@ def fill_backbone(
     net.load_state_dict(given)
     reset_lengths(net)
     return len(given)
+
+
+def _for_channels(weight: Tensor, channels: int) -> Tensor:
+    """A stem's weight (O, 3, k, k) for images of so many channels: (O, channels, k, k).
+
+    As timm does it: for one channel the sum over the colours, so that a grey picture gives what it
+    gave as three equal ones; for others the colours' weights in turn, scaled to the same sum.
+    """
+    if channels == 3:
+        return weight
+    if channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    repeated = weight.repeat(1, -(-channels // 3), 1, 1)[:, :channels]
+    return repeated * (3 / channels)
 
 
 def unused_stages(net: Backbone) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models import adapt_input_conv
 from torch import nn
 
 import atto_det
@@ -11,6 +12,7 @@ from atto_det.errors import UserError
 from atto_det.nets.blocks import START_LENGTH
 from atto_det.nets.normalisation import Normalisation
 from atto_det.weights import backbone_file
+from atto_det.weights.transfer import _for_channels
 
 
 @pytest.fixture
@@ -87,6 +89,8 @@ def test_other_channels(trained):
         assert same(grey(pictures(1))["res5"], wanted["res5"])
     four = atto_det.create_backbone("attonet_d", weights=path, in_chans=4)
     assert four.stem.conv.conv.weight.shape == (3, 4, 7, 7)
+    conv = adapt_input_conv(4, net.backbone.stem.conv.conv.weight.float())
+    assert torch.allclose(_for_channels(net.backbone.stem.conv.conv.weight.float(), 4), conv)
     two = atto_det.create_classifier("attonet_d", 5, in_chans=2).double()
     assert two(pictures(2)).shape == (2, 5)
 
