@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
@@ -28,7 +29,8 @@ EPOCH = """--trainer.max_epochs 1 --trainer.precision 32-true --data.image_size 
     --data.batch_size 2 --data.workers 0"""
 SHORTER = {
     "analyze": WORK,
-    "benchmark": f"{WORK} --repeats 1 --warmup 0",
+    "benchmark": f"{WORK} --repeats 1 --warmup 0 --modes eager fast onnx",
+    "explore": "--config tiny_exploration.yaml",
     "make-mini-voc": "--root drawn --train 6 --val 3",
     "pretrain": EPOCH,
     "throughput": "--input 32 --batch 2 --repeats 1",
@@ -40,7 +42,7 @@ RUN = [page for page in pages.PAGES if any(c.words[0] == "atto-det" for c in pag
 
 
 @pytest.fixture
-def workshop(tmp_path, mini_voc, repository, classifier):
+def workshop(tmp_path, mini_voc, repository, classifier, colours):
     """The folder that a page's commands run in."""
     for name in ("configs", "results", "tests", "tools"):
         (tmp_path / name).symlink_to(repository / name)
@@ -50,6 +52,7 @@ def workshop(tmp_path, mini_voc, repository, classifier):
     for name in ("VOC2012", "CarParts", "mini_voc"):
         shutil.copytree(mini_voc / "mini_voc", data / name)
     shutil.copytree(data / "CarParts", tmp_path / "my_photos")
+    shutil.copytree(colours / "colours", data / "colours")
     photos = sorted((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))[:3]
     (tmp_path / "photos").mkdir()
     for path in photos:
@@ -68,7 +71,43 @@ def workshop(tmp_path, mini_voc, repository, classifier):
     files = tree["TRAIN"]["folders"] | tree["VALIDATION"]["folders"]
     tree["put"](tmp_path / "ILSVRC2012", files)
     (tmp_path / "my_list.txt").write_bytes(tree["NAMES"])
+    _for_pretraining(tmp_path, photos)
+    _for_exploration(tmp_path)
     return tmp_path
+
+
+def _for_pretraining(folder: Path, photos: list[Path]) -> None:
+    """A teacher with random weights, and 60 pictures without labels."""
+    import timm
+    import torch
+
+    (folder / "teacher").mkdir()
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    torch.save(state, folder / "teacher/efficientnet-lite0-57934424.pth")
+    (folder / "datasets/my_pictures").mkdir()
+    for number in range(60):
+        shutil.copy(photos[number % 3], folder / f"datasets/my_pictures/{number}.jpg")
+
+
+def _for_exploration(folder: Path) -> None:
+    """A search of seconds, and the first generator of one."""
+    from atto_det.exploration import Generator
+    from atto_det.exploration.settings import read_settings
+    from atto_det.nets import get_spec
+
+    content = yaml.safe_load((folder / "configs/explore/tiny_imagenet50.yaml").read_text())
+    content["data"] |= {"root": "colours", "size": 32}
+    content["requirements"]["top1"] = None
+    content["supernet"] |= {"steps": 2, "batch": 4}
+    content["search"] |= {"rounds": 1, "population": 2}
+    path = folder / "tiny_exploration.yaml"
+    path.write_text(yaml.safe_dump(content))
+    settings = read_settings(path)
+    first = Generator.around(
+        settings.space, get_spec(settings.prototype), settings.requirements, classes=3, size=32
+    )
+    (folder / "output/explore").mkdir(parents=True)
+    first.save(folder / "output/explore/generator_0.yaml")
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_commands_parse(command, parse, repository):
             assert (repository / path).exists(), path
     if program == "make":
         assert re.search(rf"^{arguments[0]}:", (repository / "Makefile").read_text(), re.M)
-    elif program == "pip":
+    elif program == "pip" and arguments[0] == "install":
         _check_extras(arguments, repository)
     elif program == "atto-det":
         if "--help" in arguments:
@@ -114,7 +114,7 @@ def test_commands_parse(command, parse, repository):
     elif program == "python":
         parse(arguments[1:], str(repository / arguments[0]))
     else:
-        assert program in ("git", "pytest", "source")
+        assert program in ("git", "pip", "pytest", "source", "unzip")
 
 
 def _check_extras(arguments: list[str], repository: Path) -> None:
