@@ -23,8 +23,9 @@ from atto_det.export.metadata import read_metadata
 from atto_det.export.onnx_export import export
 from atto_det.export.runtimes import RUNTIMES, OnnxDetector, agreement, open_runtime
 from atto_det.export.samples import check_pictures
+from atto_det.nets import create_backbone
 from atto_det.torchvision.predictor import Predictor
-from atto_det.weights import checkpoint
+from atto_det.weights import backbone_file, checkpoint
 
 file = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("detector_file.py"))))
 
@@ -118,8 +119,9 @@ def test_a_file_that_finds_something_else_is_not_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "tolerance"), [("attonet_c", 1e-3), ("attendnet_b", 1e-4)])
-def test_a_backbone(classifier, tmp_path, network, tolerance):
+@pytest.mark.parametrize("network", ["attonet_c", "attendnet_b"])
+def test_a_backbone(classifier, tmp_path, network):
+    """What rounding differs by grows with depth: as little with condensers as without."""
     path, net = classifier(network)
     done = export(path, tmp_path / "c.onnx", pictures()[:1])
     assert "features within" in done.checks[0]
@@ -132,13 +134,17 @@ def test_a_backbone(classifier, tmp_path, network, tolerance):
         for shape in ((1, 3, 64, 64), (3, 3, 75, 130)):
             x = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
             with torch.no_grad():
-                wanted = net.backbone(x)["res5"]
+                wanted = create_backbone(network).eval()
+                wanted.load_state_dict(backbone_file.without_head(net.state_dict()))
+                wanted = wanted(x)
             found = run(x.numpy())
             assert list(found) == ["res2", "res3", "res4", "res5"]
             sides = (-(-shape[2] // 32), -(-shape[3] // 32))
             assert found["res5"].shape == (shape[0], net.num_features, *sides)
-            scale = wanted.abs().max()
-            assert np.abs(found["res5"] - wanted.numpy()).max() < tolerance * scale
+            for feature, tolerance in (("res2", 1e-4), ("res3", 1e-4), ("res5", 1e-3)):
+                scale = wanted[feature].abs().max()
+                difference = np.abs(found[feature] - wanted[feature].numpy()).max()
+                assert difference < tolerance * scale
 
 
 def test_mistakes(tmp_path, classifier, monkeypatch):
