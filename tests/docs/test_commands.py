@@ -77,13 +77,17 @@ def workshop(tmp_path, mini_voc, repository, classifier, colours):
 
 
 def _for_pretraining(folder: Path, photos: list[Path]) -> None:
-    """A teacher with random weights, and 60 pictures without labels."""
+    """A teacher with random weights, 60 pictures without labels, and a checkpoint of timm's."""
     import timm
     import torch
+
+    from atto_det import create_classifier
 
     (folder / "teacher").mkdir()
     state = timm.create_model("tf_efficientnet_lite0").state_dict()
     torch.save(state, folder / "teacher/efficientnet-lite0-57934424.pth")
+    state = create_classifier("attonet_a", 3).state_dict()
+    torch.save({"arch": "attonet_a", "state_dict": state}, folder / "model_best.pth.tar")
     (folder / "datasets/my_pictures").mkdir()
     for number in range(60):
         shutil.copy(photos[number % 3], folder / f"datasets/my_pictures/{number}.jpg")

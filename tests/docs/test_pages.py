@@ -19,7 +19,12 @@ from atto_det.config import find_config
 from atto_det.torchvision.config import read_file
 
 pages = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("pages.py"))))
-COMMANDS = [command for page in pages.PAGES for command in pages.commands(page)]
+COMMANDS = [
+    command
+    for page in pages.PAGES
+    if page != "CHANGELOG.md"  # names flags, and does not write commands out
+    for command in pages.commands(page)
+]
 
 
 class Parsed(BaseException):
