@@ -23,6 +23,7 @@ from atto_det.training.batches import (
 )
 from atto_det.training.scene import Scene
 
+from .augmented_test import unresized
 from .catalog import class_names_of
 from .mapper import AttoDatasetMapper, RecipeMapper, seed_augmentation
 
@@ -74,7 +75,7 @@ class TestLoader:
         class_names_of(name)
         self.loader = build_detection_test_loader(
             DatasetCatalog.get(name),
-            mapper=ErrorsAsItems(AttoDatasetMapper(cfg, False)),
+            mapper=ErrorsAsItems(AttoDatasetMapper(unresized(cfg), False)),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
 

@@ -12,6 +12,7 @@ from atto_det.evaluation import Detections
 from atto_det.training.predictor import CheckpointPredictor
 from atto_det.weights import checkpoint
 
+from .augmented_test import augmented, unresized
 from .config import configs
 from .evaluator import check_detector, to_detections
 from .inference import optimise_for_inference
@@ -29,15 +30,14 @@ class Predictor(CheckpointPredictor):
         check_detector(self.cfg)
         model = build_model(self.cfg).eval()
         checkpoint.load_weights(model, content, path)
-        optimise_for_inference(model)
-        return model
+        return augmented(self.cfg, optimise_for_inference(model))
 
     def detect(self, image: np.ndarray) -> Detections:
         """Detections in uint8 RGB (H, W, 3), at its own size."""
         height, width = image.shape[:2]
         if self.cfg.INPUT.FORMAT == "BGR":
             image = image[:, :, ::-1]
-        short = self.cfg.INPUT.MIN_SIZE_TEST
+        short = unresized(self.cfg).INPUT.MIN_SIZE_TEST
         resize = AtLeastAPixel(T.ResizeShortestEdge([short, short], self.cfg.INPUT.MAX_SIZE_TEST))
         image = resize.get_transform(image).apply_image(image)
         pixels = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

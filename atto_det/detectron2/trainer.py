@@ -33,6 +33,7 @@ from atto_det.training.policy import Policy, Run, full_disk_as_sentence
 from atto_det.weights import checkpoint
 
 from .accumulation import Accumulating
+from .augmented_test import augmented
 from .catalog import check_split, check_test_pictures, class_names_of
 from .checkpointer import ENGINE, AttoCheckpointer
 from .evaluator import VOCInstanceEvaluator
@@ -275,6 +276,7 @@ def evaluate_model(
         The whole result of a `VOCInstanceEvaluator`; of another evaluator what it returns.
     """
     evaluator = trainer.build_evaluator(cfg, name)
+    model = augmented(cfg, model)
     found = inference_on_dataset(model, trainer.build_test_loader(cfg, name), evaluator)
     if not comm.is_main_process():
         return None

@@ -183,7 +183,12 @@ DEFAULTS: dict[str, Any] = {
         **KEYS["TEST"],
         "EVAL_PERIOD": 0,
         "DETECTIONS_PER_IMAGE": 100,
-        "AUG": {"ENABLED": Only(False)},
+        "AUG": {
+            "ENABLED": False,
+            "MIN_SIZES": (400, 500, 600, 700, 800, 900, 1000, 1100, 1200),
+            "MAX_SIZE": 4000,
+            "FLIP": True,
+        },
         "PRECISE_BN": {"ENABLED": Only(False)},
         "EXPECTED_RESULTS": Only([]),
     },
@@ -203,7 +208,7 @@ IGNORED = (
     *("INPUT.CROP.SIZE", "INPUT.CROP.TYPE", "SOLVER.NUM_DECAYS"),
     *("DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"),
     *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST"),
-    *("TEST.AUG", "TEST.PRECISE_BN", "TEST.KEYPOINT_OKS_SIGMAS"),
+    *("TEST.PRECISE_BN", "TEST.KEYPOINT_OKS_SIGMAS"),
 )
 
 

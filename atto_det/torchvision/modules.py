@@ -29,6 +29,7 @@ from atto_det.ops.chosen_masks import chosen_masks
 from atto_det.ops.nms import grouped_nms
 
 Targets = list[dict[str, Tensor]] | None
+Shapes = list[tuple[int, int]]  # height and width of each picture
 
 
 class Anchors(AnchorGenerator):
@@ -219,21 +220,39 @@ class Heads(RoIHeads):
         """
         if self.training:
             return [], self._losses(features, proposals, image_shapes, targets)
+        result = self.boxes_in(features, proposals, image_shapes)
+        boxes, labels = ([item[key] for item in result] for key in ("boxes", "labels"))
+        masks = self.masks_in(features, boxes, labels, image_shapes)
+        for item, own in zip(result, masks, strict=True):
+            item["masks"] = own
+        return result, {}
+
+    def boxes_in(
+        self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: Shapes
+    ) -> list[dict[str, Tensor]]:
+        """Boxes (N, 4), scores (N,) and labels (N,) from 1 of each picture."""
         pooled = self.box_roi_pool(features, proposals, image_shapes)  # (R, C, 7, 7)
         predictions = self.box_predictor(self.box_head(pooled))
         found = self.postprocess_detections(*predictions, proposals, image_shapes)
-        result = [
+        return [
             dict(zip(("boxes", "scores", "labels"), item, strict=True))
             for item in zip(*found, strict=True)
         ]
-        pooled = self.mask_roi_pool(features, found[0], image_shapes)  # (N, C, 14, 14)
+
+    def masks_in(
+        self,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        labels: list[Tensor],
+        image_shapes: Shapes,
+    ) -> list[Tensor]:
+        """The masks (N, 1, 28, 28) of each picture's boxes, for their classes."""
+        pooled = self.mask_roi_pool(features, boxes, image_shapes)  # (N, C, 14, 14)
         # Not by the features' shape: ONNX Runtime would turn them to single precision for that.
         size = self.mask_roi_pool.output_size
         upsample, _, last = self.mask_predictor
-        masks = chosen_masks(self.mask_head(pooled), torch.cat(found[2]), size, upsample, last)
-        for item, own in zip(result, masks.split([b.shape[0] for b in found[0]]), strict=True):
-            item["masks"] = own
-        return result, {}
+        masks = chosen_masks(self.mask_head(pooled), torch.cat(labels), size, upsample, last)
+        return list(masks.split([own.shape[0] for own in boxes]))
 
     def postprocess_detections(
         self,

@@ -1,5 +1,6 @@
 """From a checkpoint and a picture to detections, without Detectron2."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,16 @@ import numpy as np
 import pycocotools.mask as mask_util
 import torch
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 from yacs.config import CfgNode
 
 from atto_det.evaluation import Detections
 from atto_det.ops.fold_norms import fold_norms
+from atto_det.ops.nms import grouped_nms
 from atto_det.ops.paste_masks import paste_masks
 from atto_det.ops.resize import resize, resized_shape
 from atto_det.training.predictor import CheckpointPredictor
+from atto_det.training.views import View, views_of
 from atto_det.weights import checkpoint
 
 from .config import configs
@@ -48,24 +52,83 @@ def load_weights(model: nn.Module, cfg: CfgNode, content: dict, path: str | Path
     model.load_state_dict(to_torchvision(content["model"], cfg))
 
 
-def prepare(cfg: CfgNode, image: np.ndarray) -> Tensor:
-    """What the model takes: uint8 RGB (H, W, 3) to float (3, h, w) in 0 to 255, resized."""
-    shape = resized_shape(*image.shape[:2], cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+def prepare(cfg: CfgNode, image: np.ndarray, view: View | None = None) -> Tensor:
+    """What the model takes: uint8 RGB (H, W, 3) to float (3, h, w) in 0 to 255, resized.
+
+    Args:
+        view: in place of the keys of INPUT.
+    """
+    if view is None:
+        view = View(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, mirrored=False)
+    shape = resized_shape(*image.shape[:2], view.short, view.longest)
     if cfg.INPUT.FORMAT == "BGR":
         image = image[:, :, ::-1]
-    image = resize(np.ascontiguousarray(image), *shape)
+    image = resize(np.ascontiguousarray(image), *shape)[:, :: -1 if view.mirrored else 1]
     return torch.as_tensor(image.transpose(2, 0, 1).astype(np.float32), device=cfg.MODEL.DEVICE)
 
 
 def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> Detections:
     """Detections of `model` in uint8 RGB (H, W, 3), at its own size; masks are run-length encoded.
 
-    `model` is one of `build_model(cfg)`, in evaluation mode.
+    `model` is one of `build_model(cfg)`, in evaluation mode. With TEST.AUG.ENABLED it looks at
+    several views.
     """
+    if cfg.TEST.AUG.ENABLED:
+        return detect_in_views(model, cfg, image, views_of(cfg))
     pixels = prepare(cfg, image)
     with torch.inference_mode():
         found = {key: value.cpu() for key, value in model([pixels])[0].items()}
     return to_detections(found, tuple(pixels.shape[1:]), image.shape[:2])
+
+
+@torch.inference_mode()
+def detect_in_views(
+    model: nn.Module, cfg: CfgNode, image: np.ndarray, views: Sequence[View]
+) -> Detections:
+    """Detections in several views of a picture: boxes merged by NMS, masks averaged.
+
+    The same as Detectron2's `GeneralizedRCNNWithTTA`.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+    """
+    height, width = image.shape[:2]
+    heads, seen, found = model.roi_heads, [], []
+    for view in views:
+        pixels = prepare(cfg, image, view)
+        images, _ = model.transform([pixels])
+        features = model.backbone(images.tensors)
+        proposals, _ = model.rpn(images, features)
+        [own] = heads.boxes_in(features, proposals, images.image_sizes)
+        shape = images.image_sizes[0]
+        scale = own["boxes"].new_tensor([width / shape[1], height / shape[0]]).repeat(2)
+        seen.append((view, features, images.image_sizes, scale))
+        found.append(own | {"boxes": _turned(own["boxes"] * scale, width, view)})
+    boxes, scores, labels = (
+        torch.cat([own[key] for own in found]) for key in ("boxes", "scores", "labels")
+    )
+    boxes = clip_boxes_to_image(boxes, (height, width))
+    limit, classes = cfg.TEST.DETECTIONS_PER_IMAGE, cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    threshold = cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST
+    kept = grouped_nms(boxes, scores, labels - 1, classes, threshold, limit)
+    boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    masks = []
+    for view, features, shapes, scale in seen:
+        own = _turned(boxes, width, view) / scale
+        [found_masks] = heads.masks_in(features, [own], [labels], shapes)
+        masks.append(found_masks.flip(3) if view.mirrored else found_masks)
+    result = {"boxes": boxes, "scores": scores, "labels": labels}
+    result["masks"] = torch.stack(masks).mean(0)
+    result = {key: value.cpu() for key, value in result.items()}
+    return to_detections(result, (height, width), (height, width))
+
+
+def _turned(boxes: Tensor, width: int, view: View) -> Tensor:
+    """Boxes (N, 4) of a picture of that width in a view of it, or back."""
+    if not view.mirrored:
+        return boxes
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
 def to_detections(

@@ -72,7 +72,6 @@ CASES = [
     ("MODEL.ROI_BOX_HEAD.NUM_CONV", "4", "0"),
     ("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True", "False"),
     ("INPUT.CROP.ENABLED", "True", "False"),
-    ("TEST.AUG.ENABLED", "True", "False"),
     ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler", "'TrainingSampler' or 'Repeat"),
     ("SOLVER.LR_SCHEDULER_NAME", "WarmupStepWithFixedGammaLR", "'WarmupMultiStepLR'"),
 ]
@@ -107,9 +106,9 @@ def test_what_other_models_read_is_ignored(repository, tmp_path):
         "_BASE_": str(repository / "configs/atto_maskrcnn_voc.yaml"),
         "VERSION": 2,
         "MODEL": {"RESNETS": {"DEPTH": 101}, "RETINANET": {"NUM_CONVS": 2}},
-        "TEST": {"AUG": {"MIN_SIZES": [1]}},
+        "TEST": {"PRECISE_BN": {"NUM_ITER": 1}},
     }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
     cfg = config.read_file(tmp_path / "own.yaml", ["MODEL.RESNETS.DEPTH", "50"])
     assert "RESNETS" not in cfg.MODEL
-    assert "MIN_SIZES" not in cfg.TEST.AUG
+    assert "NUM_ITER" not in cfg.TEST.PRECISE_BN
