@@ -1,6 +1,6 @@
 # make demo       a small Atto-MaskRCNN, trained on a generated mini VOC: about 10 minutes
 # make test       the quick tests; make test-all adds the slow ones
-# make lint       style, types of imports, and which package may import which
+# make lint       style, types, and which package may import which
 # make docs       the documentation as a site, in site/
 #
 # PYTHON=python3.12 chooses the interpreter, DETECTRON2=<path or requirement> another Detectron2.
@@ -42,6 +42,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

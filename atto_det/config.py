@@ -7,6 +7,7 @@ Python object is an error.
 import ast
 import contextlib
 import difflib
+import functools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -193,7 +194,7 @@ def merge(cfg: CfgNode, content: Mapping[str, Any], where: str) -> None:
         UserError: a key that `cfg` lacks (with the nearest one), or a value of another type.
     """
     for key, value in _leaves(cfg, content, where):
-        _set(cfg, key, value, lambda key=key: _place(where, key))
+        _set(cfg, key, value, functools.partial(_place, where, key))
 
 
 def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:

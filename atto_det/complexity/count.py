@@ -10,6 +10,7 @@ so is the definition of an activation: an element written by one of those operat
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -79,7 +80,7 @@ def _forward(module: nn.Module, inputs: tuple) -> tuple[int, int]:
     return macs.get_total_flops() // 2, activations.get_total_flops()
 
 
-def _elements(*args, out_shape: object = None, **kwargs) -> int:
+def _elements(*args, out_shape: Any = None, **kwargs) -> int:
     """The size of an operation's output; of several outputs (attention) the first is the result."""
     while isinstance(out_shape, tuple | list) and out_shape and not isinstance(out_shape[0], int):
         out_shape = out_shape[0]

@@ -89,15 +89,15 @@ def _section(kind: type, content: Any, where: str) -> Any:
     if not isinstance(content, Mapping) or not set(content) <= set(names):
         raise UserError(f"{where} is a mapping with keys {', '.join(names)}")
     for name, value in content.items():
-        wanted = names[name].type
+        wanted = getattr(names[name].type, "__name__", str(names[name].type))
         number = isinstance(value, int | float) and not isinstance(value, bool)
         fits = {
             "str": isinstance(value, str),
             "int": number and value == int(value) and value >= 1,
             "float": number and value > 0,
         }
-        if not fits[getattr(wanted, "__name__", str(wanted))]:
-            raise UserError(f"{where}.{name} is {shown(value)}: give a {wanted.__name__} above 0")
+        if not fits[wanted]:
+            raise UserError(f"{where}.{name} is {shown(value)}: give a {wanted} above 0")
     try:
         made = kind(**content)
     except TypeError as error:

@@ -169,8 +169,8 @@ class Space:
         Raises:
             UserError: an unknown or missing key, or values of another type.
         """
-        required, optional = ("stem", "width", "compress", "mix"), ("multiplier", "kinds")
-        optional += ("opening", "depth")
+        required = ("stem", "width", "compress", "mix")
+        optional = ("multiplier", "kinds", "opening", "depth")
         if not isinstance(content, Mapping):
             raise UserError(f"{where}: space must be a mapping")
         unknown = [key for key in content if key not in (*required, *optional)]

@@ -1,7 +1,7 @@
 """How pictures are normalised, and a stem moved from one normalisation to another."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class Normalisation:
 
     @classmethod
     def of_unit_range(
-        cls, mean: tuple[float, ...], std: tuple[float, ...], channel_order: str = "RGB"
+        cls, mean: Sequence[float], std: Sequence[float], channel_order: str = "RGB"
     ) -> "Normalisation":
         """The same for a mean and std of pictures scaled to 0..1, as torchvision states them."""
         return cls(tuple(255 * v for v in mean), tuple(255 * v for v in std), channel_order)

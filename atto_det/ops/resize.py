@@ -11,7 +11,7 @@ def resized_shape(height: int, width: int, short: int, longest: int) -> tuple[in
     pixel, however narrow the picture.
     """
     scale = short / min(height, width)
-    new = (short, scale * width) if height < width else (scale * height, short)
+    new = (float(short), scale * width) if height < width else (scale * height, float(short))
     if max(new) > longest:
         scale = longest / max(new)
         new = (new[0] * scale, new[1] * scale)

@@ -150,5 +150,6 @@ def _data(arguments: Mapping[str, Any]) -> str:
 def _top1(content: Mapping[str, Any], arguments: Mapping[str, Any]) -> float | None:
     """What timm's script measured, in percent."""
     value = content.get("metric")
-    measured = isinstance(value, int | float) and 0 <= value <= 100
-    return float(value) if measured and arguments.get("eval_metric") == "top1" else None
+    if not isinstance(value, int | float) or arguments.get("eval_metric") != "top1":
+        return None
+    return float(value) if 0 <= value <= 100 else None

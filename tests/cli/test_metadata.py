@@ -10,6 +10,7 @@ import pytest
 
 # The extras that a room may import from; every other room needs the base alone.
 EXTRAS = {
+    "cli": ["exploration", "onnx"],  # a verb imports what its room does
     "torchvision": ["train"],
     "timm": ["timm"],
     "export": ["onnx"],
