@@ -15,7 +15,7 @@ EXTRAS = {
     "timm": ["timm"],
     "export": ["onnx"],
     "exploration": ["exploration"],
-    "pretraining": ["pretraining"],
+    "pretraining": ["pretraining", "onnx"],  # a teacher may run in OpenVINO
     "weights": ["timm"],  # where a network has other input channels than its weights
 }
 PROVIDES = {"opencv-python": "cv2", "pillow": "PIL", "protobuf": "google", "pyyaml": "yaml"}
