@@ -11,5 +11,8 @@ setup(
     packages=[*find_packages(include=["atto_det", "atto_det.*"]), *CONFIGS],
     py_modules=["atto_det.tools.infer_onnx"],
     package_dir={"atto_det.configs": "configs", "atto_det.tools": "tools"},
-    package_data={"atto_det": ["py.typed"], **{name: ["*.yaml", "*.txt"] for name in CONFIGS}},
+    package_data={
+        "atto_det": ["py.typed", "zoo/*"],
+        **{name: ["*.yaml", "*.txt"] for name in CONFIGS},
+    },
 )

@@ -116,10 +116,8 @@ def _weights(args: argparse.Namespace) -> list[str]:
     if args.weight_bits and not description.weight_bits:  # else trained in 8 bits: nothing changes
         description, rounding = _rounded(args.data, state, description)
     if args.format == "safetensors":
-        in_8_bits = bool(args.weight_bits)
-        sha256 = backbone_file.write_backbone(
-            args.output, backbone, description, in_8_bits=in_8_bits
-        )
+        bits = args.weight_bits or 32
+        sha256 = backbone_file.write_backbone(args.output, backbone, description, bits=bits)
     else:
         config = args.config_file or CONFIGS / BASE
         fed = Normalisation.of_detector(load_yaml(config), str(config))

@@ -268,7 +268,13 @@ class Classifier(LightningModule):
             versions=versions(),
             command=" ".join(sys.argv),
         )
-        checkpoint[TRAINING_PART] = {"format": FORMAT, **dataclasses.asdict(description)}
+        figures = {
+            key: float(value)
+            for key, value in self.trainer.callback_metrics.items()
+            if key.startswith("val_")
+        }
+        part = {"format": FORMAT, "figures": figures, **dataclasses.asdict(description)}
+        checkpoint[TRAINING_PART] = part
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another network or of other classes.

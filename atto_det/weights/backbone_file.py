@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -201,16 +201,17 @@ def write_backbone(
     state: Mapping[str, Tensor],
     description: Description,
     *,
-    in_8_bits: bool = False,
+    bits: Literal[8, 16, 32] = 32,
 ) -> str:
     """Write a backbone file, and return its `sha256`. A head in `state` is left out.
 
     Args:
-        in_8_bits: round the weights to 8 bits, and store them so: about a quarter of the size. The
-            description then says so; its `top1` should be that of rounded weights.
+        bits: of a stored weight of convolutions and dense layers; norms keep 32. In 8 bits weights
+            are rounded to one grid for each output channel; the description then says so, and its
+            `top1` should be that of rounded weights.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or a weight is too large for 16 bits.
     """
     from safetensors.torch import save
 
@@ -218,10 +219,13 @@ def write_backbone(
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in without_head(state).items()
     }
-    if in_8_bits:
+    if bits == 16:
+        state = {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
+        check_finite(state, path)
+    elif bits == 8:
         state = _in_8_bits(state)
         description = dataclasses.replace(description, weight_bits=8)
-    metadata = _metadata(state, description, FORMAT_8_BITS if in_8_bits else FORMAT)
+    metadata = _metadata(state, description, FORMAT_8_BITS if bits == 8 else FORMAT)
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(state, metadata))
     return metadata["sha256"]
@@ -244,11 +248,13 @@ def _in_8_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _as_floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        key: dequantise(value, state[key + _SCALE]) if key + _SCALE in state else value
-        for key, value in state.items()
-        if not key.endswith(_SCALE)
-    }
+    result = {}
+    for key, value in state.items():
+        if key + _SCALE in state:
+            result[key] = dequantise(value, state[key + _SCALE])
+        elif not key.endswith(_SCALE):
+            result[key] = value.float() if value.dtype == torch.float16 else value
+    return result
 
 
 def read_backbone(path: str | Path) -> Weights:

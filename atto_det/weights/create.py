@@ -8,6 +8,7 @@ from atto_det.errors import UserError
 from atto_det.nets import STAGES, Backbone, ImageClassifier
 from atto_det.nets.normalisation import Normalisation
 from atto_det.weights.transfer import fill_backbone, read_backbone
+from atto_det.weights.zoo import find_weights
 
 
 def create_backbone(
@@ -26,9 +27,10 @@ def create_backbone(
     Args:
         name: one of `list_backbones()`.
         out_features: among stem, res2, res3, res4, res5; nothing after the last of them is built.
-        weights: a backbone file of atto-det export (`.safetensors`, `.pth`); it says how the images
-            are to be normalised. The network then computes what the trained one did, its filters
-            with the length that they learn with.
+        weights: a backbone file of atto-det export (`.safetensors`, `.pth`), or the name of weights
+            that come with the package (`atto_det.weights.zoo`), such as "distilled"; the file says
+            how the images are to be normalised. The network then computes what the trained one
+            did, its filters with the length that they learn with.
         in_chans: channels of the images. With weights, those for red, green and blue are added up
             for one channel, and repeated for others.
         norm: "BN", "FrozenBN" or "SyncBN".
@@ -73,9 +75,13 @@ def load_weights(
 ) -> None:
     """Set every tensor of `net`, the network `name`, by a backbone file (`fill_backbone`).
 
+    Args:
+        path: as `weights` of `create_backbone`.
+
     Raises:
         UserError: a file that is missing, damaged, unsafe, or of another network.
     """
+    path = find_weights(path, name)
     backbone = read_backbone(path)
     network = backbone.description.network
     if network != name:

@@ -22,7 +22,7 @@ def eight(classifier, tmp_path):
         path, net = classifier(network, **changes)
         state, description = backbone_file.read_pretraining(path)
         file = tmp_path / f"{network}_8.safetensors"
-        backbone_file.write_backbone(file, state, description, in_8_bits=True)
+        backbone_file.write_backbone(file, state, description, bits=8)
         return file, net
 
     return write
