@@ -1,4 +1,4 @@
-"""What stands behind convolutions and dense layers, made part of them.
+"""What comes after convolutions and dense layers, made part of them.
 
 Batch norms are folded into the weights. On a CPU a ReLU, or the sum with a shortcut, becomes part
 of the same call of oneDNN: torch's modules pass over memory again for each, and on one thread do
@@ -23,36 +23,54 @@ _AVAILABLE = torch.backends.mkldnn.is_available() and all(
 
 
 def fuse(model: nn.Module) -> None:
-    """Let the convolutions and dense layers of a model on a CPU be `FusedConv` and `FusedLinear`.
+    """Put `FusedConv` and `FusedLinear` in the places of convolutions and dense layers in `model`.
 
-    A ReLU behind one that is used in one place alone becomes part of it.
+    A ReLU after one that is used in one place alone becomes part of it.
     """
     places = count_places(model)
+    new: dict[nn.Module, nn.Module] = {}
     for module in list(model.modules()):
-        if isinstance(module, Conv2d) and module.norm is None:
-            if isinstance(module.activation, nn.ReLU):
-                module.activation = None
-                _fuse_one(module, relu=True)
+        activation = getattr(module, "activation", None)
+        if isinstance(module, Conv2d) and module.norm is None and isinstance(activation, nn.ReLU):
+            module.activation = None
+            fused = _fused(module, relu=True)
+            if fused is None:
+                module.activation = activation
+            else:
+                new[module] = fused
         elif isinstance(module, nn.Sequential):
             children = [c for c in module.named_children() if not isinstance(c[1], nn.Identity)]
             for (_, layer), (name, relu) in itertools.pairwise(children):
-                fits = places[layer] == 1 and type(relu) is nn.ReLU
-                if fits and _fuse_one(layer, relu=True):
+                fused = _fused(layer, relu=True)
+                if fused is not None and places[layer] == 1 and type(relu) is nn.ReLU:
+                    new[layer] = fused
                     setattr(module, name, nn.Identity())
-    for module in list(model.modules()):
-        _fuse_one(module, relu=False)
+    for module in model.modules():
+        fused = None if module in new else _fused(module, relu=False)
+        if fused is not None:
+            new[module] = fused
+    _replace(model, new)
 
 
-def _fuse_one(layer: nn.Module, *, relu: bool) -> bool:
-    """Change the class of `layer` if it is one that can be fused; whether it was."""
+def _fused(layer: nn.Module, *, relu: bool) -> nn.Module | None:
+    """`layer` with its weights in a class of ours; None if there is none for it."""
     if type(layer) is nn.Linear:
-        layer.__class__ = FusedLinear
-    elif _has_onednn_call(layer):
-        layer.__class__ = FusedConv
-    else:
-        return False
-    layer.relu = relu
-    return True
+        return FusedLinear(layer, relu=relu)
+    return FusedConv(layer, relu=relu) if _has_onednn_call(layer) else None
+
+
+def _replace(model: nn.Module, new: dict[nn.Module, nn.Module]) -> None:
+    """Put other modules in the places of those in `new`, also in the lists that Detectron2 keeps
+    beside its modules.
+    """
+    for module in list(model.modules()):
+        for name, child in module._modules.items():
+            module._modules[name] = new.get(child, child)
+        for value in vars(module).values():
+            if isinstance(value, list):
+                value[:] = [
+                    new.get(item, item) if isinstance(item, nn.Module) else item for item in value
+                ]
 
 
 def _has_onednn_call(layer: nn.Module) -> bool:
@@ -79,9 +97,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool) -> Ten
 
 
 class FusedLinear(nn.Linear):
-    """A dense layer and, if `relu`, a ReLU."""
+    """A dense layer and, if `relu`, a ReLU.
 
-    relu: bool
+    Args:
+        layer: whose weights it takes.
+    """
+
+    def __init__(self, layer: nn.Linear, *, relu: bool) -> None:
+        bias = layer.bias is not None
+        super().__init__(layer.in_features, layer.out_features, bias, device="meta")
+        self.weight, self.bias, self.relu = layer.weight, layer.bias, relu
+        self.train(layer.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """As `nn.Linear`."""
@@ -89,9 +115,18 @@ class FusedLinear(nn.Linear):
 
 
 class FusedConv(nn.Conv2d):
-    """A convolution and, if `relu`, a ReLU."""
+    """A convolution and, if `relu`, a ReLU.
 
-    relu: bool
+    Args:
+        conv: whose weights it takes.
+    """
+
+    def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
+        shape = conv.in_channels, conv.out_channels, conv.kernel_size
+        spacing = conv.stride, conv.padding, conv.dilation, conv.groups
+        super().__init__(*shape, *spacing, conv.bias is not None, device="meta")
+        self.weight, self.bias, self.relu = conv.weight, conv.bias, relu
+        self.train(conv.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """As `nn.Conv2d`."""
