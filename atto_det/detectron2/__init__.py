@@ -8,7 +8,7 @@ cfg.MODEL.BACKBONE.NAME = "build_attonet_fpn_backbone"
 from . import _detectron2, run  # noqa: F401  (first: says if Detectron2 is missing)
 from .backbone import AttoNetBackbone, register_backbones
 from .catalog import data_root, load_dataset, register_builtin
-from .checkpointer import AttoCheckpointer
+from .checkpointer import ENGINE, AttoCheckpointer
 from .config import add_attonet_config, get_cfg, load_config
 from .evaluator import VOCInstanceEvaluator
 from .heads import SeparableMaskHead, SeparableRPNHead, register_heads
@@ -16,8 +16,6 @@ from .loader import training_scenes
 from .mapper import AttoDatasetMapper
 from .predictor import Predictor
 from .trainer import Trainer, evaluate_model
-
-ENGINE = "detectron2"
 
 __all__ = [
     "ENGINE",

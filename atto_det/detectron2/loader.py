@@ -15,8 +15,8 @@ from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import augmentation, batches
 from atto_det.training.batches import (
+    BatchSlot,
     ErrorsAsItems,
-    Place,
     draw_seeds,
     raise_errors,
     training_items,
@@ -39,7 +39,7 @@ class _Mapped(torch.utils.data.Dataset):
         mapper = RecipeMapper(cfg) if self.recipe else AttoDatasetMapper(cfg, True)
         self.mapper = ErrorsAsItems(mapper)
 
-    def __getitem__(self, place: Place) -> dict | UserError:
+    def __getitem__(self, place: BatchSlot) -> dict | UserError:
         iteration, slot, index = place
         if self.recipe:
             return self.mapper(self.dicts, index, draw_seeds(self.seed, iteration, slot)[0])

@@ -29,7 +29,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.batches import seed_step
-from atto_det.training.policy import Policy, Run, full_disk_as_sentence
+from atto_det.training.policy import Run
 from atto_det.weights import checkpoint
 
 from .accumulation import Accumulating
@@ -85,7 +85,7 @@ class Trainer(DefaultTrainer):
         self.network = self.build_model(cfg).to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, self.network)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.policy: Policy = Run(weakref.proxy(self))
+        self.policy = Run(weakref.proxy(self))
         self.checkpointer = AttoCheckpointer(
             self.network,
             cfg.OUTPUT_DIR,
@@ -183,9 +183,8 @@ class Trainer(DefaultTrainer):
             UserError: NaN in the loss, an unreadable picture, a full disk.
         """
         self.register_hooks([PolicyHook()])
-        with full_disk_as_sentence(self.cfg.OUTPUT_DIR):
-            self._train()
-        return getattr(self.policy, "results", {})
+        self._train()
+        return self.policy.results
 
     def fit(self) -> None:
         """Train to the end."""

@@ -14,7 +14,7 @@ from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import batches
 from atto_det.training.augmentation import Augmentation, Picture
-from atto_det.training.batches import ErrorsAsItems, Place, draw_seeds, training_items
+from atto_det.training.batches import BatchSlot, ErrorsAsItems, draw_seeds, training_items
 from atto_det.training.scene import Scene
 
 Sample = tuple[Tensor, dict[str, Tensor]]  # picture and target
@@ -62,7 +62,7 @@ class _Pictures(Dataset):
         self.pictures, self.seed = pictures, cfg.SEED
         self.mapper = ErrorsAsItems(Mapper(cfg))
 
-    def __getitem__(self, place: Place) -> Sample | UserError:
+    def __getitem__(self, place: BatchSlot) -> Sample | UserError:
         iteration, slot, index = place
         return self.mapper(self.pictures, index, draw_seeds(self.seed, iteration, slot)[0])
 

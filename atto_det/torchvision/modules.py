@@ -76,7 +76,7 @@ class Anchors(AnchorGenerator):
 
 
 class Proposals(RegionProposalNetwork):
-    """torchvision's RPN that decodes no more boxes than it keeps, and loses as Detectron2's.
+    """torchvision's RPN that decodes no more boxes than it keeps, and has Detectron2's losses.
 
     Args:
         anchors, head: as `RegionProposalNetwork`.
@@ -204,7 +204,7 @@ class Heads(RoIHeads):
         self.append_objects, self.box_loss_weight, self.beta = append_objects, box_loss_weight, beta
 
     def add_gt_proposals(self, proposals: list[Tensor], gt_boxes: list[Tensor]) -> list[Tensor]:
-        """Proposals with the true boxes behind them."""
+        """Proposals, and the true boxes after them."""
         return super().add_gt_proposals(proposals, gt_boxes) if self.append_objects else proposals
 
     def forward(

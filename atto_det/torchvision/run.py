@@ -12,11 +12,12 @@ from yacs.config import CfgNode
 from atto_det.errors import UserError
 from atto_det.training.runner import Job, Runner
 
+from . import ENGINE
 from .config import configs
 from .evaluator import evaluate_model
 from .model import build_model
 from .predictor import load_weights
-from .training import ENGINE, DetectorTraining
+from .training import DetectorTraining
 
 
 class Torchvision:

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from atto_det.errors import UserError
 
-NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm)
+NORM_LAYERS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:
@@ -23,7 +23,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             rate, decay = solver.BASE_LR, solver.WEIGHT_DECAY
-            if isinstance(module, NORMS) and solver.WEIGHT_DECAY_NORM is not None:
+            if isinstance(module, NORM_LAYERS) and solver.WEIGHT_DECAY_NORM is not None:
                 decay = solver.WEIGHT_DECAY_NORM
             if name == "bias":
                 rate *= solver.BIAS_LR_FACTOR
@@ -53,7 +53,7 @@ def clip_gradients(cfg: CfgNode, parameters: Iterable[nn.Parameter]) -> None:
 def rate_factor(cfg: CfgNode) -> Callable[[int], float]:
     """The function from an iteration to what learning rates are multiplied by in it.
 
-    Steps or half a cosine over the whole training, the begin of which is replaced by a warm-up to
+    Steps or half a cosine over the whole training, whose start is replaced by a warm-up to
     the value that it ends at.
 
     Raises:

@@ -23,8 +23,9 @@ from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.batches import parts_of, seed_step
-from atto_det.training.policy import PERIOD, Policy, Run
+from atto_det.training.policy import PERIOD, Run
 
+from . import ENGINE
 from .evaluator import evaluate_model
 from .mapper import Sample, TrainLoader
 from .mapping import to_detectron2, to_torchvision
@@ -34,7 +35,6 @@ from .pretrained import load_initial
 from .solver import build_optimizer, clip_gradients, rate_factor
 
 logger = logging.getLogger(__name__)
-ENGINE = "torchvision"
 
 
 class DetectorTraining(LightningModule):
@@ -77,7 +77,7 @@ class DetectorTraining(LightningModule):
         self.parts = cfg.SOLVER.ACCUMULATE  # of a batch, which Lightning takes for batches
         self.losses: dict[str, Tensor] = {}
         self.meter = Meter(Path(cfg.OUTPUT_DIR) / "metrics.json")
-        self.policy: Policy = Run(self)
+        self.policy = Run(self)
         torch.manual_seed(cfg.SEED)
         # The order of numbers in memory that convolutions prefer: a fifth faster on a CPU.
         self.network = build_model(cfg).to(memory_format=torch.channels_last)

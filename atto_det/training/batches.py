@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from atto_det.errors import UserError
 from atto_det.training.keys import REPEATING, SAMPLERS
 
-Place = tuple[int, int, int]  # iteration, slot in the batch, index of the picture
+BatchSlot = tuple[int, int, int]  # iteration, slot in the batch, index of the picture
 
 
 class BatchOrder:
@@ -110,8 +110,8 @@ def repeat_factors(
     return np.array([max([1.0, *(factors[number] for number in set(own))]) for own in classes])
 
 
-class Places(Sampler[list[Place]]):
-    """Endless batches of `Place` from iteration `start` on: the share of one of the processes.
+class BatchSlots(Sampler[list[BatchSlot]]):
+    """Endless batches of `BatchSlot` from iteration `start` on: the share of one of the processes.
 
     Raises:
         UserError: a batch size that the processes cannot share.
@@ -125,7 +125,7 @@ class Places(Sampler[list[Place]]):
         share = order.batch_size // processes
         self.slots = range(rank * share, (rank + 1) * share)
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[BatchSlot]]:
         iteration = self.start
         while True:
             batch = self.order(iteration)
@@ -225,7 +225,7 @@ class TrainLoader:
     `start`, the first iteration, may be set until the first batch is asked for.
 
     Args:
-        samples: by `Place`.
+        samples: by `BatchSlot`.
         portrait: which pictures are higher than wide.
         classes: of the objects of each picture.
         processes: that will share the batches; by default those that are at work.
@@ -264,7 +264,9 @@ class TrainLoader:
         return self.end - self.start
 
     def __iter__(self) -> Iterator[list]:
-        return load_batches(self.samples, Places(self.order, self.start, *ranks()), self.workers)
+        return load_batches(
+            self.samples, BatchSlots(self.order, self.start, *ranks()), self.workers
+        )
 
 
 Item = TypeVar("Item")

@@ -28,19 +28,6 @@ logger = logging.getLogger(__name__)
 PERIOD = 20  # steps between two lines of metrics.json, and what its medians are over
 
 
-class Policy(Protocol):
-    """What an engine's loop calls; `Run`, or `Clock` to time steps."""
-
-    def start(self) -> None:
-        """Before the first step."""
-
-    def before_step(self, iteration: int) -> None:
-        """Before step `iteration`, from 0; it may lower the training's `max_iter`."""
-
-    def after_step(self, iteration: int) -> None:
-        """After step `iteration`."""
-
-
 class Training(Protocol):
     """A training as its engine carries it out.
 
@@ -57,7 +44,7 @@ class Training(Protocol):
     class_names: list[str]
     start_iter: int
     max_iter: int
-    policy: Policy
+    policy: "Run"
 
     @property
     def network(self) -> nn.Module:
@@ -264,21 +251,16 @@ class Run:
         )
 
 
-class Clock:
-    """The policy of steps that are timed alone: nothing is written.
+class Clock(Run):
+    """The policy of steps that are only timed: nothing is evaluated or written.
 
     Attributes:
         ends: when each step ended, in seconds.
     """
 
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
     def start(self) -> None:
-        """Nothing is due."""
-
-    def before_step(self, iteration: int) -> None:
-        """Nothing is due."""
+        """Begin a list."""
+        self.ends: list[float] = []
 
     def after_step(self, iteration: int) -> None:
         """Note the time."""

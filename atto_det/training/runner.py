@@ -179,7 +179,7 @@ class Runner:
         cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = steps + 2, ()
         cfg.freeze()
         training = self.engine.build_training(cfg)
-        training.policy = clock = Clock()
+        training.policy = clock = Clock(training)
         training.fit()
         return (clock.ends[-1] - clock.ends[1]) / steps
 

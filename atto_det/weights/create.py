@@ -71,7 +71,7 @@ def create_classifier(
 
 
 def load_weights(
-    net: Backbone, name: str, path: str | Path, fed: Normalisation | None = None
+    net: Backbone, name: str, path: str | Path, normalisation: Normalisation | None = None
 ) -> None:
     """Set every tensor of `net`, the network `name`, by a backbone file (`fill_backbone`).
 
@@ -86,4 +86,4 @@ def load_weights(
     network = backbone.description.network
     if network != name:
         raise UserError(f"{path} holds {network}, not {name}: give one of them")
-    fill_backbone(net, backbone, path, fed)
+    fill_backbone(net, backbone, path, normalisation)

@@ -56,9 +56,9 @@ def read_backbone(path: str | Path) -> Weights:
 
 
 def fill_backbone(
-    net: Backbone, backbone: Weights, where: str | Path, fed: Normalisation | None = None
+    net: Backbone, backbone: Weights, where: str | Path, normalisation: Normalisation | None = None
 ) -> int:
-    """Set every tensor of `net` by `backbone`, for pictures normalised as `fed`.
+    """Set every tensor of `net` by `backbone`, for pictures normalised as `normalisation`.
 
     Filters before norms that train get the length that they learn with, and what the network
     computes stays (`reset_lengths`). Stages that it does not have stay out, and so do the batch
@@ -66,7 +66,7 @@ def fill_backbone(
 
     Args:
         where: the file that the weights come from, for errors.
-        fed: how the pictures will be normalised; None for as they were in the training.
+        normalisation: how the pictures will be normalised; None for as they were in the training.
 
     Returns:
         How many tensors were set.
@@ -88,8 +88,8 @@ def fill_backbone(
     wrong = misfits(own, given)
     if wrong:
         raise UserError(f"{where} does not fit the network {description.network}: {wrong}")
-    if fed is not None:
-        given[STEM] = absorb(given[STEM], description.normalisation, fed)
+    if normalisation is not None:
+        given[STEM] = absorb(given[STEM], description.normalisation, normalisation)
     net.load_state_dict(given)
     reset_lengths(net)
     return len(given)
@@ -146,8 +146,8 @@ def load_backbone(
             "weights or the name of the other"
         )
     [(place, net)] = nets
-    fed = Normalisation.of_detector(cfg, "the config")
-    loaded, unused = fill_backbone(net, backbone, where, fed), unused_stages(net)
+    normalisation = Normalisation.of_detector(cfg, "the config")
+    loaded, unused = fill_backbone(net, backbone, where, normalisation), unused_stages(net)
 
     fresh = set(model.state_dict()) - {f"{place}.{key}" for key in net.state_dict()}
     parts = {"FPN" if key.startswith("backbone.") else key.partition(".")[0] for key in fresh}
@@ -157,7 +157,7 @@ def load_backbone(
         loaded,
         place,
         f" ({' and '.join(unused)} of the file not used)" if unused else "",
-        difference(description.normalisation, fed)
+        difference(description.normalisation, normalisation)
         or "nothing, the detector normalises as the training did",
     )
     logger.info(

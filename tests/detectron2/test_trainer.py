@@ -128,7 +128,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(config, monkeypatch):
     for parts in (1, 2, 4):
         options = [*UNTESTED, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 5]
         training = Trainer(config(*options, "SOLVER.ACCUMULATE", parts))
-        training.policy = policy.Clock()
+        training.policy = policy.Clock(training)
         training.fit()
         assert len(training.policy.ends) == 5
         assert {len(names) for names in training.network.seen} == {4 // parts}

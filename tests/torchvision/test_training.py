@@ -113,7 +113,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(config):
     for parts in (1, 2, 4):
         options = [*UNTESTED, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 5]
         own = DetectorTraining(config(*options, "SOLVER.ACCUMULATE", parts))
-        own.network, own.policy = Toy(), policy.Clock()
+        own.network, own.policy = Toy(), policy.Clock(own)
         own.fit()
         assert len(own.policy.ends) == 5
         assert {len(means) for means in own.network.seen} == {4 // parts}
@@ -408,7 +408,7 @@ def test_a_truncated_picture_is_one_sentence_in_training_and_in_testing(
     for name in ("c", "b"):
         jpeg = root / f"JPEGImages/{name}.jpg"
         jpeg.write_bytes(jpeg.read_bytes()[:-40])
-        with pytest.raises(UserError, match=rf"{name}.jpg' cannot be read.*replace") as caught:
+        with pytest.raises(UserError, match=rf"{name}.jpg cannot be read.*replace") as caught:
             run.train(config(*own, "OUTPUT_DIR", tmp_path / name))
         assert "\n" not in str(caught.value)
 

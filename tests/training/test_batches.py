@@ -13,8 +13,8 @@ from atto_det.errors import UserError
 from atto_det.training import batches
 from atto_det.training.batches import (
     BatchOrder,
+    BatchSlots,
     ErrorsAsItems,
-    Places,
     check_batch_size,
     load_batches,
     seed_step,
@@ -80,7 +80,7 @@ def test_seed_and_epoch_change_the_order_and_no_picture_is_left_over_for_good():
 def test_processes_share_each_batch_in_order(start):
     order = BatchOrder(np.zeros(17, bool), 6, 4)
     whole, *shares = (
-        list(itertools.islice(Places(order, start, rank, processes), 9))
+        list(itertools.islice(BatchSlots(order, start, rank, processes), 9))
         for rank, processes in [(0, 1), (0, 3), (1, 3), (2, 3)]
     )
     for iteration, batch in enumerate(whole, start):

@@ -317,7 +317,7 @@ def test_a_full_disk_is_a_sentence_and_other_errors_stay(tmp_path):
 
 def test_a_clock_writes_nothing(tmp_path):
     training = Training(tmp_path / "none", MAX_ITER=3)
-    training.policy = clock = Clock()
+    training.policy = clock = Clock(training)
     training.fit()
     assert len(clock.ends) == 3
     assert not (tmp_path / "none").exists()
