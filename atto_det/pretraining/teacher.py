@@ -1,7 +1,6 @@
 """The teacher of a distillation: a network of timm's with weights from a local file."""
 
 import hashlib
-import logging
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -13,11 +12,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
-from atto_det.weights.backbone_file import misfits
-from atto_det.weights.checkpoint import load_checkpoint
-
-logger = logging.getLogger(__name__)
-_PARTS = ("state_dict", "model")  # where training scripts keep the tensors in their checkpoints
+from atto_det.weights.timm_backbone import fitted, read_state
 
 
 class Teacher:
@@ -49,11 +44,11 @@ class Teacher:
         self.name = name
         self.size = size or config.input_size[-1]
         self.mean, self.std = tuple(config.mean), tuple(config.std)
-        state = _read_state(weights)
+        state = read_state(weights)
         head = state.get(f"{config.classifier}.weight")
         outputs = config.num_classes if head is None else len(head)
         self.net: nn.Module = timm.create_model(name, num_classes=outputs)
-        self.net.load_state_dict(_fitted(self.net.state_dict(), state, name, weights))
+        self.net.load_state_dict(fitted(self.net.state_dict(), state, name, weights))
         self.net.requires_grad_(False).eval()
         self.classes = _class_names(config, outputs)
         self.sha256 = _sha256(self.net.state_dict())
@@ -83,45 +78,6 @@ class Teacher:
             "mean": list(self.mean),
             "std": list(self.std),
         }
-
-
-def _read_state(path: str | Path) -> dict[str, Tensor]:
-    if str(path).endswith(".safetensors"):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except FileNotFoundError as error:
-            raise UserError(f"the teacher's weights {path} do not exist") from error
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is no safetensors file, or a damaged one ({error})") from error
-    content = load_checkpoint(path)
-    for part in _PARTS:
-        if isinstance(content.get(part), dict):
-            content = content[part]
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} holds no state dict: the teacher's weights are tensors by name")
-    return content
-
-
-def _fitted(
-    own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str, path: str | Path
-) -> dict[str, Tensor]:
-    """`given` under the names of `own`: found by name, or else by order and shape."""
-    wrong = misfits(own, given)
-    if not wrong:
-        return dict(given)
-    if [value.shape for value in own.values()] != [value.shape for value in given.values()]:
-        raise UserError(f"{path} holds no weights of timm's {name}: {wrong}")
-    logger.info(
-        "%s: its %d tensors have other names than those of timm's %s and were taken by order and "
-        "shape, which agree",
-        path,
-        len(given),
-        name,
-    )
-    return dict(zip(own, given.values(), strict=True))
 
 
 def _class_names(config: object, outputs: int) -> tuple[str, ...]:

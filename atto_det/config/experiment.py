@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 from yacs.config import CfgNode
 
-from atto_det.bounded_yaml import line_of, parse_yaml, read_text
+from atto_det.config.bounded_yaml import line_of, parse_yaml, read_text
 from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
 
 # The experiments that come with atto_det: in the package once installed, beside it in a checkout.
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 if not CONFIGS.is_dir():
     CONFIGS = CONFIGS.parents[1] / "configs"
 

@@ -1,0 +1,33 @@
+"""Experiment files: read within bounds, checked key by key, and what follows from the machine."""
+
+from atto_det.config.bounded_yaml import parse_yaml
+from atto_det.config.experiment import (
+    CONFIGS,
+    ConfigReader,
+    check_class_names,
+    check_device,
+    class_head,
+    find_config,
+    load_yaml,
+    merge,
+    merge_options,
+    set_class_count,
+    set_prediction,
+    use_available_device,
+)
+
+__all__ = [
+    "CONFIGS",
+    "ConfigReader",
+    "check_class_names",
+    "check_device",
+    "class_head",
+    "find_config",
+    "load_yaml",
+    "merge",
+    "merge_options",
+    "parse_yaml",
+    "set_class_count",
+    "set_prediction",
+    "use_available_device",
+]
