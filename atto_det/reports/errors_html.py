@@ -36,7 +36,8 @@ th { color: var(--dim); } th:first-child { text-align: right; white-space: nowra
 thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 .same { outline: 2px solid var(--bar); outline-offset: -2px; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }
-.curves figure, .worst figure { margin: 0; }
+.curves figure, .worst figure, .calibration { margin: 0; }
+.calibration { max-width: 20rem; }
 svg { width: 100%; background: var(--panel); border-radius: 4px; }
 .grid { stroke: var(--line); } .curve { stroke: var(--bar); fill: none; stroke-width: 1.6; }
 .second { stroke-dasharray: 4 3; }
@@ -155,7 +156,8 @@ def _calibration(kind: str, figures: dict[str, Any]) -> str:
                 f"<title>{title}</title></circle>"
             )
     return (
-        f"<figure>{_axes(marks)}<figcaption>{kind}: mean difference of score and share of right "
+        f'<figure class="calibration">{_axes(marks)}<figcaption>'
+        f"{kind}: mean difference of score and share of right "
         f"ones {one['error']:.2f}; across: score, up: share of right ones</figcaption></figure>"
     )
 
