@@ -74,10 +74,11 @@ def test_both_engines_read_it(eight, engine):
     config = "tests/tiny_mini_voc.yaml"
     if engine == "detectron2":
         pytest.importorskip("detectron2", reason="Detectron2 is not installed")
-        from atto_det.detectron2 import AttoCheckpointer, load_config
+        from atto_det.detectron2 import AttoCheckpointer
+        from atto_det.detectron2.config import read_file
         from atto_det.detectron2.model import build_model
 
-        cfg = load_config(config, names)
+        cfg = read_file(config, names)
         model = build_model(cfg)
         AttoCheckpointer(model, cfg=cfg, class_names=[]).resume_or_load(str(file), resume=False)
         bottom_up = model.backbone.bottom_up
