@@ -132,6 +132,8 @@ def _check_config(parsed: argparse.Namespace) -> None:
     """Config files are there, and KEY VALUE pairs are keys of them."""
     named = getattr(parsed, "config_file", None) or []
     for name in [named] if isinstance(named, str | Path) else named:
+        if str(name).startswith("output/"):  # what a training writes
+            continue
         path = find_config(str(name).partition("@")[0])
         assert path.is_file(), name
         if options := getattr(parsed, "options", []):
