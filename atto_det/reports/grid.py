@@ -31,10 +31,9 @@ def print_grids(grids: Sequence[Grid]) -> None:
             max(map(len, (*header.split(), *cells)))  # headers are wrapped between words
             for header, *cells in zip(grid.header, *grid.rows, strict=True)
         ]
-        title: str | None = grid.title
+        console.print(grid.title, style="bold", markup=False, highlight=False)
         for part in _parts(widths, console.width):
-            table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-            title = None
+            table = Table(box=SIMPLE_HEAD)
             for index in part:
                 side = "right" if index else "left"
                 table.add_column(grid.header[index], justify=side, width=widths[index])

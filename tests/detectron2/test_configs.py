@@ -19,10 +19,10 @@ from atto_det.detectron2 import get_cfg, load_config
 from atto_det.detectron2.config import read_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FILES = sorted(  # those of the classifiers: tests/pretraining/test_configs.py
+FILES = sorted(  # detectors alone; the others: tests/pretraining, tests/exploration
     path
     for path in CONFIGS.rglob("*.yaml")
-    if not path.name.startswith("Base-") and path.parent.name != "pretrain"
+    if not path.name.startswith("Base-") and path.parent.name not in ("explore", "pretrain")
 )
 CPU = ("MODEL.DEVICE", "cpu")
 FEW_REGIONS = (

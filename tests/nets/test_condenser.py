@@ -227,7 +227,7 @@ def test_it_can_be_scripted():
         ({"down": 0}, "down is 0: at least 1"),
         ({"pool": 0}, "pool is 0"),
         ({"kernel_size": 2}, "kernel_size is 2: it must be odd"),
-        ({"unpooling": "bilinear"}, "unpooling is 'bilinear': choose one of indices, repetition"),
+        ({"unpooling": "bilinear"}, "unpooling is 'bilinear': choose one of repetition, indices"),
         ({"attention": "max"}, "attention is 'max': choose one of product, sum"),
         ({"norms": ("sum",)}, "norms are .*: choose among down, group, point, up"),
         ({"relus": ("last",)}, "relus are .*: choose among down, group, point, up, sum"),

@@ -62,4 +62,4 @@ def test_the_distillation_goes_on_top(step, tmp_path):
 def test_each_has_an_output_of_its_own():
     texts = [(CONFIGS / name).read_text() for name in NETWORKS]
     outputs = [line for text in texts for line in text.splitlines() if "default_root_dir" in line]
-    assert len(set(outputs)) == len(NETWORKS) == 8
+    assert len(set(outputs)) == len(NETWORKS) == 10

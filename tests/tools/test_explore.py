@@ -71,3 +71,11 @@ def test_mistakes_are_one_sentence(colours, tmp_path, monkeypatch, capsys, flags
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_the_settings_that_come_with_the_package():
+    from atto_det.exploration.settings import read_settings
+
+    settings = read_settings("explore/tiny_imagenet50.yaml")
+    assert settings.search.population * settings.search.rounds == 256
+    assert settings.requirements.top1 == 20

@@ -12,7 +12,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 OURS = [
     path
     for path in sorted(REPOSITORY.glob("configs/**/*.yaml"))
-    if "pretrain" not in path.parts and not path.name.startswith(("r50", "Base-recipe"))
+    if {"explore", "pretrain"}.isdisjoint(path.parts)
+    and not path.name.startswith(("r50", "Base-recipe"))
 ]
 
 
