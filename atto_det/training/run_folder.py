@@ -70,14 +70,6 @@ def record(output: Path, config: str, *, seed: int, processes: int, device: str)
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def add_to_record(output: Path, **content: Any) -> None:
-    """Add to the record that `record` wrote what became known after it, ready for JSON."""
-    path = output / "run.json"
-    known = json.loads(path.read_text())
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(known | content, indent=2) + "\n")
-
-
 def write_checkpoint(
     path: Path, weights: dict[str, Any], config: str, class_names: Sequence[str], **state: Any
 ) -> Path:

@@ -9,13 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from rich.console import Console
 from torch import nn
 from yacs.config import CfgNode
 
 from atto_det.config import ConfigReader
-from atto_det.data import catalog
-from atto_det.data.training_report import format_report, training_report
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.policy import Clock, Training
@@ -130,8 +127,6 @@ class Runner:
             run_folder.refuse_used(output)
         self._start(cfg, output)
         training = self.engine.build_training(cfg)
-        if self.engine.is_main:
-            self._tell_data(cfg, output)
         run = training.policy
         run.seconds = seconds
         training.resume_or_load(resume)
@@ -187,17 +182,6 @@ class Runner:
         training.policy = clock = Clock(training)
         training.fit()
         return (clock.ends[-1] - clock.ends[1]) / steps
-
-    def _tell_data(self, cfg: CfgNode, output: Path) -> None:
-        """Say, and record, what of the training data is used and what is left out, and why."""
-        known = [name for name in cfg.DATASETS.TRAIN if name in catalog.names()]
-        found = training_report(
-            {name: catalog.load_dataset(name) for name in known},
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        )
-        if found:
-            Console().print(format_report(found))
-            run_folder.add_to_record(output, data=found)
 
     def _start(self, cfg: CfgNode, output: Path) -> None:
         """Set up logging, and record in folder `output` what the results follow from."""
