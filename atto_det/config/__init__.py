@@ -1,6 +1,6 @@
 """Experiment files: read within bounds, checked key by key, and what follows from the machine."""
 
-from atto_det.config.bounded_yaml import parse_yaml
+from atto_det.bounded_yaml import parse_yaml
 from atto_det.config.experiment import (
     CONFIGS,
     ConfigReader,

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from yacs.config import CfgNode
 
-from atto_det.config.bounded_yaml import line_of, parse_yaml, read_text
+from atto_det.bounded_yaml import line_of, parse_yaml, read_text
 from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from atto_det.config.bounded_yaml import parse_yaml, read_text
+from atto_det.bounded_yaml import parse_yaml, read_text
 from atto_det.data.images import read_header, read_image
 from atto_det.data.masks import is_inside
 from atto_det.data.orientation import Header
