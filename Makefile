@@ -18,7 +18,7 @@ setup: .venv/installed detectron2
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -r requirements/build.txt
-	$(BIN)/pip install --quiet -c requirements/tested.txt -e '.[dev,exploration,onnx,pretraining,timm,train]'
+	$(BIN)/pip install --quiet -c requirements/tested.txt -e '.[dev,exploration,onnx,pretraining,robustness,timm,train]'
 	@touch $@
 
 # Not a dependency: without it the rest works, so a failure is one line. Tried again at each call.

@@ -18,7 +18,10 @@ GROUPS = {
     "data": ("prepare-voc", "make-mini-voc", "make-imagenet50"),
     "detectors": ("demo", "train", "evaluate", "visualize", "configs"),
     "results": ("plot-training", "analyze-errors", "compare"),
-    "classifiers": ("pretrain", "add-to-zoo", "table2", "throughput", "reconstruct-attendnets"),
+    "classifiers": (
+        *("pretrain", "add-to-zoo", "table2", "throughput", "robustness"),
+        "reconstruct-attendnets",
+    ),
     "design exploration": ("explore",),
     "costs and speed": ("analyze", "benchmark", "time-condenser"),
     "on the device": ("export", "infer", "evaluate-onnx", "time-onnx"),

@@ -66,18 +66,7 @@ def measure_top1(
     Raises:
         UserError: no such pictures, or other classes.
     """
-    data = ClassifierData(
-        root,
-        image_size=description.input_size,
-        workers=0,
-        mean=tuple(description.mean),
-        std=tuple(description.std),
-    )
-    if list(data.classes) != description.class_names:
-        raise UserError(
-            f"{data.root} has other classes ({len(data.classes)}) than the checkpoint "
-            f"({len(description.class_names)}): name the folder that it was trained on"
-        )
+    data = val_data(root, description, mean=description.mean, std=description.std)
     right = [0] * len(networks)
     with torch.inference_mode():
         for batch in progress(data.val_dataloader()):
@@ -85,3 +74,22 @@ def measure_top1(
             for index, network in enumerate(networks):
                 right[index] += int((network(images).argmax(1) == labels).sum())
     return [100 * count / len(data.val.paths) for count in right]
+
+
+def val_data(
+    root: str, description: Description, *, mean: Sequence[float], std: Sequence[float]
+) -> ClassifierData:
+    """The pictures of a folder, sized as `description` says, normalised by `mean` and `std`.
+
+    Raises:
+        UserError: no such pictures, or other classes than those of `description`.
+    """
+    data = ClassifierData(
+        root, image_size=description.input_size, workers=0, mean=tuple(mean), std=tuple(std)
+    )
+    if list(data.classes) != description.class_names:
+        raise UserError(
+            f"{data.root} has other classes ({len(data.classes)}) than the checkpoint "
+            f"({len(description.class_names)}): name the folder that it was trained on"
+        )
+    return data

@@ -15,10 +15,16 @@ EXTRAS = {
     "timm": ["timm"],
     "export": ["onnx"],
     "exploration": ["exploration"],
-    "pretraining": ["pretraining", "onnx"],  # a teacher may run in OpenVINO
+    "pretraining": ["pretraining", "onnx", "robustness"],  # a teacher may run in OpenVINO
     "weights": ["timm"],  # where a network has other input channels than its weights
 }
-PROVIDES = {"opencv-python": "cv2", "pillow": "PIL", "protobuf": "google", "pyyaml": "yaml"}
+PROVIDES = {
+    "adversarial-robustness-toolbox": "art",
+    "opencv-python": "cv2",
+    "pillow": "PIL",
+    "protobuf": "google",
+    "pyyaml": "yaml",
+}
 OWN = {"atto_det", "detectron2"}  # Detectron2 has no package: import-linter holds who imports it
 
 
