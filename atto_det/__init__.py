@@ -1,8 +1,9 @@
 """AttoNet backbones and Atto-MaskRCNN for Detectron2. Importing this loads neither torch nor it.
 
-`create_backbone`, `create_classifier` and `list_backbones` need torch alone, `Predictor` takes
-Detectron2 or else torchvision (`atto_det.engine`), `OnnxDetector` a runtime of ONNX, and
-`optimise_for_inference` Detectron2, with which `import atto_det.detectron2` registers everything.
+`create_backbone`, `create_classifier`, `find_network` and `list_backbones` need torch alone,
+`Predictor` takes Detectron2 or else torchvision (`atto_det.engine`), `OnnxDetector` a runtime of
+ONNX, and `optimise_for_inference` Detectron2, with which `import atto_det.detectron2` registers
+everything.
 """
 
 import importlib
@@ -10,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from atto_det.design.networks import find_network
     from atto_det.detectron2.inference import optimise_for_inference
     from atto_det.detectron2.predictor import Predictor
     from atto_det.export.runtimes import OnnxDetector
@@ -22,6 +24,7 @@ __all__ = [
     "Predictor",
     "create_backbone",
     "create_classifier",
+    "find_network",
     "list_backbones",
     "optimise_for_inference",
 ]
@@ -30,6 +33,7 @@ _HOMES = {
     "OnnxDetector": "atto_det.export.runtimes",
     "create_backbone": "atto_det.weights.create",
     "create_classifier": "atto_det.weights.create",
+    "find_network": "atto_det.design.networks",
     "list_backbones": "atto_det.nets.registry",
     "optimise_for_inference": "atto_det.detectron2.inference",
 }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-    from atto_det.exploration.generator import Generator
+    from atto_det.design.generator import Generator
     from atto_det.exploration.pictures import Pictures
     from atto_det.exploration.settings import Settings
     from atto_det.exploration.supernet import Supernet
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     from atto_det.data import data_root
-    from atto_det.exploration.generator import Generator
+    from atto_det.design.generator import Generator
     from atto_det.exploration.pictures import read_pictures
     from atto_det.exploration.search import make_sampler, open_study
     from atto_det.exploration.settings import read_settings

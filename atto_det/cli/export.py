@@ -95,17 +95,20 @@ def _onnx(args: argparse.Namespace) -> list[str]:
 
 def _weights(args: argparse.Namespace) -> list[str]:
     from atto_det.config import CONFIGS, load_yaml
+    from atto_det.design.networks import find_network
     from atto_det.nets import list_backbones
     from atto_det.nets.normalisation import Normalisation, difference
+    from atto_det.nets.registry import is_backbone
     from atto_det.weights import backbone_file
     from atto_det.weights.foreign import read_foreign
 
     if args.network:
+        network = find_network(args.network, key="--network")
         told = {"mean": args.mean, "std": args.std, "input_size": args.input_size}
-        state, description = read_foreign(args.checkpoint, args.network, **told)
+        state, description = read_foreign(args.checkpoint, network, **told)
     else:
         state, description = backbone_file.read_pretraining(args.checkpoint)
-    if description.network not in list_backbones():
+    if not is_backbone(description.network):
         raise UserError(
             f"checkpoint {args.checkpoint} holds {description.network}; the backbones exported "
             f"for detectors are {', '.join(list_backbones())}"

@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     from rich.progress import track
     from rich.table import Table
 
+    from atto_det.nets.registry import short_name
+    from atto_det.pretraining.networks import found_network
     from atto_det.pretraining.throughput import speeds
     from atto_det.weights.checkpoint import versions
 
@@ -49,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("--device is cuda, and there is no CUDA device: take cpu")
     if args.threads:
         torch.set_num_threads(args.threads)
-    names = list(dict.fromkeys((BASELINE, *args.networks)))
+    own = (found_network(name, "NETWORK") for name in args.networks)
+    names = list(dict.fromkeys((BASELINE, *own)))
     found = speeds(
         names,
         input_size=args.input,
@@ -71,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for speed in found:
         row = {"network": speed.network, "macs": speed.macs}
-        cells = [speed.network, f"{speed.macs / 1e6:.1f}"]
+        cells = [short_name(speed.network), f"{speed.macs / 1e6:.1f}"]
         for kind in ("training", "inference"):
             timing, base = getattr(speed, kind), getattr(found[0], kind)
             ratio = timing.throughput / base.throughput

@@ -54,9 +54,11 @@ class ConfigReader(ABC):
 
     Attributes:
         catalog: of the engine's data sets.
+        find_network: `atto_det.design.find_network`, which lies on a floor above.
     """
 
     catalog: DataCatalog
+    find_network: Callable[..., str]
 
     @abstractmethod
     def defaults(self) -> CfgNode:
@@ -95,7 +97,12 @@ class ConfigReader(ABC):
         Raises:
             UserError: as `load_config`, but for the data.
         """
-        return self.merged(self.load_yaml(config_file), str(config_file), options)
+        cfg = self.merged(self.load_yaml(config_file), str(config_file), options)
+        # The file of a network is opened here, where a user names it; checkpoints carry what is
+        # in it, and what comes from one (`config_from_text`) opens none.
+        network = cfg.MODEL.ATTONET
+        network.NAME = self.find_network(network.NAME, key="MODEL.ATTONET.NAME")
+        return cfg
 
     def config_from_text(self, text: str, where: str, options: Sequence[str] = ()) -> CfgNode:
         """The config that a checkpoint carries, for use without its data. Not frozen.

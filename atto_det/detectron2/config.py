@@ -9,6 +9,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.utils import comm
 
 from atto_det.config import ConfigReader, load_yaml
+from atto_det.design.networks import find_network
 from atto_det.training.keys import KEYS
 
 from . import catalog
@@ -19,7 +20,8 @@ MODEL_ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 def add_attonet_config(cfg: CfgNode) -> None:
     """Add the keys of this project to a config of Detectron2. No existing key is changed."""
     cfg.MODEL.ATTONET = CfgNode()
-    # Which AttoNet: attonet_a, attonet_b, attonet_c, attonet_d.
+    # Which network: a name of atto_det.list_backbones(). In an experiment file also the file of a
+    # found network, or of a generator and a seed: found.yaml, g3.yaml@7.
     cfg.MODEL.ATTONET.NAME = "attonet_a"
     # Batch norm of the backbone: BN, SyncBN (across GPUs), FrozenBN (with trained weights only).
     cfg.MODEL.ATTONET.NORM = "BN"
@@ -57,6 +59,7 @@ class Detectron2Configs(ConfigReader):
     """Experiment files of this project and of Detectron2's model zoo."""
 
     catalog = catalog
+    find_network = staticmethod(find_network)
 
     def defaults(self) -> CfgNode:
         """All keys of Detectron2 and of this project."""

@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from atto_det.exploration.generator import Generator
+from atto_det.design.generator import Generator
 
 
 class GeneratorSampler(BaseSampler):

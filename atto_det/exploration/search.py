@@ -19,11 +19,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from atto_det.design.generator import Generator
+from atto_det.design.requirements import performance
+from atto_det.design.space import Point
 from atto_det.errors import UserError
-from atto_det.exploration.generator import Generator
-from atto_det.exploration.requirements import performance
 from atto_det.exploration.sampler import GeneratorSampler
-from atto_det.exploration.space import Point
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.config import load_yaml
+from atto_det.design.requirements import Requirements
+from atto_det.design.space import Space
 from atto_det.errors import UserError, shown
-from atto_det.exploration.requirements import Requirements
-from atto_det.exploration.space import Space
 
 
 @dataclass(frozen=True)

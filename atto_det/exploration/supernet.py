@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atto_det.design.space import Point, Space
 from atto_det.errors import UserError
 from atto_det.exploration.pictures import Pictures, augmented, normalise
-from atto_det.exploration.space import Point, Space
 from atto_det.nets.backbone import STAGES, Backbone, BackboneSpec
 from atto_det.nets.classifier import ImageClassifier
 from atto_det.weights.checkpoint import load_checkpoint, save_checkpoint

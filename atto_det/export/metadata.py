@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.errors import UserError
+from atto_det.nets.registry import short_name
 
 FORMAT = 1
 KEY = "atto_det_format"
@@ -18,7 +19,7 @@ class Metadata:
 
     Attributes:
         kind: "detector", or "backbone".
-        network: "attonet_a" ….
+        network: "attonet_a" …, or its spec as text.
         class_names: by index; of a backbone those of its training.
         channel_order: of the input, "RGB" or "BGR".
         mean, std: of the network's input in 0 to 255, in that order. A detector's file applies
@@ -59,7 +60,7 @@ class Metadata:
         if self.kind == "backbone":
             size = f"normalised by mean {self.mean}, std {self.std}"
         return [
-            f"model    {self.kind}, {self.network}, {len(self.class_names)} classes",
+            f"model    {self.kind}, {short_name(self.network)}, {len(self.class_names)} classes",
             f"numbers  {self.precision}, opset {self.opset}",
             f"picture  {self.channel_order}, {size}",
             f"sha256   {self.checkpoint_sha256} of the checkpoint",
@@ -120,7 +121,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) < 10_000
+    return isinstance(value, str) and len(value) < 50_000  # a spec of many modules
 
 
 def _is_list(check: Callable[[object], bool]) -> Callable[[object], bool]:

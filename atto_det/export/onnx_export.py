@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from atto_det.errors import UserError, atomic_path
 from atto_det.evaluation import Detections
 from atto_det.nets import STAGES, create_backbone, list_backbones
+from atto_det.nets.registry import is_backbone
 from atto_det.ops.fold_norms import folded
 from atto_det.ops.resize import resize
 from atto_det.torchvision.predictor import Predictor
@@ -150,7 +151,7 @@ def _backbone(
     path: Path, target: Path, pictures: Sequence[np.ndarray], calibration: Sequence[np.ndarray]
 ) -> Exported:
     state, description = backbone_file.read_pretraining(path)
-    if description.network not in list_backbones():
+    if not is_backbone(description.network):
         raise UserError(
             f"checkpoint {path} holds {description.network}; the backbones exported for "
             f"detectors are {', '.join(list_backbones())}"

@@ -92,7 +92,7 @@ def cost(
 
     Parameters are convolution weights, one number for each convolution's output channel, the dense
     layer, and the condensers' scales. Widths may be numbers or tensors of the widths of many
-    networks, int64 (N,); so are the results. (`atto_det.exploration.cost` counts one network, of
+    networks, int64 (N,); so are the results. (`atto_det.design.cost` counts one network, of
     modules of any kind, from its spec.)
     """
     total: list[Number] = [0, 0]

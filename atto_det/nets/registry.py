@@ -1,7 +1,13 @@
-"""The registry of networks: a name, its spec, and what is built from it."""
+"""The registry of networks: a name, its spec, and what is built from it.
+
+A name that starts with a brace is the network itself: its spec as text (`atto_det.nets.spec_file`).
+No name opens a file; `atto_det.design.find_network` does, where a user gives one.
+"""
 
 import difflib
 import fnmatch
+import functools
+import hashlib
 from collections.abc import Sequence
 
 from atto_det.errors import UserError
@@ -9,6 +15,7 @@ from atto_det.nets.attendnet import ATTENDNETS
 from atto_det.nets.attonet import ATTONETS
 from atto_det.nets.backbone import STAGES, Backbone, BackboneSpec
 from atto_det.nets.classifier import ImageClassifier
+from atto_det.nets.spec_file import spec_from_text
 
 _SPECS: dict[str, BackboneSpec] = {}
 
@@ -33,21 +40,44 @@ def list_backbones(pattern: str = "*") -> list[str]:
     return fnmatch.filter(_SPECS, pattern)
 
 
+def is_backbone(name: str) -> bool:
+    """Whether `name` is registered, or a spec as text (which may still be a wrong one)."""
+    return name in _SPECS or name.startswith("{")
+
+
+def short_name(name: str) -> str:
+    """The name for a sentence or a table: of a spec as text "spec-" and 8 digits of its sum."""
+    if not name.startswith("{"):
+        return name
+    return f"spec-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 def get_spec(name: str, key: str = "") -> BackboneSpec:
     """The spec of the network `name`.
 
     Args:
+        name: one of `list_backbones()`, or a spec as text.
         key: where the name comes from, for the message: "MODEL.ATTONET.NAME".
 
     Raises:
-        UserError: no such network; the message gives the nearest name and all known ones.
+        UserError: no such network; the message gives the nearest name and all known ones. Or a
+            text that is no spec.
     """
     if name in _SPECS:
         return _SPECS[name]
+    if isinstance(name, str) and name.startswith("{"):
+        return _spec_of_text(name, key or "the network")
     wrong = f"{key} is {name!r}" if key else f"unknown network {name!r}"
     near = difflib.get_close_matches(str(name).lower(), _SPECS, n=1)
     nearest = f" (nearest: {near[0]})" if near else ""
+    if str(name).endswith((".yaml", ".yml")):
+        nearest = "; atto_det.find_network gives the network in a file, which is not opened here"
     raise UserError(f"{wrong}: choose one of {', '.join(_SPECS)}{nearest}")
+
+
+@functools.lru_cache(maxsize=64)
+def _spec_of_text(text: str, where: str) -> BackboneSpec:
+    return spec_from_text(text, where)
 
 
 def create_backbone(
@@ -59,7 +89,7 @@ def create_backbone(
     to a feature map (B, C, H / stride, W / stride), rounded up; see its `channels` and `strides`.
 
     Args:
-        name: one of `list_backbones()`.
+        name: one of `list_backbones()`, or a spec as text.
         out_features: among `FEATURES`; nothing after the last of them is built.
         norm: one of `NORMS`.
         in_chans: channels of the images.

@@ -6,13 +6,17 @@
     - {kind: condenser, down: 24, embed: 12, up: 176}
     …
 
+As one line of JSON, which is YAML too, it names the network wherever a name is taken.
+
 Reading builds frozen dataclasses of this package alone, from numbers, words and lists of words.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from atto_det.bounded_yaml import parse_yaml
 from atto_det.errors import UserError, shown
 from atto_det.nets.backbone import STAGES, BackboneSpec, ModuleSpec
 from atto_det.nets.blocks import AttoModuleSpec
@@ -39,6 +43,20 @@ def spec_to_dict(spec: BackboneSpec) -> dict[str, Any]:
             {"kind": names[type(module)], **_given(module)} for module in getattr(spec, stage)
         ]
     return {"stem": spec.stem, **stages}
+
+
+def spec_to_text(spec: BackboneSpec) -> str:
+    """A spec as one line that starts with a brace; equal specs give equal lines."""
+    return json.dumps(spec_to_dict(spec))
+
+
+def spec_from_text(text: str, where: str) -> BackboneSpec:
+    """The spec that `spec_to_text` wrote.
+
+    Raises:
+        UserError: no valid YAML, or as `spec_from_dict`.
+    """
+    return spec_from_dict(parse_yaml(text, where), where)
 
 
 def _given(module: ModuleSpec) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from atto_det.errors import UserError
 from atto_det.nets.quantisation import quantised_call
+from atto_det.nets.registry import short_name
 from atto_det.weights.backbone_file import FORMAT, TRAINING_PART, Description
 from atto_det.weights.checkpoint import versions
 
 from .answers import Answers, spread
 from .callbacks import EpochReport
 from .distillation import soft_loss
-from .networks import create_network
+from .networks import create_network, found_network
 
 
 class Classifier(LightningModule):
@@ -33,7 +34,8 @@ class Classifier(LightningModule):
     smoothing).
 
     Args:
-        network: one of `atto_det.pretraining.networks.list_networks()`.
+        network: one of `atto_det.pretraining.networks.list_networks()`, or a file of a network
+            (`atto_det.design.find_network`).
         class_names: one per output; taken from the data.
         learning_rate: for a batch of 256, all processes and accumulated batches together; scaled
             linearly to the batch in use.
@@ -96,6 +98,7 @@ class Classifier(LightningModule):
                 raise UserError(f"model.{name} is {value}: it must be at least 0 and below {top}")
         if temperature <= 0 or not 0 <= hard_share <= 1:
             raise UserError("model.temperature must be above 0, and model.hard_share from 0 to 1")
+        network = found_network(network, "model.network")
         self.network, self.class_names = network, tuple(class_names)
         self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
         self.warmup_epochs, self.schedule = warmup_epochs, schedule
@@ -287,7 +290,8 @@ class Classifier(LightningModule):
             raise UserError("the checkpoint was not written by atto-det pretrain: it has no recipe")
         if part["network"] != self.network:
             raise UserError(
-                f"the checkpoint holds {part['network']}, and model.network is {self.network}"
+                f"the checkpoint holds {short_name(part['network'])}, and model.network is "
+                f"{short_name(self.network)}"
             )
         if part["class_names"] != list(self.class_names):
             raise UserError(

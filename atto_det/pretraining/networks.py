@@ -2,8 +2,10 @@
 
 from torch import nn
 
+from atto_det.design.networks import SUFFIXES, find_network
 from atto_det.errors import UserError
 from atto_det.nets import create_classifier, list_backbones
+from atto_det.nets.registry import is_backbone
 
 TIMM = ("mobilenetv1_100", "mobilenetv2_100", "resnet50")
 TORCHVISION = ("shufflenet_v2_x1_0",)
@@ -14,8 +16,18 @@ def list_networks() -> list[str]:
     return [*list_backbones(), *TIMM, *TORCHVISION]
 
 
+def found_network(name: str, key: str) -> str:
+    """The name of a network, or its spec as text where a user names the file of one.
+
+    Raises:
+        UserError: as `find_network`; `key` it names.
+    """
+    is_own = is_backbone(name) or name.partition("@")[0].endswith(SUFFIXES)
+    return find_network(name, key=key) if is_own else name
+
+
 def create_network(name: str, num_classes: int) -> nn.Module:
-    """Create network `name`, one of `list_networks()`, with random weights.
+    """Create network `name`, one of `list_networks()` or a spec as text, with random weights.
 
     Its forward takes images (B, 3, H, W) and returns logits (B, num_classes). The MobileNets and
     ResNet-50 are timm's, ShuffleNet-V2 is torchvision's, under the names that they have there.
@@ -23,11 +35,11 @@ def create_network(name: str, num_classes: int) -> nn.Module:
     Raises:
         UserError: an unknown network, or no classes.
     """
-    if name not in list_networks():
+    if not is_backbone(name) and name not in list_networks():
         raise UserError(f"unknown network {name!r}: choose one of {', '.join(list_networks())}")
     if num_classes < 1:
         raise UserError(f"a classifier needs at least one class, not {num_classes}")
-    if name in list_backbones():
+    if is_backbone(name):
         return create_classifier(name, num_classes)
     if name in TIMM:
         import timm  # two seconds to import

@@ -32,7 +32,7 @@ def classifier(
     """A network as a classifier, by torchvision's arguments.
 
     Args:
-        network: one of `atto_det.list_backbones()`.
+        network: one of `atto_det.list_backbones()`, or a file of a network.
         weights, progress: for torchvision's sake: there are no weights, nothing is downloaded.
         num_classes: outputs of the dense layer.
         weights_backbone: a backbone file of atto-det export.

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from atto_det.config import ConfigReader
 from atto_det.data import catalog
+from atto_det.design.networks import find_network
 from atto_det.errors import UserError
 from atto_det.training.keys import KEYS, SAMPLERS
 
@@ -216,6 +217,7 @@ class TorchvisionConfigs(ConfigReader):
     """Experiment files of which this engine honours every key, or says which it cannot."""
 
     catalog = catalog
+    find_network = staticmethod(find_network)
 
     def defaults(self) -> CfgNode:
         """`DEFAULTS`."""

@@ -19,6 +19,7 @@ from torchvision.models.detection.backbone_utils import _validate_trainable_laye
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from atto_det.design.networks import find_network
 from atto_det.errors import UserError
 from atto_det.nets import FEATURES, STAGES, create_backbone, list_backbones
 from atto_det.nets.normalisation import Normalisation
@@ -36,7 +37,7 @@ def maskrcnn_attonet_fpn(
     """torchvision's Mask R-CNN on a network of the registry with FPN.
 
     Args:
-        network: one of `atto_det.list_backbones()`.
+        network: one of `atto_det.list_backbones()`, or a file of a network.
         num_classes: with the background, which is class 0; 91.
         weights_backbone: a backbone file of atto-det export.
         trainable_backbone_layers: 0 to 5, counted from res5 down to the stem; by default 3 with
@@ -90,6 +91,7 @@ def _detector(
             "there are no weights of whole detectors: leave weights out; weights_backbone takes a "
             "backbone file of atto-det export"
         )
+    network = find_network(network)
     body = create_backbone(network, STAGES[1:] if kind is RetinaNet else STAGES, norm=norm)
     layers = trainable_backbone_layers
     if layers is not None and not 0 <= layers <= len(FEATURES):

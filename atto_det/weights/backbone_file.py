@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from atto_det.errors import UserError, atomic_path
-from atto_det.nets import create_classifier, list_backbones
+from atto_det.nets import create_classifier
 from atto_det.nets.normalisation import ORDERS, Normalisation, absorb, is_colour
 from atto_det.nets.quantisation import dequantise, fake_quantise, quantise
+from atto_det.nets.registry import is_backbone, short_name
 from atto_det.weights.checkpoint import check_finite, load_checkpoint, save_checkpoint
 
 FORMAT = 1
@@ -43,7 +44,7 @@ class Description:
     """What is known of trained weights.
 
     Attributes:
-        network: its name, "attonet_a" ….
+        network: its name, "attonet_a" …, or its spec as text.
         class_names: what the classifier told apart.
         mean, std: of pictures scaled to 0..1, in the order `channel_order`, "RGB" or "BGR".
         input_size: side in pixels of the pictures trained on.
@@ -83,7 +84,7 @@ class Description:
         bits = f" ({self.weight_bits}-bit weights)" if self.weight_bits else ""
         pictures = f"{self.data['train']} pictures of " if self.data["train"] else ""
         return (
-            f"{self.network}{bits}, {top1}, trained on {pictures}{self.data['root']} "
+            f"{short_name(self.network)}{bits}, {top1}, trained on {pictures}{self.data['root']} "
             f"({len(self.class_names)} classes, {self.input_size} pixels)"
         )
 
@@ -161,12 +162,14 @@ def read_pretraining(path: str | Path) -> Weights:
     }
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"checkpoint {path} holds no weights of a network")
-    if description.network in list_backbones():
+    if is_backbone(description.network):
         with torch.device("meta"):
             net = create_classifier(description.network, len(description.class_names))
         wrong = misfits(net.state_dict(), state)
         if wrong:
-            raise UserError(f"checkpoint {path} is no whole {description.network}: {wrong}")
+            raise UserError(
+                f"checkpoint {path} is no whole {short_name(description.network)}: {wrong}"
+            )
     if description.weight_bits:  # the training keeps what it rounds
         state = rounded(state)
     return Weights(state, description)

@@ -40,7 +40,8 @@ def read_foreign(
     Args:
         path: a state dict (`.pth`, `.safetensors`), or a checkpoint of timm's or torchvision's
             training scripts, of which averaged weights are taken where there are some.
-        network: one of `list_backbones()`, which the file does not name for certain.
+        network: one of `list_backbones()`, or a spec as text; the file does not
+            name it for certain.
         mean, std: of the three colours, RGB, scaled to 0..1; by default as the script was told,
             else ImageNet's, which both scripts use.
         input_size: side of the pictures trained on; by default as the script was told, else 224.

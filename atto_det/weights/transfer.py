@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from atto_det.errors import UserError
 from atto_det.nets import FEATURES, Backbone, reset_lengths
 from atto_det.nets.normalisation import Normalisation, absorb, difference
+from atto_det.nets.registry import short_name
 from atto_det.weights import backbone_file
 from atto_det.weights.backbone_file import STEM, Weights, misfits
 from atto_det.weights.checkpoint import load_checkpoint
@@ -87,7 +88,9 @@ def fill_backbone(
         given[STEM] = _for_channels(given[STEM], own[STEM].shape[1])
     wrong = misfits(own, given)
     if wrong:
-        raise UserError(f"{where} does not fit the network {description.network}: {wrong}")
+        raise UserError(
+            f"{where} does not fit the network {short_name(description.network)}: {wrong}"
+        )
     if normalisation is not None:
         given[STEM] = absorb(given[STEM], description.normalisation, normalisation)
     net.load_state_dict(given)
@@ -132,18 +135,18 @@ def load_backbone(
         UserError: another network, and what `fill_backbone` raises. Nothing is loaded then.
     """
     description = backbone.description
-    name = cfg["MODEL"]["ATTONET"]["NAME"]
+    name, network = cfg["MODEL"]["ATTONET"]["NAME"], short_name(description.network)
     nets = [item for item in model.named_modules() if isinstance(item[1], Backbone)]
     if len(nets) != 1:
         raise UserError(
-            f"{where} holds the backbone {description.network}, but MODEL.BACKBONE.NAME "
+            f"{where} holds the backbone {network}, but MODEL.BACKBONE.NAME "
             f"{cfg['MODEL']['BACKBONE']['NAME']} builds no AttoNet: name "
             "build_attonet_fpn_backbone or another one of atto_det"
         )
     if description.network != name:
         raise UserError(
-            f"{where} holds {description.network}, but MODEL.ATTONET.NAME is {name}: give the "
-            "weights or the name of the other"
+            f"{where} holds {network}, but MODEL.ATTONET.NAME is "
+            f"{short_name(name)}: give the weights or the name of the other"
         )
     [(place, net)] = nets
     normalisation = Normalisation.of_detector(cfg, "the config")

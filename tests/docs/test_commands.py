@@ -95,9 +95,10 @@ def _for_pretraining(folder: Path, photos: list[Path]) -> None:
 
 def _for_exploration(folder: Path) -> None:
     """A search of seconds, and the first generator of one."""
-    from atto_det.exploration import Generator
+    from atto_det.design import Generator
     from atto_det.exploration.settings import read_settings
     from atto_det.nets import get_spec
+    from atto_det.nets.spec_file import spec_to_text
 
     content = yaml.safe_load((folder / "configs/explore/tiny_imagenet50.yaml").read_text())
     content["data"] |= {"root": "colours", "size": 32}
@@ -112,6 +113,7 @@ def _for_exploration(folder: Path) -> None:
     )
     (folder / "output/explore").mkdir(parents=True)
     first.save(folder / "output/explore/generator_0.yaml")
+    (folder / "output/explore/found.yaml").write_text(spec_to_text(first(1)))
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import pytest
 
-from atto_det.exploration import Requirements, Space
-from atto_det.exploration.generator import Generator
+from atto_det.design import Requirements, Space
+from atto_det.design.generator import Generator
 from atto_det.nets import get_spec
 
 

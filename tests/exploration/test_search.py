@@ -8,8 +8,8 @@ import time
 import pytest
 from optuna.trial import TrialState
 
+from atto_det.design import Generator, Requirements
 from atto_det.errors import UserError
-from atto_det.exploration import Generator, Requirements
 from atto_det.exploration.sampler import GeneratorSampler, satisfies
 from atto_det.exploration.search import make_sampler, open_study, work
 

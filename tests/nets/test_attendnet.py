@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from atto_det.complexity.count import count
-from atto_det.exploration.cost import classifier_cost
+from atto_det.design.cost import classifier_cost
 from atto_det.nets import (
     ATTENDNETS,
     FEATURES,

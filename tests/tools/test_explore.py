@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from atto_det.cli.explore import main
-from atto_det.exploration import Generator
+from atto_det.design import Generator
 from atto_det.nets.spec_file import spec_from_dict
 
 pytest.importorskip("optuna", reason="Optuna is not installed")

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import yaml
 
+from atto_det.bounded_yaml import parse_yaml, read_text
+from atto_det.design.cost import ClassifierCost, classifier_cost
+from atto_det.design.requirements import Requirements
+from atto_det.design.space import Point, Space
 from atto_det.errors import UserError, atomic_path, shown
-from atto_det.exploration.cost import ClassifierCost, classifier_cost
-from atto_det.exploration.requirements import Requirements
-from atto_det.exploration.space import Point, Space
 from atto_det.nets.backbone import BackboneSpec
 
 FORMAT = 1
+KEY = "atto_det_generator"  # of the format, in a file
 TRIES = 2_000  # draws for one network that satisfies what is known before training
-LARGEST = 2**20  # bytes of a file that is read
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,7 @@ class Generator:
             UserError: the file cannot be written.
         """
         content = {
-            "atto_det_generator": FORMAT,
+            KEY: FORMAT,
             "number": self.number,
             "classes": self.classes,
             "size": self.size,
@@ -176,15 +177,10 @@ class Generator:
         Raises:
             UserError: no such file, or no generator of this format; it names the key.
         """
-        from atto_det.config import parse_yaml
-
-        path = Path(path)
         try:
-            if path.stat().st_size > LARGEST:
-                raise UserError(f"{path} is larger than any generator: name another file")
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"generator {path} cannot be read: {shown(error)}") from error
+            text = read_text(Path(path), "generator")
+        except FileNotFoundError:
+            raise UserError(f"generator {path} does not exist") from None
         return cls.from_dict(parse_yaml(text, str(path)), str(path))
 
     @classmethod
@@ -194,8 +190,8 @@ class Generator:
         Raises:
             UserError: as `load`.
         """
-        if content.get("atto_det_generator") != FORMAT:
-            raise UserError(f"{where} is no generator: it lacks atto_det_generator: {FORMAT}")
+        if content.get(KEY) != FORMAT:
+            raise UserError(f"{where} is no generator: it lacks {KEY}: {FORMAT}")
         for key in ("number", "classes", "size"):
             if type(content.get(key)) is not int or content[key] < (key != "number"):
                 raise UserError(f"{where}: {key} must be a whole number")

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from atto_det.design import Generator, Requirements
+from atto_det.design.cost import ClassifierCost
+from atto_det.design.requirements import performance
 from atto_det.errors import UserError
-from atto_det.exploration import Generator, Requirements
-from atto_det.exploration.cost import ClassifierCost
-from atto_det.exploration.requirements import performance
 
 
 def test_a_seed_is_a_network(generator):
