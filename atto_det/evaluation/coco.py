@@ -1,6 +1,7 @@
 """The COCO columns, by pycocotools' own COCOeval."""
 
 import contextlib
+import copy
 import io
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +12,16 @@ from pycocotools.cocoeval import COCOeval
 from atto_det.evaluation.arrays import Detections, GroundTruth, have_masks, mask_areas
 
 MAX_DETECTIONS = 100  # of an image and class, as COCO has it
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+"""Areas of objects in pixels, ends included, as COCO divides them."""
+LIMITS = (1, 10, MAX_DETECTIONS)
+COLUMNS = (
+    *("AP", "AP50", "AP75"),
+    *(f"AP_{size}" for size in SIZES),
+    *(f"AR{limit}" for limit in LIMITS),
+    *(f"AR_{size}" for size in SIZES),
+)
+"""In the order in which COCOeval prints them."""
 
 
 def coco_metrics(
@@ -19,32 +30,61 @@ def coco_metrics(
     class_names: Sequence[str],
     detections_per_image: int = MAX_DETECTIONS,
 ) -> dict[str, dict[str, float | None]]:
-    """{"box" | "mask": {"AP", "AP50", "AP75"}} in percent; None where no class has an object.
+    """{"box" | "mask": {each of `COLUMNS`}} in percent; None where no class has such an object.
 
     Those of masks are None, too, where the detections or the objects have none. Crowd regions are
     what COCOeval makes of them: nothing to be found, and what lies in one is no mistake. So many of
-    an image and class are looked at as the detector may give, and at least COCO's 100.
+    an image and class are looked at as the detector may give, and at least COCO's 100, but for AR1,
+    AR10 and AR100. The size of an object is the area of its mask, or of its box where there is no
+    mask; that of a detection the area of what is compared.
     """
     kinds = {"box": "bbox"}
     if have_masks(ground_truth, detections):
         kinds["mask"] = "segm"
+    most = max(MAX_DETECTIONS, detections_per_image)
+    metrics = {name: dict.fromkeys(COLUMNS) for name in ("box", "mask")}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth, found = to_coco(ground_truth, detections, class_names)
-        metrics = {name: dict.fromkeys(("AP", "AP50", "AP75")) for name in ("box", "mask")}
         for name, kind in kinds.items():
-            judge = COCOeval(truth, found, kind)
-            # Objects of every size together: the one range that these columns show.
-            judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
-            judge.params.maxDets = [max(MAX_DETECTIONS, detections_per_image)]
-            judge.evaluate()
-            judge.accumulate()
-            precision = judge.eval["precision"][:, :, :, 0, 0]  # threshold, recall, class
-            metrics[name] = {
-                "AP": _mean(precision),
-                "AP50": _mean(precision[0]),
-                "AP75": _mean(precision[5]),
-            }
+            _set_areas(found, kind)
+            metrics[name] = _columns(COCOeval(truth, found, kind), most)
     return metrics
+
+
+def _columns(judge: COCOeval, most: int) -> dict[str, float | None]:
+    every = (0.0, 1e10)
+    judge.params.areaRng = [every, *SIZES.values()]
+    judge.params.areaRngLbl = ["all", *SIZES]
+    judge.params.maxDets = sorted({*LIMITS, most})
+    judge.evaluate()
+    # precision: threshold, recall, class, size, limit; recall: threshold, class, size, limit
+    by_size = _accumulated(judge, judge.params.areaRng, [most])
+    by_limit = _accumulated(judge, [every], LIMITS)
+    precision, recall = by_size["precision"][..., 0], by_size["recall"][..., 0]
+    values = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]]
+    values += [precision[..., 1 + k] for k in range(len(SIZES))]
+    values += [by_limit["recall"][..., k] for k in range(len(LIMITS))]
+    values += [recall[..., 1 + k] for k in range(len(SIZES))]
+    return dict(zip(COLUMNS, map(_mean, values), strict=True))
+
+
+def _accumulated(judge: COCOeval, areas: Sequence, limits: Sequence[int]) -> dict[str, np.ndarray]:
+    """Precision and recall for these alone, since each pair of an area and a limit takes time."""
+    params = copy.copy(judge.params)
+    params.areaRng, params.maxDets = list(areas), list(limits)
+    judge.accumulate(params)
+    return judge.eval
+
+
+def _set_areas(found: COCO, kind: str) -> None:
+    """Of detections; those of objects stay, as in COCO's own JSON."""
+    rows = found.dataset["annotations"]
+    if kind == "bbox":
+        areas = [row["bbox"][2] * row["bbox"][3] for row in rows]
+    else:
+        areas = mask_areas([row["segmentation"] for row in rows]).tolist()
+    for row, area in zip(rows, areas, strict=True):
+        row["area"] = area
 
 
 def to_coco(
@@ -87,6 +127,6 @@ def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]
     return side
 
 
-def _mean(precision: np.ndarray) -> float | None:
-    known = precision[precision > -1]  # -1 marks a class without objects
+def _mean(values: np.ndarray) -> float | None:
+    known = values[values > -1]  # -1 marks a class without objects
     return 100 * float(known.mean()) if len(known) else None

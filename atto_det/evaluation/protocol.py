@@ -23,9 +23,12 @@ detector without masks, or objects without, every AP of masks is None.
 | `difficult_counted`, `difficult_ignored` | the same two means as {`AP_d`, `AP_m`, \
 `classes_left_out`} with difficult objects counted, and not; one of them equals the headline |
 | `thresholds` | {"0.25", "0.5", "0.7", "0.75": {`AP_d`, `AP_m`}}, as `protocol` says |
-| `coco` | {"box", "mask": {`AP` (mean over thresholds .50, .55, … .95), `AP50`, `AP75`}} by \
-pycocotools; difficult objects count, crowd regions are ignored as COCOeval does, the best 100 \
-detections of an image and class are looked at, or `detections_per_image` where that is more |
+| `coco` | {"box", "mask": {`AP` (mean over thresholds .50, .55, … .95), `AP50`, `AP75`, \
+`AP_small`, `AP_medium`, `AP_large` (objects of up to 32², 96² and more pixels of area), `AR1`, \
+`AR10`, `AR100` (recall, mean over the same thresholds, of the best 1, 10, 100 of an image and \
+class), `AR_small`, `AR_medium`, `AR_large`}} by pycocotools; difficult objects count, crowd \
+regions are ignored as COCOeval does, the best 100 detections of an image and class are looked \
+at, or `detections_per_image` where that is more |
 | `classes` | per class name {`AP_d`, `AP_m` (as the headline), `objects` (those that count), \
 `difficult` (objects marked so, counted or not), `detections`} |
 | `classes_left_out` | names of the classes with no object that counts: not part of the mean |

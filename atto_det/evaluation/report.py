@@ -9,7 +9,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from atto_det.errors import atomic_path
-from atto_det.evaluation.coco import MAX_DETECTIONS
+from atto_det.evaluation.coco import LIMITS, MAX_DETECTIONS
+
+_SIZES = {"small": "small (area < 32²)", "medium": "medium", "large": "large (> 96²)"}
+_COCO_HEADS = {
+    "AP": "COCO AP@[.5:.95]",
+    **{f"AP_{size}": f"COCO AP@[.5:.95], {text}" for size, text in _SIZES.items()},
+    **{f"AR{limit}": f"COCO AR@[.5:.95], {limit} of a class" for limit in LIMITS},
+    **{f"AR_{size}": f"COCO AR@[.5:.95], {text}" for size, text in _SIZES.items()},
+}
 
 
 def format_table(result: dict) -> RenderableType:
@@ -78,8 +86,8 @@ def _summary(result: dict) -> Table:
     }
     for threshold, row in result["thresholds"].items():
         rows[f"IoU ≥ {threshold}"] = (row["AP_d"], row["AP_m"])
-    for key, head in (("AP", "COCO AP@[.5:.95]"), ("AP50", "COCO AP50"), ("AP75", "COCO AP75")):
-        rows[head] = (coco["box"][key], coco["mask"][key])
+    for key in coco["box"]:  # those that there are: results of older versions have three
+        rows[_COCO_HEADS.get(key, f"COCO {key}")] = (coco["box"][key], coco["mask"][key])
     table = Table("mean over the classes", _right("box"), _right("mask"), box=box.SIMPLE_HEAD)
     for head, values in rows.items():
         table.add_row(head, *(_percent(value) for value in values))

@@ -18,6 +18,7 @@ from detectron2.utils.events import JSONWriter
 from atto_det.detectron2 import Predictor, Trainer, run, trainer
 from atto_det.drawing import gallery
 from atto_det.errors import UserError
+from atto_det.evaluation.coco import COLUMNS
 from atto_det.training import policy
 from atto_det.weights import checkpoint
 
@@ -96,7 +97,7 @@ def test_a_detector_of_boxes_alone_is_trained_judged_and_used(config, tmp_path, 
     assert result["AP_d"] is not None
     assert result["AP_m"] is None
     assert result["thresholds"]["0.5"] == {"AP_d": result["AP_d"], "AP_m": None}
-    assert result["coco"]["mask"] == {"AP": None, "AP50": None, "AP75": None}
+    assert result["coco"]["mask"] == dict.fromkeys(COLUMNS)
     best = tmp_path / "out/model_best.pth"
     again = config(*options, "MODEL.WEIGHTS", best, "OUTPUT_DIR", tmp_path / "again")
     assert run.evaluate(again) == {"mini_voc_val": result}

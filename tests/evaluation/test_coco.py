@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,16 @@ from pycocotools.cocoeval import COCOeval
 from atto_det.evaluation import Detections, GroundTruth
 from atto_det.evaluation.arrays import mask_areas
 from atto_det.evaluation.average_precision import class_ap
-from atto_det.evaluation.coco import coco_metrics, to_coco
+from atto_det.evaluation.coco import COLUMNS, SIZES, coco_metrics, to_coco
 from atto_det.evaluation.matching import find_overlaps
 
 WHOLE = (0, 0, 10, 50)
+
+
+def all_small(aps: list[float], recall: float) -> object:
+    """Every object is small, and found by the first detection of its class or not at all."""
+    values = [*aps, aps[0], None, None, recall, recall, recall, recall, None, None]
+    return pytest.approx(dict(zip(COLUMNS, values, strict=True)))
 
 
 def test_golden_columns(truth, found, score) -> None:
@@ -31,20 +38,37 @@ def test_golden_columns(truth, found, score) -> None:
     for counts in (True, False):  # every object counts here, difficult ones too
         coco = score(objects, detections, difficult_counts=counts)["coco"]
         # Boxes: right at .5, .55, … .8 (seven thresholds), wrong at .85, .9, .95.
-        assert coco["box"] == pytest.approx(
-            {"AP": 100 * (7 + 3 * low) / 10, "AP50": 100, "AP75": 100}
-        )
+        box, mask = 100 * (7 + 3 * low) / 10, 100 * (5 + 5 * low) / 10
+        assert coco["box"] == all_small([box, 100, 100], recall=100 * (7 + 3 * 0.5) / 10)
         # Masks: right at .5, .55, … .7 (five), wrong at the other five.
-        assert coco["mask"] == pytest.approx(
-            {"AP": 100 * (5 + 5 * low) / 10, "AP50": 100, "AP75": 100 * low}
-        )
+        assert coco["mask"] == all_small([mask, 100, 100 * low], recall=100 * (5 + 5 * 0.5) / 10)
 
 
 def test_the_mean_is_over_the_classes_that_have_objects(truth, found, score) -> None:
     objects = {"1": truth((0, False, WHOLE), (2, False, (20, 0, 30, 50)))}
     detections = {"1": found((0, 0.9, WHOLE), (1, 0.9, WHOLE))}
     coco = score(objects, detections, ("cat", "dog", "cow"))["coco"]
-    assert coco["box"] == pytest.approx({"AP": 50, "AP50": 50, "AP75": 50})
+    assert coco["box"] == all_small([50, 50, 50], recall=50)
+
+
+def test_sizes_and_numbers_of_detections_by_hand(truth, found, score) -> None:
+    """A small, a medium and a large object of a class; the medium one is found second, no large."""
+    small, medium, large = (0, 0, 32, 32), (50, 0, 83, 32), (0, 50, 97, 147)
+    objects = {"1": truth(*((0, False, box) for box in (small, medium, large)))}
+    detections = {"1": found((0, 0.9, small), (0, 0.8, medium), (0, 0.7, (100, 100, 120, 120)))}
+    for side in (objects, detections):  # the masks' canvas is smaller
+        side["1"] = replace(side["1"], rles=None)
+    wanted = {
+        # Right, right, wrong: precision 1 up to recall 2/3, that is at 67 of the 101 recalls.
+        **dict.fromkeys(("AP", "AP50", "AP75"), 100 * 67 / 101),
+        # Each size alone. 32² pixels are small and medium to COCO: a range's ends belong to it.
+        **{"AP_small": 100, "AP_medium": 100, "AP_large": 0},
+        **{"AR1": 100 / 3, "AR10": 200 / 3, "AR100": 200 / 3},
+        **{"AR_small": 100, "AR_medium": 100, "AR_large": 0},
+    }
+    coco = score(objects, detections)["coco"]
+    assert coco["box"] == pytest.approx(wanted)
+    assert tuple(coco["box"]) == COLUMNS
 
 
 def test_as_many_are_looked_at_as_the_detector_may_give(truth, found, score) -> None:
@@ -68,8 +92,9 @@ def test_the_columns_are_cocos_own_crowd_regions_included(seed: int, masks: bool
 
     def things(count: int) -> tuple:
         corners = rng.integers(0, 40, (count, 2))
-        boxes = np.hstack([corners, corners + rng.integers(3, 25, (count, 2))]).astype(float)
-        images = np.zeros((count, 64, 64), np.uint8)
+        extents = rng.choice([3, 9, 27], (count, 1)) * rng.uniform(1, 6, (count, 2))
+        boxes = np.hstack([corners, corners + extents.astype(int)]).astype(float)
+        images = np.zeros((count, 210, 210), np.uint8)
         for image, (x1, y1, x2, y2) in zip(images, boxes.astype(int), strict=True):
             image[y1:y2, x1:x2] = rng.random((y2 - y1, x2 - x1)) < 0.8
         rles = [rle_masks.encode(np.asfortranarray(image)) for image in images]
@@ -87,13 +112,13 @@ def test_the_columns_are_cocos_own_crowd_regions_included(seed: int, masks: bool
         detections[str(number)] = Detections(
             boxes_found, rles_found if masks else None, classes_found, scores
         )
-        content["images"].append({"id": number, "height": 64, "width": 64})
+        content["images"].append({"id": number, "height": 210, "width": 210})
         for box, rle, k, is_crowd in zip(boxes, rles, classes, crowd, strict=True):
             xywh = [*box[:2], *(box[2:] - box[:2])]
             content["annotations"].append(
                 {"id": len(content["annotations"]) + 1, "image_id": number, "category_id": k + 1,
                  "bbox": xywh, "iscrowd": int(is_crowd), "segmentation": rle,
-                 "area": float(rle_masks.area(rle))}
+                 "area": float(rle_masks.area(rle)) if masks else xywh[2] * xywh[3]}
             )  # fmt: skip
         for box, rle, k, value in zip(boxes_found, rles_found, classes_found, scores, strict=True):
             xywh = [*box[:2], *(box[2:] - box[:2])]
@@ -108,14 +133,18 @@ def test_the_columns_are_cocos_own_crowd_regions_included(seed: int, masks: bool
         official.dataset = content
         official.createIndex()
         for name, kind in (("box", "bbox"), ("mask", "segm"))[: 1 + masks]:
-            own = [{k: v for k, v in row.items() if k != "segmentation"} for row in results]
-            judge = COCOeval(official, official.loadRes(results if masks else own), kind)
+            # As Detectron2 gives them: with boxes beside masks, COCO takes the boxes' areas.
+            other = "segmentation" if kind == "bbox" else "bbox"
+            own = [{k: v for k, v in row.items() if k != other} for row in results]
+            judge = COCOeval(official, official.loadRes(own), kind)
             judge.evaluate()
             judge.accumulate()
             judge.summarize()
-            wanted = dict(zip(("AP", "AP50", "AP75"), 100 * judge.stats[:3], strict=True))
+            wanted = dict(zip(COLUMNS, 100 * judge.stats, strict=True))
             assert ours[name] == pytest.approx(wanted, abs=1e-9)
-            assert 1 < wanted["AP"] < 90
+            assert min(wanted.values()) > 1
+            assert wanted["AP"] < 90
+            assert len({wanted[f"AP_{size}"] for size in SIZES}) == len(SIZES)
 
 
 def test_a_thousand_objects_and_a_thousand_detections(truth, found, score) -> None:

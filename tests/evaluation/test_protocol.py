@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from atto_det.errors import UserError
+from atto_det.evaluation.coco import COLUMNS
 
 A, B, C = (0, 0, 10, 10), (20, 20, 30, 30), (40, 0, 50, 10)  # apart from each other
 
@@ -257,7 +258,7 @@ def test_detections_without_masks_have_the_same_boxes_judged(truth, found, score
     assert alone["AP_d"] == whole["AP_d"] > 0
     assert alone["AP_m"] is None
     assert alone["coco"]["box"] == whole["coco"]["box"]
-    assert alone["coco"]["mask"] == {"AP": None, "AP50": None, "AP75": None}
+    assert alone["coco"]["mask"] == dict.fromkeys(COLUMNS)
     for key in ("protocol", "classes_left_out"):
         assert alone[key] == whole[key]
     for name, row in alone["classes"].items():
