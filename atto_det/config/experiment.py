@@ -17,10 +17,12 @@ from typing import Any, Protocol
 from yacs.config import CfgNode
 
 from atto_det.bounded_yaml import line_of, parse_yaml, read_text
+from atto_det.config.ranges import first_fault
 from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
 
+COMMAND_LINE = "the command line"  # where a key stands, in errors
 # The experiments that come with atto_det: in the package once installed, beside it in a checkout.
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 if not CONFIGS.is_dir():
@@ -73,10 +75,17 @@ class ConfigReader(ABC):
         return load_yaml(config_file)
 
     def merged(self, content: Mapping[str, Any], where: str, options: Sequence[str]) -> CfgNode:
-        """The defaults, `content` of `where`, and options, each over the one before."""
+        """The defaults, `content` of `where`, and options, each over the one before.
+
+        Raises:
+            UserError: an unknown key, or a value that it cannot have.
+        """
         cfg = self.defaults()
         merge(cfg, content, where)
         merge_options(cfg, options)
+        if fault := first_fault(cfg):
+            place = COMMAND_LINE if fault.key in options[::2] else _place(where, fault.key)
+            raise UserError(f"{place}: {fault.key} {fault.says}")
         return cfg
 
     def load_config(self, config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
@@ -121,6 +130,7 @@ class ConfigReader(ABC):
             UserError: data that does not fit.
         """
         use_available_device(cfg)
+        check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
         self.catalog.register_own_data(cfg)
         if cfg.SEED < 0:
             cfg.SEED = self.shared_seed()
@@ -213,7 +223,7 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
     if len(options) % 2:
         raise UserError(f"options come in pairs KEY VALUE; {shown(options[-1])} stands alone")
     for key, text in zip(options[::2], options[1::2], strict=True):
-        _set(cfg, key, text, lambda: "the command line")
+        _set(cfg, key, text, lambda: COMMAND_LINE)
 
 
 def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> None:
@@ -267,17 +277,16 @@ def set_prediction(cfg: CfgNode, device: str | None, score_threshold: float | No
     Raises:
         UserError: a device that is not there, or a threshold outside 0 to 1.
     """
-    if device is not None:
-        check_device(device)
-        cfg.MODEL.DEVICE = device
+    check_device(device or cfg.MODEL.DEVICE)
+    cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
     if score_threshold is not None:
         if not 0 <= score_threshold <= 1:
             raise UserError(f"score_threshold is {score_threshold}; scores lie between 0 and 1")
         class_head(cfg)[1].SCORE_THRESH_TEST = float(score_threshold)
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that is not there.
+def check_device(device: str, key: str = "device") -> None:
+    """Refuse a device that is not there; `key` is what names it.
 
     Raises:
         UserError: it names the device and says why.
@@ -286,9 +295,9 @@ def check_device(device: str) -> None:
 
     try:
         torch.empty(1, device=device)
-    except (AssertionError, RuntimeError) as error:
+    except (AssertionError, RuntimeError, ValueError) as error:  # a ValueError: a NUL
         reason = str(error).splitlines()[0]
-        raise UserError(f"device is {device}, which cannot be used here: {reason}") from error
+        raise UserError(f"{key} is {device}, which cannot be used here: {reason}") from error
 
 
 def _leaves(node: CfgNode, content: Mapping, where: str, prefix: str = "") -> Iterator:
@@ -302,10 +311,11 @@ def _leaves(node: CfgNode, content: Mapping, where: str, prefix: str = "") -> It
 
 def _place(where: str, key: str) -> str:
     """`where`, if it is a file: the one, among it and its bases, that sets `key`, and the line."""
-    waiting, seen = [Path(where)], set()
+    waiting, seen = [where], set()
     while waiting:
-        path = waiting.pop(0)
+        name = waiting.pop(0)
         try:
+            path = find_config(name)
             text = read_text(path, "")
             bases = parse_yaml(text, "").get("_BASE_", [])
         except (OSError, UserError):
@@ -313,9 +323,9 @@ def _place(where: str, key: str) -> str:
         if line := line_of(text, key):
             return f"{path}, line {line}"
         seen.add(path)
-        for base in [bases] if isinstance(bases, str) else bases:
-            if (below := path.parent / Path(base).expanduser()) not in seen:
-                waiting.append(below)
+        for base in reversed([bases] if isinstance(bases, str) else bases):
+            if (below := find_config(base, path.parent)) not in seen:
+                waiting.append(str(below))
     return where
 
 

@@ -118,7 +118,8 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
         form = "[name, json file, image folder], or these and {class: other name or null}"
         mapping = item[3] if isinstance(item, list | tuple) and len(item) == 4 else {}
         name, json_file, images = _parts(item[:3] if mapping else item, 3, "DATASETS.COCO", form)
-        loaded = data.load_coco(data_root() / json_file, data_root() / images)
+        files = [data_root() / Path(part).expanduser() for part in (json_file, images)]
+        loaded = data.load_coco(*files)
         if mapping:
             if not isinstance(mapping, dict) or not all(
                 isinstance(old, str) and isinstance(new, str | None) for old, new in mapping.items()

@@ -248,6 +248,11 @@ class TorchvisionConfigs(ConfigReader):
                     f"{where}: {key} is {value!r}, which the torchvision engine cannot honour; it "
                     f"runs {allowed}: change it, or use Detectron2 (--engine detectron2)"
                 )
+        if cfg.INPUT.MIN_SIZE_TEST == 0:
+            raise UserError(
+                f"{where}: INPUT.MIN_SIZE_TEST is 0, for pictures as large as they are, which the "
+                "torchvision engine cannot honour: give the shorter side"
+            )
         return cfg
 
 
