@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{height}x{width}": analysis.Pass(height, width, args.proposals, args.detections)
         for height, width in map(analysis.parse_size, args.input)
     }
-    workloads = {size: [way] for size, way in fixed.items()}
+    workloads = {size: [one_pass] for size, one_pass in fixed.items()}
     remarks = [f"{args.proposals} proposals and {args.detections} detections per picture."]
     if args.checkpoint:
         predictor = Predictor(args.checkpoint, device="cpu")
@@ -73,9 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     net = model.build_model(cfg)  # the predictor's own has its norms folded
     if args.images:
         images = gallery.list_images(args.images)
-        ways = analysis.passes_on(predictor, images, lambda paths: track(paths, "predicting"))
-        workloads[f"mean of {len(ways)} pictures"] = ways
-        remarks.append(analysis.describe(ways))
+        passes = analysis.passes_on(predictor, images, lambda paths: track(paths, "predicting"))
+        workloads[f"mean of {len(passes)} pictures"] = passes
+        remarks.append(analysis.describe(passes))
     source = args.config_file or args.checkpoint
     counted = args.memory or args.measure_memory
     analyses = [analysis.analyse(source.stem, str(source), net, workloads, memory=counted)]

@@ -59,15 +59,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     from atto_det.config import check_device
     from atto_det.detectron2 import benchmark
-    from atto_det.export.benchmark import Detector
+    from atto_det.export.benchmark import ExportedDetector
     from atto_det.reports.latency import print_latencies, write_latencies
     from atto_det.weights import checkpoint
 
     check_device(args.device)
     keys = ("proposals", "detections", "batch", "device", "classes")
     work = {key: getattr(args, key) for key in keys} | {"image": args.image and str(args.image)}
-    entries = [
-        benchmark.Entry(name, mode, height, width, **work)
+    cases = [
+        benchmark.BenchmarkCase(name, mode, height, width, **work)
         for name, height, width in (
             benchmark.parse_detector(text, args.input) for text in args.config_file + args.against
         )
@@ -77,16 +77,16 @@ def main(arguments: list[str] | None = None) -> int:
     on = benchmark.machine(args.device, args.threads)
     date = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     latencies = benchmark.run(
-        entries,
+        cases,
         repeats=args.repeats,
         warmup=args.warmup,
         threads=args.threads,
         memory=not args.no_memory,
-        others=dict.fromkeys(ENGINES, Detector),
+        others=dict.fromkeys(ENGINES, ExportedDetector),
         progress=lambda rounds: track(rounds, "timing"),
     )
     versions = checkpoint.versions()
-    remarks = benchmark.remarks(on, versions, entries[0], latencies, args.repeats, args.warmup)
+    remarks = benchmark.remarks(on, versions, cases[0], latencies, args.repeats, args.warmup)
     print_latencies(latencies)
     print("\n".join(remarks))
     if args.output:

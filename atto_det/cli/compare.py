@@ -15,6 +15,7 @@ atto-det compare --json FILE --latency FOLDER/latency.json
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from atto_det.cli import verb_parser
@@ -53,14 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         from atto_det.detectron2 import analysis
 
         height, width = analysis.parse_size(args.input)
-        way = analysis.Pass(height, width, args.proposals, args.detections)
+        one_pass = analysis.Pass(height, width, args.proposals, args.detections)
         work = {"input": f"{height}x{width}", "proposals": args.proposals}
         work["detections"] = args.detections
         folders = {folder.resolve(): folder for folder in args.runs + args.ablation}
-        read = {
-            path: comparison.read_run(folder, lambda *config: analysis.cost_of_config(*config, way))
-            for path, folder in folders.items()
-        }
+        cost_of = partial(analysis.cost_of_config, one_pass=one_pass)
+        read = {path: comparison.read_run(folder, cost_of) for path, folder in folders.items()}
         ablation = dict.fromkeys(read[folder.resolve()]["name"] for folder in args.ablation)
         before = content["latency"] if content else None
         content = comparison.build(list(read.values()), list(ablation), work)

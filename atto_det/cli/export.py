@@ -123,10 +123,10 @@ def _weights(args: argparse.Namespace) -> list[str]:
         sha256 = backbone_file.write_backbone(args.output, backbone, description, bits=bits)
     else:
         config = args.config_file or CONFIGS / BASE
-        fed = Normalisation.of_detector(load_yaml(config), str(config))
-        sha256 = backbone_file.write_detectron2(args.output, backbone, description, fed)
-        absorbed = difference(description.normalisation, fed) or "nothing"
-        stem = f"for {config.name}: {fed}; absorbed: {absorbed}"
+        target = Normalisation.of_detector(load_yaml(config), str(config))
+        sha256 = backbone_file.write_detectron2(args.output, backbone, description, target)
+        absorbed = difference(description.normalisation, target) or "nothing"
+        stem = f"for {config.name}: {target}; absorbed: {absorbed}"
     return [
         f"weights  {description}",
         *rounding,

@@ -40,7 +40,7 @@ PARTS = {
     "sum, ReLU": ("/Add", "/relu/"),
 }
 MOVES = ("Reorder", "Transpose", "QuantizeLinear", "DequantizeLinear")
-REST = "layout, rounding"
+OTHER_WORK = "layout, rounding"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
     for mode in ("onnxruntime", "onnxruntime int8"):
         names = [f"{one['stage']} {one['block']}" for one in results]
         parts = [
-            part for part in (*PARTS, REST) if any(part in r[f"{mode} parts"] for r in results)
+            part
+            for part in (*PARTS, OTHER_WORK)
+            if any(part in r[f"{mode} parts"] for r in results)
         ]
         lines = [
             (part, *(f"{one[f'{mode} parts'].get(part, 0):.3f}" for one in results))
@@ -211,8 +213,8 @@ def _parts(path: Path, inputs: dict[str, Any], runs: int, folder: Path) -> dict[
 def _part(name: str, kind: str) -> str:
     """The part that a node belongs to."""
     if kind.startswith(MOVES):
-        return REST
+        return OTHER_WORK
     for part, marks in PARTS.items():
         if any(mark in f"{name} " for mark in ((marks,) if isinstance(marks, str) else marks)):
             return part
-    return REST
+    return OTHER_WORK

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Loader = Callable[[Path], data.Dataset]  # from the data root
 
 
-class Entry(NamedTuple):
+class NamedDataset(NamedTuple):
     """A named data set.
 
     loader: reads it, given the data root.
@@ -59,7 +59,7 @@ def _load_mini_voc(split: str, root: Path) -> data.Dataset:
 
 
 BUILTIN = {
-    name: Entry(loader, data.VOC_CLASSES)
+    name: NamedDataset(loader, data.VOC_CLASSES)
     for name, loader in {
         **{f"voc_2012_seg_{s}": partial(_load_voc, s) for s in ("train", "val", "trainval")},
         "voc_2012_seg_train_aug": data.load_voc_train_aug,
@@ -67,10 +67,12 @@ BUILTIN = {
         **{f"mini_voc_{s}": partial(_load_mini_voc, s) for s in ("train", "val", "trainval")},
     }.items()
 }
-_own: dict[str, Entry] = {}  # what the configs of this process named
+_own: dict[str, NamedDataset] = {}  # what the configs of this process dataset
 
 
-def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dict[str, Entry]:
+def register_own_data(
+    cfg: Mapping[str, Any], taken: Container[str] = ()
+) -> dict[str, NamedDataset]:
     """Make known, and return, what `DATASETS.FOLDERS` and `DATASETS.COCO` of a config name.
 
     Each split of a folder becomes `<name>_<split>`. Data sets of an earlier config are replaced.
@@ -83,16 +85,16 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
         UserError: an entry of another form, a name that is taken, or a folder or file that is
             missing or broken.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, NamedDataset] = {}
     masks = uses_masks(cfg)
 
-    def add(name: str, entry: Entry) -> None:
+    def add(name: str, dataset: NamedDataset) -> None:
         if not re.fullmatch(r"\w[\w.+-]{0,99}", name):  # results are called after it
             raise UserError(
                 f"a data set cannot be called {shown(name)}: use letters, digits, and _ . + - in it"
             )
         if masks:
-            entry = entry._replace(loader=partial(_load_masked, entry.loader, name))
+            dataset = dataset._replace(loader=partial(_load_masked, dataset.loader, name))
         if name in BUILTIN or name in taken:
             owner = "this project" if name in BUILTIN else "Detectron2"
             raise UserError(f"the name {name} belongs to a data set of {owner}; choose another")
@@ -100,7 +102,7 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
             raise UserError(
                 f"{name} comes twice from DATASETS.FOLDERS and DATASETS.COCO: rename one"
             )
-        found[name] = entry
+        found[name] = dataset
 
     for item in cfg["DATASETS"]["FOLDERS"]:
         name, path = _parts(item, 2, "DATASETS.FOLDERS", "[name, path]")
@@ -113,7 +115,7 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
         source = open_source(folder)
         for split in source.splits:
             loader = partial(_load_split, source, split)
-            add(f"{name}_{split}", Entry(loader, tuple(source.class_names), name))
+            add(f"{name}_{split}", NamedDataset(loader, tuple(source.class_names), name))
     for item in cfg["DATASETS"]["COCO"]:
         form = "[name, json file, image folder], or these and {class: other name or null}"
         mapping = item[3] if isinstance(item, list | tuple) and len(item) == 4 else {}
@@ -126,7 +128,7 @@ def register_own_data(cfg: Mapping[str, Any], taken: Container[str] = ()) -> dic
             ):
                 raise UserError(f"each entry of DATASETS.COCO must be {form}, not {shown(item)}")
             loaded = data.with_classes(loaded, mapping, name)
-        add(name, Entry(lambda root, loaded=loaded: loaded, loaded.class_names, name))
+        add(name, NamedDataset(lambda root, loaded=loaded: loaded, loaded.class_names, name))
     if cfg["DATASETS"].get("HOLD_OUT"):
         found |= _parts_of_training(cfg, found)
     if not _own.keys().isdisjoint(found):
@@ -141,14 +143,18 @@ def held_out_set(cfg: Mapping[str, Any]) -> str | None:
     return f"{datasets['TRAIN'][0]}{held_out.HELD_OUT}" if datasets.get("HOLD_OUT") else None
 
 
-def _parts_of_training(cfg: Mapping[str, Any], found: Mapping[str, Entry]) -> dict[str, Entry]:
+def _parts_of_training(
+    cfg: Mapping[str, Any], found: Mapping[str, NamedDataset]
+) -> dict[str, NamedDataset]:
     """The data sets that `DATASETS.HOLD_OUT` makes of those in `DATASETS.TRAIN`."""
     result, train = {}, cfg["DATASETS"]["TRAIN"]
     for name in train:
-        entry = found.get(name) or _entry(name)
+        dataset = found.get(name) or _named(name)
         for ending, inside in ((held_out.HELD_OUT, True), (held_out.REST, False)):
             loader = partial(_load_part, train[0], name, cfg, inside)
-            result[f"{name}{ending}"] = Entry(loader, entry.class_names, entry.source or name)
+            result[f"{name}{ending}"] = NamedDataset(
+                loader, dataset.class_names, dataset.source or name
+            )
     return result
 
 
@@ -199,14 +205,14 @@ def names_of(name: str) -> set[str]:
     return {name, source or name}
 
 
-def _entry(name: str) -> Entry:
-    entry = BUILTIN.get(name) or _own.get(name)
-    if entry is None:
+def _named(name: str) -> NamedDataset:
+    dataset = BUILTIN.get(name) or _own.get(name)
+    if dataset is None:
         raise UserError(
             f"there is no data set {name}: known are {', '.join(names())}; add your own with "
             "DATASETS.FOLDERS"
         )
-    return entry
+    return dataset
 
 
 def class_names_of(name: str) -> list[str]:
@@ -215,7 +221,7 @@ def class_names_of(name: str) -> list[str]:
     Raises:
         UserError: no such data set; it names those known and how to add one.
     """
-    return list(_entry(name).class_names)
+    return list(_named(name).class_names)
 
 
 def load_dataset(name: str) -> data.Dataset:
@@ -224,13 +230,13 @@ def load_dataset(name: str) -> data.Dataset:
     Raises:
         UserError: no such data set, or files of it that are missing or broken.
     """
-    _entry(name)
+    _named(name)
     return _read(name, data_root())
 
 
 @cache
 def _read(name: str, root: Path) -> data.Dataset:
-    dataset = _entry(name).loader(root)
+    dataset = _named(name).loader(root)
     lost = [item for item in dataset.findings if item.severity == "warning"]
     if lost and not any(record.instances or record.crowds for record in dataset.records):
         raise UserError(

@@ -7,7 +7,6 @@ An entry of `annotations` is left out alone, listed by its id and the reason.
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +14,9 @@ from atto_det.data.coco_masks import MAX_SIDE, is_number, read_mask
 from atto_det.data.images import read_header, read_image
 from atto_det.data.masks import is_inside, mask_box
 from atto_det.data.orientation import UPRIGHT, Box, turn_box, turn_rle
-from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, image_ids
+from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, Progress, image_ids
 from atto_det.data.voc_image import MIN_BOX_MASK_IOU, box_agreement
 from atto_det.errors import UserError, shown
-
-Progress = Callable[[Sequence], Iterable]
 
 
 class _Picture(NamedTuple):

@@ -8,18 +8,16 @@ come, top to bottom.
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from atto_det.data.images import opened, palette_indices, voc_palette
+from atto_det.data.records import Progress
 from atto_det.data.voc_folder import MOST_CLASSES
+from atto_det.data.voc_image import VOID
 from atto_det.errors import UserError, atomic_folder, shown
-
-VOID = 255
-Progress = Callable[[Sequence[str]], Iterable[str]]
 
 
 def read_colours(path: str | os.PathLike) -> dict[str, int]:

@@ -29,16 +29,16 @@ from typing import TypeVar
 
 from atto_det import __version__
 from atto_det.data.image_folder import is_hidden, list_folder, read_class_list, read_splits
-from atto_det.data.imagenet_sources import Found, Picture, find_train, find_val
+from atto_det.data.imagenet_sources import PictureFile, SplitPictures, find_train, find_val
 from atto_det.data.images import read_image
 from atto_det.errors import UserError, atomic_path, temporary_of, write_error
 
 COPIES, SYMBOLIC, HARD = "copies", "symbolic links", "hard links"
-MANIFEST, NAMES = "manifest.json", "class_names.txt"
+MANIFEST, CLASS_LIST = "manifest.json", "class_names.txt"
 
 Item = TypeVar("Item")
 # Wraps a list to show how far it is: the list, and what is being done, in a word.
-Progress = Callable[[Sequence[Item], str], Iterable[Item]]
+NamedProgress = Callable[[Sequence[Item], str], Iterable[Item]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def make_selection(
     class_list: str | os.PathLike,
     folder: str | os.PathLike,
     files: str = COPIES,
-    progress: Progress = lambda items, _: items,
+    progress: NamedProgress = lambda items, _: items,
     command: Sequence[str] = (),
 ) -> Selection:
     """Select the classes of a list from ImageNet; what an earlier call left is gone on with.
@@ -104,7 +104,7 @@ def make_selection(
     }
     # First, so that a later call knows what was begun here.
     _write_text(work / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    _write_text(work / NAMES, "".join(f"{wnid}\t{name}\n" for wnid, name in classes.items()))
+    _write_text(work / CLASS_LIST, "".join(f"{wnid}\t{name}\n" for wnid, name in classes.items()))
     targets = [
         (work / split / name / picture.name, picture)
         for split, found in splits.items()
@@ -123,7 +123,7 @@ def make_selection(
 
 
 def check_pictures(
-    folder: str | os.PathLike, progress: Progress = lambda items, _: items
+    folder: str | os.PathLike, progress: NamedProgress = lambda items, _: items
 ) -> list[str]:
     """Decode every picture of a folder with train and val; a sentence for each unreadable one.
 
@@ -181,7 +181,7 @@ def _require_same(folder: Path, identity: dict) -> None:
             )
 
 
-def _require_files(splits: dict[str, Found], files: str) -> None:
+def _require_files(splits: dict[str, SplitPictures], files: str) -> None:
     for found in splits.values():
         for pictures in found.pictures.values():
             if pictures[0].offset is not None:
@@ -196,7 +196,7 @@ def _write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _missing(work: Path, targets: list[tuple[Path, Picture]]) -> list[tuple[Path, Picture]]:
+def _missing(work: Path, targets: list[tuple[Path, PictureFile]]) -> list[tuple[Path, PictureFile]]:
     """The targets that are not there with their size; `work` must hold nothing but targets.
 
     Unfinished files of a killed run are removed.
@@ -206,7 +206,7 @@ def _missing(work: Path, targets: list[tuple[Path, Picture]]) -> list[tuple[Path
         sizes.setdefault(target.parent, {})[target.name] = picture.size
     there = set()
     try:
-        _sweep(work, {MANIFEST, NAMES})
+        _sweep(work, {MANIFEST, CLASS_LIST})
         for split in {folder.parent for folder in sizes}:
             for path in split.iterdir() if split.exists() else ():
                 if path not in sizes and not is_hidden(path.name):
@@ -233,7 +233,7 @@ def _sweep(folder: Path, expected: Container[str]) -> None:
             path.unlink()
 
 
-def _put(picture: Picture, target: Path, files: str) -> None:
+def _put(picture: PictureFile, target: Path, files: str) -> None:
     if files == COPIES:
         content = picture.read()
         with atomic_path(target) as temporary:

@@ -40,7 +40,7 @@ _BLOCK = 512  # bytes; tar's unit
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PictureFile:
     """A picture where it lies.
 
     Attributes:
@@ -76,7 +76,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SplitPictures:
     """The pictures of one split.
 
     Attributes:
@@ -85,10 +85,10 @@ class Found:
     """
 
     layout: str
-    pictures: dict[str, list[Picture]]
+    pictures: dict[str, list[PictureFile]]
 
 
-def find_train(root: Path, classes: Sequence[str]) -> Found:
+def find_train(root: Path, classes: Sequence[str]) -> SplitPictures:
     """The training pictures of `classes` under `root`.
 
     Raises:
@@ -108,16 +108,16 @@ def find_train(root: Path, classes: Sequence[str]) -> Found:
             for name in classes
         }
         kinds = ["folders"] * (not folders <= tars) + ["tars"] * bool(tars)
-        return Found(f"{' and '.join(kinds)} of classes in {folder}", pictures)
+        return SplitPictures(f"{' and '.join(kinds)} of classes in {folder}", pictures)
     if (archive := root / TRAIN_TAR).is_file():
-        return Found(f"{archive}", _in_tar_of_tars(archive, classes))
+        return SplitPictures(f"{archive}", _in_tar_of_tars(archive, classes))
     raise UserError(
         f"{root} has no training pictures of the listed classes, such as {classes[0]}: expected"
         f" train/<wnid>/, <wnid>.tar (in it or in train/), {KAGGLE}/train/<wnid>/ or {TRAIN_TAR}"
     )
 
 
-def find_val(root: Path, classes: Sequence[str]) -> Found:
+def find_val(root: Path, classes: Sequence[str]) -> SplitPictures:
     """The validation pictures of `classes` under `root`.
 
     Raises:
@@ -138,7 +138,7 @@ def find_val(root: Path, classes: Sequence[str]) -> Found:
                 )
             require_classes(classes, folders, folder, "no folder")
             found = {name: _in_folder(folder / name) for name in classes}
-            return Found(f"folders of classes in {folder}", found)
+            return SplitPictures(f"folders of classes in {folder}", found)
         if flat:
             pictures = [_file(folder / name) for name in flat]
             return _by_label(root, folder, pictures, classes)
@@ -154,21 +154,23 @@ def _folders(root: Path, names: Iterable[str]) -> list[Path]:
     return [root / name for name in names if (root / name).is_dir()]
 
 
-def _in_folder(folder: Path) -> list[Picture]:
+def _in_folder(folder: Path) -> list[PictureFile]:
     return [_file(path) for path in list_pictures(folder)]
 
 
-def _file(path: Path) -> Picture:
-    return Picture(path.name, path, path.stat().st_size)
+def _file(path: Path) -> PictureFile:
+    return PictureFile(path.name, path, path.stat().st_size)
 
 
-def _by_label(root: Path, where: Path, pictures: list[Picture], classes: Sequence[str]) -> Found:
+def _by_label(
+    root: Path, where: Path, pictures: list[PictureFile], classes: Sequence[str]
+) -> SplitPictures:
     """Sort unsorted validation pictures, by labels that must name all of them."""
     labels, source = read_val_labels(root)
     there = {PurePosixPath(picture.name).stem: picture for picture in pictures}
     if unknown := sorted(there.keys() - labels.keys()):
         raise UserError(f"{source} says nothing of {unknown[0]}, which is in {where}")
-    found: dict[str, list[Picture]] = {name: [] for name in classes}
+    found: dict[str, list[PictureFile]] = {name: [] for name in classes}
     for stem, name in labels.items():
         if name not in found:
             continue
@@ -176,15 +178,15 @@ def _by_label(root: Path, where: Path, pictures: list[Picture], classes: Sequenc
             raise UserError(f"{where} lacks {stem}.JPEG, of the class {name} by {source}")
         found[name].append(there[stem])
     require_classes(classes, [name for name in found if found[name]], source, "no picture")
-    return Found(f"unsorted pictures in {where}, labels of {source}", found)
+    return SplitPictures(f"unsorted pictures in {where}, labels of {source}", found)
 
 
-def _in_tar(path: Path) -> list[Picture]:
+def _in_tar(path: Path) -> list[PictureFile]:
     with path.open("rb") as file:
         return _pictures(file, path, str(path), 0)
 
 
-def _in_tar_of_tars(path: Path, classes: Sequence[str]) -> dict[str, list[Picture]]:
+def _in_tar_of_tars(path: Path, classes: Sequence[str]) -> dict[str, list[PictureFile]]:
     with path.open("rb") as file:
         inner = [member for member in _members(file, str(path)) if member.isreg()]
         there = {PurePosixPath(m.name).stem: m for m in inner if m.name.endswith(".tar")}
@@ -202,9 +204,9 @@ def _in_tar_of_tars(path: Path, classes: Sequence[str]) -> dict[str, list[Pictur
             }
 
 
-def _pictures(file: IO[bytes], path: Path, where: str, start: int) -> list[Picture]:
+def _pictures(file: IO[bytes], path: Path, where: str, start: int) -> list[PictureFile]:
     """The pictures in a tar that begins `start` bytes into `path`; folders in it do not count."""
-    found: dict[str, Picture] = {}
+    found: dict[str, PictureFile] = {}
     for member in _members(file, where):
         name = PurePosixPath(member.name).name
         if member.isdir() or is_hidden(name):
@@ -213,7 +215,7 @@ def _pictures(file: IO[bytes], path: Path, where: str, start: int) -> list[Pictu
             raise UserError(f"{where} holds {member.name}, which is no picture by its name or kind")
         if name in found:
             raise UserError(f"{where} holds {name} twice")
-        found[name] = Picture(name, path, member.size, start + member.offset_data)
+        found[name] = PictureFile(name, path, member.size, start + member.offset_data)
     if not found:
         raise UserError(f"{where} holds no picture")
     return list(found.values())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from atto_det.data.mini_voc_shapes import DRAWINGS, Hsv, Part
+from atto_det.data.mini_voc_shapes import DRAWINGS, Hsv, Shape
 
 _OVERSAMPLING = 3  # shapes are drawn this much larger and then reduced, for smooth edges
 _SKIN = ((24, 0.35, 0.95), (22, 0.5, 0.7), (20, 0.6, 0.45))
@@ -131,7 +131,7 @@ def paint_grain(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     return np.clip(canvas * cast + noise, 0, 255).astype(np.uint8)
 
 
-def _draw(pen: ImageDraw.ImageDraw, part: Part, ink, scale: float) -> None:
+def _draw(pen: ImageDraw.ImageDraw, part: Shape, ink, scale: float) -> None:
     form, _, numbers = part
     points = [number * scale for number in numbers]
     if form == "ellipse":

@@ -8,7 +8,7 @@ in order. Colours: `main` (carries the class's texture), `second`, `dark`, `ligh
 
 from typing import NamedTuple
 
-Part = tuple[str, str, tuple[float, ...]]
+Shape = tuple[str, str, tuple[float, ...]]
 # Hue in degrees, saturation and value in 0…1; all three are jittered per object.
 Hsv = tuple[float, float, float]
 
@@ -19,11 +19,11 @@ class Drawing(NamedTuple):
     main: Hsv
     second: Hsv
     texture: str
-    parts: tuple[Part, ...]
+    parts: tuple[Shape, ...]
 
 
-def _wheels(top: float, size: float, *lefts: float) -> tuple[Part, ...]:
-    parts: list[Part] = []
+def _wheels(top: float, size: float, *lefts: float) -> tuple[Shape, ...]:
+    parts: list[Shape] = []
     for left in lefts:
         parts.append(("ellipse", "dark", (left, top, left + size, top + size)))
         inner = size * 0.3
@@ -32,13 +32,13 @@ def _wheels(top: float, size: float, *lefts: float) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _row(form: str, colour: str, top: float, bottom: float, *edges: float) -> tuple[Part, ...]:
+def _row(form: str, colour: str, top: float, bottom: float, *edges: float) -> tuple[Shape, ...]:
     """The same part several times, from pairs of left and right edges."""
     pairs = zip(edges[::2], edges[1::2], strict=True)
     return tuple((form, colour, (left, top, right, bottom, 3)) for left, right in pairs)
 
 
-def _spokes(x: float, y: float, radius: float) -> tuple[Part, ...]:
+def _spokes(x: float, y: float, radius: float) -> tuple[Shape, ...]:
     half = radius * 0.7
     return (
         ("line", "dark", (3, x - half, y - half, x + half, y + half)),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-Point = tuple[int, int]
+Corner = tuple[int, int]
 
 
 def mask_polygons(mask: np.ndarray) -> list[list[int]]:
@@ -26,10 +26,10 @@ def mask_polygons(mask: np.ndarray) -> list[list[int]]:
     return polygons
 
 
-def _loops(mask: np.ndarray) -> list[list[Point]]:
+def _loops(mask: np.ndarray) -> list[list[Corner]]:
     """The closed lines around a mask and its holes, as their corners x, y."""
     padded = np.pad(mask.astype(np.int8), 1)
-    after: dict[Point, list[Point]] = {}
+    after: dict[Corner, list[Corner]] = {}
     # Edges have the mask on their right: along the top of a pixel to the right, and so on.
     for y, x in np.argwhere(np.diff(padded[:, 1:-1], axis=0)).tolist():
         entering = padded[y, x + 1] == 0
@@ -55,17 +55,17 @@ def _loops(mask: np.ndarray) -> list[list[Point]]:
     return loops
 
 
-def _is_corner(loop: list[Point], place: int) -> bool:
+def _is_corner(loop: list[Corner], place: int) -> bool:
     before, here, after = loop[place - 1], loop[place], loop[(place + 1) % len(loop)]
     return not (before[0] == here[0] == after[0] or before[1] == here[1] == after[1])
 
 
-def _area(loop: list[Point]) -> float:
+def _area(loop: list[Corner]) -> float:
     x, y = np.array(loop, float).T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
-def _joined(outline: list[Point], hole: list[Point]) -> list[Point]:
+def _joined(outline: list[Corner], hole: list[Corner]) -> list[Corner]:
     """Both in one line, over a bridge along the rows and columns that is crossed twice."""
     start, goal = outline[0], hole[0]
     corner = (start[0], goal[1])

@@ -8,7 +8,7 @@ from atto_det.data.image_folder import is_hidden, is_picture
 from atto_det.errors import UserError
 
 logger = logging.getLogger(__name__)
-HELD_OUT = 50  # where there is no val folder, every 50th picture is held out
+EVERY_NTH = 50  # where there is no val folder, every 50th picture is held out
 
 
 def read_tree_splits(root: str | Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -31,14 +31,14 @@ def read_tree_splits(root: str | Path) -> tuple[tuple[Path, ...], tuple[Path, ..
         raise UserError(
             f"{root} holds one picture: one to learn from and one to hold out are needed"
         )
-    held_out = found[::HELD_OUT]
+    held_out = found[::EVERY_NTH]
     rest = sorted(set(found) - set(held_out))
     logger.info(
         "%s has no train and val folders: %d of its %d pictures, every %dth by name, are held out",
         root,
         len(held_out),
         len(found),
-        HELD_OUT,
+        EVERY_NTH,
     )
     return tuple(rest), tuple(held_out)
 

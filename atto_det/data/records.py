@@ -6,11 +6,14 @@ picture: VOC's 1-based inclusive (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymi
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from atto_det.errors import UserError, shown
+
+# Wraps a list, of pictures or their ids, to show how far it is: `rich.progress.track` is one.
+Progress = Callable[[Sequence], Iterable]
 
 
 @dataclass(frozen=True, slots=True)

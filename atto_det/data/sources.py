@@ -8,8 +8,8 @@ from typing import Protocol
 from atto_det.data.check import CheckReport, check_voc, report_of
 from atto_det.data.coco import load_coco
 from atto_det.data.coco_reader import read_coco
-from atto_det.data.records import Dataset
-from atto_det.data.voc import Progress, load_voc
+from atto_det.data.records import Dataset, Progress
+from atto_det.data.voc import load_voc
 from atto_det.data.voc_folder import VocFolder, list_splits, read_class_names
 from atto_det.data.yolo import find_yolo, load_yolo, read_yolo, read_yolo_file
 

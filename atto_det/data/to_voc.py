@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -12,12 +12,10 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from atto_det.data.images import voc_palette
-from atto_det.data.records import Dataset, ImageRecord, Instance
+from atto_det.data.records import Dataset, ImageRecord, Instance, Progress
 from atto_det.data.voc_folder import MOST_CLASSES
 from atto_det.data.voc_image import VOID
 from atto_det.errors import Outputs, UserError, atomic_folder
-
-Progress = Callable[[Sequence[ImageRecord]], Iterable[ImageRecord]]
 
 
 class Written(NamedTuple):

@@ -4,11 +4,11 @@ The layout is in voc_folder.py, the rules for objects in voc_image.py.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from atto_det.data.cache import cached
-from atto_det.data.records import Dataset
+from atto_det.data.records import Dataset, Progress
 from atto_det.data.voc_folder import (
     VOC_CLASSES,
     VocFolder,
@@ -23,7 +23,6 @@ from atto_det.errors import UserError
 
 __all__ = [
     "VOC_CLASSES",
-    "Progress",
     "check_disjoint",
     "find_voc_root",
     "list_splits",
@@ -32,9 +31,6 @@ __all__ = [
     "read_ids",
     "read_split",
 ]
-
-# Wraps the list of image ids to show how far it is, such as `rich.progress.track`.
-Progress = Callable[[Sequence[str]], Iterable[str]]
 
 
 def load_voc(

@@ -21,8 +21,7 @@ from atto_det.bounded_yaml import parse_yaml, read_text
 from atto_det.data.images import read_header, read_image
 from atto_det.data.masks import is_inside
 from atto_det.data.orientation import Header
-from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, image_ids
-from atto_det.data.voc import Progress
+from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, Progress, image_ids
 from atto_det.data.voc_folder import PHOTO_SUFFIXES
 from atto_det.errors import UserError, shown
 

@@ -115,30 +115,36 @@ def analyse(
     Raises:
         UserError: an architecture that `detector_cost` does not know.
     """
-    known = {way: _cost(model, way) for ways in workloads.values() for way in dict.fromkeys(ways)}
-    costs = {key: _mean([known[way] for way in ways]) for key, ways in workloads.items()}
+    known = {
+        one_pass: _cost(model, one_pass)
+        for passes in workloads.values()
+        for one_pass in dict.fromkeys(passes)
+    }
+    costs = {
+        key: _mean([known[one_pass] for one_pass in passes]) for key, passes in workloads.items()
+    }
     peaks = {}
     if memory:
-        peaks = {k: peak_memory(_parts(model, ways[0])) for k, ways in workloads.items()}
+        peaks = {k: peak_memory(_parts(model, passes[0])) for k, passes in workloads.items()}
     is_c4 = isinstance(model, GeneralizedRCNN) and hasattr(model.roi_heads, "res5")
     return Analysis(name, source, costs, peaks, C4_NOTE if is_c4 else "")
 
 
-def _parts(model: nn.Module, way: Pass) -> list[Part]:
-    regions = {"proposals": way.proposals, "detections": way.detections}
+def _parts(model: nn.Module, one_pass: Pass) -> list[Part]:
+    regions = {"proposals": one_pass.proposals, "detections": one_pass.detections}
     if _is_torchvision(model):
-        return torchvision_parts(model, way.height, way.width, **regions)
-    return detector_parts(model, way.height, way.width, stages=True, **regions)
+        return torchvision_parts(model, one_pass.height, one_pass.width, **regions)
+    return detector_parts(model, one_pass.height, one_pass.width, stages=True, **regions)
 
 
 def _is_torchvision(model: nn.Module) -> bool:
     return type(model).__module__.startswith("torchvision.")
 
 
-def _cost(model: nn.Module, way: Pass) -> list[Cost]:
+def _cost(model: nn.Module, one_pass: Pass) -> list[Cost]:
     if _is_torchvision(model):
-        return merge(count(_parts(model, way)))
-    height, width, proposals, detections = way
+        return merge(count(_parts(model, one_pass)))
+    height, width, proposals, detections = one_pass
     return detector_cost(
         model, height, width, proposals=proposals, detections=detections, stages=True
     )
@@ -157,7 +163,7 @@ def _mean(costs: list[list[Cost]]) -> list[Cost]:
     ]
 
 
-def cost_of_config(text: str, where: str, way: Pass) -> list[dict[str, Any]]:
+def cost_of_config(text: str, where: str, one_pass: Pass) -> list[dict[str, Any]]:
     """The cost of each part, as `Cost` has it, of the model that a complete config describes.
 
     Args:
@@ -169,7 +175,7 @@ def cost_of_config(text: str, where: str, way: Pass) -> list[dict[str, Any]]:
     """
     cfg = config_from_text(text, where)
     cfg.MODEL.DEVICE = "cpu"
-    return [asdict(cost) for cost in _cost(build_model(cfg), way)]
+    return [asdict(cost) for cost in _cost(build_model(cfg), one_pass)]
 
 
 def passes_on(
@@ -199,24 +205,24 @@ def passes_on(
             lambda module, args, output: seen.update(detections=(len(output[0][0]),))
         ),
     ]
-    ways = []
+    passes = []
     try:
         for path in progress(paths):
             predictor(path)
-            ways.append(Pass(*seen["size"], *seen["proposals"], *seen["detections"]))
+            passes.append(Pass(*seen["size"], *seen["proposals"], *seen["detections"]))
     finally:
         for hook in hooks:
             hook.remove()
-    return ways
+    return passes
 
 
-def describe(ways: Sequence[Pass]) -> str:
+def describe(passes: Sequence[Pass]) -> str:
     """A sentence on the regions found in pictures."""
     text = []
     for name in ("proposals", "detections"):
-        found = [getattr(way, name) for way in ways]
+        found = [getattr(one_pass, name) for one_pass in passes]
         text.append(f"{min(found)} to {max(found)} {name} (median {statistics.median(found):g})")
-    pictures = "1 picture" if len(ways) == 1 else f"{len(ways)} pictures"
+    pictures = "1 picture" if len(passes) == 1 else f"{len(passes)} pictures"
     return f"On {pictures} the model found {' and '.join(text)}."
 
 
@@ -239,7 +245,9 @@ def write(
         "command": sys.argv,
         "versions": checkpoint.versions(),
         "remarks": list(remarks),
-        "workloads": {k: [way._asdict() for way in ways] for k, ways in workloads.items()},
+        "workloads": {
+            k: [one_pass._asdict() for one_pass in passes] for k, passes in workloads.items()
+        },
         "detectors": record(analyses),
         "config": yaml.safe_load(cfg.dump()),
     }

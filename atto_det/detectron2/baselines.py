@@ -12,12 +12,12 @@ from atto_det.errors import UserError
 from .complexity import split
 from .config import MODEL_ZOO, read_file
 
-ZOO = {
+ZOO_CONFIGS = {
     "r50-fpn": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml",
     "r50-c4": "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x.yaml",
 }
-BASELINES = (*ZOO, "torchvision")
-STAGES = {f"layer{index}": f"res{index + 1}" for index in range(1, 5)}
+BASELINES = (*ZOO_CONFIGS, "torchvision")
+RESNET_STAGES = {f"layer{index}": f"res{index + 1}" for index in range(1, 5)}
 
 
 def build_baseline(name: str, classes: int) -> tuple[nn.Module, str]:
@@ -36,9 +36,9 @@ def build_baseline(name: str, classes: int) -> tuple[nn.Module, str]:
             weights=None, weights_backbone=None, num_classes=classes + 1
         )
         return model.eval(), "torchvision.models.detection.maskrcnn_resnet50_fpn"
-    cfg = read_file(MODEL_ZOO / ZOO[name])
+    cfg = read_file(MODEL_ZOO / ZOO_CONFIGS[name])
     cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.NUM_CLASSES = "cpu", classes
-    return build_model(cfg).eval(), f"Detectron2 model zoo, {ZOO[name]}"
+    return build_model(cfg).eval(), f"Detectron2 model zoo, {ZOO_CONFIGS[name]}"
 
 
 def torchvision_parts(
@@ -55,7 +55,7 @@ def torchvision_parts(
     with torch.no_grad():
         bottom, features = body(images), model.backbone(images)
     stages = split(("bottom_up", body, (images,)))
-    parts = [(STAGES.get(name, "stem"), child, inputs) for name, child, inputs in stages]
+    parts = [(RESNET_STAGES.get(name, "stem"), child, inputs) for name, child, inputs in stages]
     parts.append(("fpn", model.backbone.fpn, (bottom,)))
     parts.append(("rpn", model.rpn.head, (list(features.values()),)))
     channels = model.backbone.out_channels

@@ -30,19 +30,19 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
 from torch import Tensor, nn
 
-from atto_det.complexity.benchmarking import SEED, Entry, Unavailable
+from atto_det.complexity.benchmarking import SEED, BenchmarkCase, Unavailable
 from atto_det.complexity.latency import Contestant, Mark, measure, peak_memory_of
 from atto_det.data.sample import sample_picture
 from atto_det.errors import UserError
 from atto_det.reports.latency import Latency
 
 from .analysis import build_named, parse_size
-from .baselines import ZOO
+from .baselines import ZOO_CONFIGS
 from .inference import optimise_for_inference
 from .regions import fix_regions
 
 MODES = ("eager", "fast", "compile")
-MEASURED = ("eager", "fast", "torchvision")  # whose peak memory is that of running
+MEMORY_MODES = ("eager", "fast", "torchvision")  # whose peak memory is that of running
 
 
 def parse_detector(text: str, size: str) -> tuple[str, int, int]:
@@ -56,23 +56,23 @@ def parse_detector(text: str, size: str) -> tuple[str, int, int]:
 
 
 def make(
-    entry: Entry, threads: int | None = None, build: Callable[..., Any] | None = None
+    case: BenchmarkCase, threads: int | None = None, build: Callable[..., Any] | None = None
 ) -> Contestant:
-    """The contestant of an entry, which has run once.
+    """The contestant of a case, which has run once.
 
     Args:
-        build: from entry and threads to what is timed; None for one of Detectron2's.
+        build: from a case and a number of threads to what is timed; None for one of Detectron2's.
 
     Raises:
         UserError: a faulty config or picture, another architecture than Faster or Mask R-CNN, or
             so few proposals that they cannot give so many detections.
         Unavailable: the mode does not work here.
     """
-    return _contestant((build or _detector)(entry, threads))
+    return _contestant((build or _detector)(case, threads))
 
 
 def run(
-    entries: Sequence[Entry],
+    cases: Sequence[BenchmarkCase],
     *,
     repeats: int,
     warmup: int = 1,
@@ -82,42 +82,43 @@ def run(
     say: Callable[[str], None] = print,
     progress: Callable[[range], Any] = iter,
 ) -> list[Latency]:
-    """Time entries in turn; those whose mode does not work here are left out with a line.
+    """Time cases in turn; those whose mode does not work here are left out with a line.
 
     Peak memory is measured where making a contestant takes less than running it: not where it is
-    compiled or exported. All entries have one batch size and device.
+    compiled or exported. All cases have one batch size and device.
 
     Args:
-        others: modes of other engines, and what makes their contestants from entry and threads.
+        others: modes of other engines, and what makes their contestants from a case and a number
+            of threads.
 
     Raises:
-        UserError: as `make`, or no entry works here.
+        UserError: as `make`, or no case works here.
     """
     detectors = []
-    for entry in entries:
-        say(f"building {entry.name}")
+    for case in cases:
+        say(f"building {case.name}")
         try:
-            detectors.append(others.get(entry.mode, _detector)(entry, threads))
+            detectors.append(others.get(case.mode, _detector)(case, threads))
         except Unavailable as reason:
-            say(f"left out {entry.name}: {reason}")
+            say(f"left out {case.name}: {reason}")
     if not detectors:
         raise UserError("none of the modes works here: add eager")
-    batch, device = entries[0].batch, entries[0].device
+    batch, device = cases[0].batch, cases[0].device
     contestants = [_contestant(detector) for detector in detectors]
     timings = measure(
         contestants, repeats, batch=batch, warmup=warmup, device=device, progress=progress
     )
     latencies = []
     for detector, timing in zip(detectors, timings, strict=True):
-        entry, peak = detector.entry, None
-        if memory and entry.mode in MEASURED:
-            say(f"measuring peak memory of {entry.name}")
-            build = others.get(entry.mode)
-            again = functools.partial(make, entry, threads, build)
+        case, peak = detector.case, None
+        if memory and case.mode in MEMORY_MODES:
+            say(f"measuring peak memory of {case.name}")
+            build = others.get(case.mode)
+            again = functools.partial(make, case, threads, build)
             imports = [__name__, *([build.__module__] if build else [])]
             peak = peak_memory_of(again, device=device, imports=imports)
-        name, size = Path(entry.detector).stem, f"{entry.height}x{entry.width}"
-        latencies.append(Latency(name, entry.mode, size, *detector.limits, timing, peak))
+        name, size = Path(case.detector).stem, f"{case.height}x{case.width}"
+        latencies.append(Latency(name, case.mode, size, *detector.limits, timing, peak))
     return latencies
 
 
@@ -137,7 +138,7 @@ def machine(device: str, threads: int | None) -> dict[str, Any]:
 def remarks(
     on: dict[str, Any],
     versions: dict[str, str],
-    entry: Entry,
+    case: BenchmarkCase,
     latencies: Sequence[Latency],
     repeats: int,
     warmup: int,
@@ -145,13 +146,13 @@ def remarks(
     """Sentences on how the figures came about."""
     place = on.get("gpu") or f"{on['cpu']}, {on['threads']} threads of {on['cores']} cores"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    picture = entry.image or "a painted picture"
+    picture = case.image or "a painted picture"
     work = dict.fromkeys(
         f"{one.detector} at {one.size}: {one.proposals} proposals, {one.detections} detections."
         for one in latencies
     )
     return [
-        f"On {place}. Batch {entry.batch}; {repeats} rounds after {warmup} to warm "
+        f"On {place}. Batch {case.batch}; {repeats} rounds after {warmup} to warm "
         f"up, all detectors in turn; {picture}.",
         *work,
         "These are fixed in each picture; the weights are random. Reading and resizing the picture "
@@ -163,41 +164,41 @@ def remarks(
 
 
 def _contestant(detector: "_Detector") -> Contestant:
-    return Contestant(detector.entry.name, detector.run)
+    return Contestant(detector.case.name, detector.run)
 
 
-def _detector(entry: Entry, threads: int | None) -> "_Detector":
+def _detector(case: BenchmarkCase, threads: int | None) -> "_Detector":
     if threads:
         torch.set_num_threads(threads)
-    detector = _Detector(entry, *_build(entry))
+    detector = _Detector(case, *_build(case))
     proposals, detections = detector.limits
     for found in detector.run(lambda name: None):  # also fills caches, and compiles
         if len(found["instances"]) != detections:
             raise UserError(
-                f"{proposals} proposals in {entry.name} leave {len(found['instances'])} of "
+                f"{proposals} proposals in {case.name} leave {len(found['instances'])} of "
                 f"{detections} detections: lower --detections or raise --proposals"
             )
     return detector
 
 
-def _build(entry: Entry) -> tuple[GeneralizedRCNN, tuple[int, int]]:
+def _build(case: BenchmarkCase) -> tuple[GeneralizedRCNN, tuple[int, int]]:
     """The model in its mode, and how many proposals and detections it gets."""
     torch.manual_seed(SEED)
-    if entry.detector not in ZOO and not Path(entry.detector).suffix:
-        known = ", ".join(ZOO)
-        raise UserError(f"{entry.detector} is neither a YAML file nor a baseline: {known}")
-    model, _ = build_named(entry.detector, entry.classes)
+    if case.detector not in ZOO_CONFIGS and not Path(case.detector).suffix:
+        known = ", ".join(ZOO_CONFIGS)
+        raise UserError(f"{case.detector} is neither a YAML file nor a baseline: {known}")
+    model, _ = build_named(case.detector, case.classes)
     rpn, heads = model.proposal_generator, getattr(model, "roi_heads", None)
     known = isinstance(heads, StandardROIHeads | Res5ROIHeads)
     if not isinstance(rpn, RPN) or not known or isinstance(heads, CascadeROIHeads):
-        raise UserError(f"{entry.detector} is no Faster or Mask R-CNN, which this times")
-    model = model.to(entry.device).eval()
-    if entry.mode != "eager":
+        raise UserError(f"{case.detector} is no Faster or Mask R-CNN, which this times")
+    model = model.to(case.device).eval()
+    if case.mode != "eager":
         optimise_for_inference(model)
-    if entry.mode == "compile":
+    if case.mode == "compile":
         _compile(model)
-    proposals = entry.proposals or rpn.post_nms_topk[False]
-    detections = entry.detections or heads.box_predictor.test_topk_per_image
+    proposals = case.proposals or rpn.post_nms_topk[False]
+    detections = case.detections or heads.box_predictor.test_topk_per_image
     heads.box_predictor.test_topk_per_image = detections
     return model, (proposals, detections)
 
@@ -215,15 +216,17 @@ def _compile(model: GeneralizedRCNN) -> None:
 class _Detector:
     """A model with its inputs; marks its parts as it runs, by hooks."""
 
-    def __init__(self, entry: Entry, model: GeneralizedRCNN, limits: tuple[int, int]) -> None:
-        self.entry, self.model, self.limits = entry, model, limits
+    def __init__(
+        self, case: BenchmarkCase, model: GeneralizedRCNN, limits: tuple[int, int]
+    ) -> None:
+        self.case, self.model, self.limits = case, model, limits
         self._mark: Mark = lambda name: None
         pixels = torch.as_tensor(
-            sample_picture(entry.height, entry.width, entry.image, SEED), device=entry.device
+            sample_picture(case.height, case.width, case.image, SEED), device=case.device
         )
-        one = {"image": pixels, "height": entry.height, "width": entry.width}
-        self._inputs = [one] * entry.batch
-        fix_regions(model, limits[0], entry.height, entry.width)
+        one = {"image": pixels, "height": case.height, "width": case.width}
+        self._inputs = [one] * case.batch
+        fix_regions(model, limits[0], case.height, case.width)
         self._add_hooks(model)
 
     def run(self, mark: Mark) -> list[dict]:
@@ -233,7 +236,7 @@ class _Detector:
             try:
                 found = self.model(self._inputs)
             except Exception as error:
-                if self.entry.mode != "compile":
+                if self.case.mode != "compile":
                     raise
                 reason = (str(error) or type(error).__name__).strip().splitlines()[0]
                 raise Unavailable(f"torch.compile fails ({reason})") from error

@@ -14,15 +14,15 @@ from atto_det.errors import UserError
 __all__ = ["data_root", "names_of"]
 
 
-def register(name: str, entry: catalog.Entry) -> None:
+def register(name: str, dataset: catalog.NamedDataset) -> None:
     """Put a data set into Detectron2's catalogues; one of the same name is replaced."""
     if name in DatasetCatalog:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     DatasetCatalog.register(name, partial(dataset_dicts, name))
     MetadataCatalog.get(name).set(
-        thing_classes=list(entry.class_names),
-        stuff_classes=["background", *entry.class_names],
+        thing_classes=list(dataset.class_names),
+        stuff_classes=["background", *dataset.class_names],
         ignore_label=255,
         evaluator_type="voc_instance",
     )
@@ -30,9 +30,9 @@ def register(name: str, entry: catalog.Entry) -> None:
 
 def register_builtin() -> None:
     """Register `voc_2012_seg_*`, `sbd_*` and `mini_voc_*`, once."""
-    for name, entry in catalog.BUILTIN.items():
+    for name, dataset in catalog.BUILTIN.items():
         if name not in DatasetCatalog:
-            register(name, entry)
+            register(name, dataset)
 
 
 def register_own_data(cfg: CfgNode) -> None:
@@ -42,8 +42,8 @@ def register_own_data(cfg: CfgNode) -> None:
         UserError: as `atto_det.data.catalog.register_own_data`.
     """
     taken = set(DatasetCatalog.list()).difference(catalog.names())
-    for name, entry in catalog.register_own_data(cfg, taken).items():
-        register(name, entry)
+    for name, dataset in catalog.register_own_data(cfg, taken).items():
+        register(name, dataset)
 
 
 def class_names_of(name: str) -> list[str]:

@@ -15,7 +15,7 @@ from pycocotools import mask as mask_utils
 from atto_det import data
 from atto_det.data.catalog import uses_masks
 from atto_det.errors import UserError
-from atto_det.training.augmentation import Augmentation, Picture
+from atto_det.training.augmentation import Augmentation, TrainingPicture
 from atto_det.training.batches import draw_seeds
 
 
@@ -125,7 +125,7 @@ class RecipeMapper:
             UserError: a picture is unreadable, truncated, or of another size than annotated, or an
                 object has no mask.
         """
-        scene = self.augmentation(_Pictures(dicts), index, seed)
+        scene = self.augmentation(_DictsAsPictures(dicts), index, seed)
         objects = Instances(scene.image.shape[:2])
         objects.gt_boxes = Boxes(torch.as_tensor(scene.boxes, dtype=torch.float32))
         objects.gt_classes = torch.as_tensor(scene.classes)
@@ -137,7 +137,7 @@ class RecipeMapper:
         return own | {"image": image, "instances": objects}
 
 
-class _Pictures(Sequence):
+class _DictsAsPictures(Sequence):
     """Dicts of a training set as pictures."""
 
     def __init__(self, dicts: Sequence[dict]) -> None:
@@ -146,7 +146,7 @@ class _Pictures(Sequence):
     def __len__(self) -> int:
         return len(self.dicts)
 
-    def __getitem__(self, index: int) -> Picture:
+    def __getitem__(self, index: int) -> TrainingPicture:
         item = self.dicts[index]
         size = item["height"], item["width"]
         objects = tuple(
@@ -159,7 +159,7 @@ class _Pictures(Sequence):
             if not annotation.get("iscrowd", 0)
         )
         record = data.ImageRecord(str(item["image_id"]), item["file_name"], *size, objects)
-        return Picture(record, not item.get("no_horizontal_flip", False))
+        return TrainingPicture(record, not item.get("no_horizontal_flip", False))
 
 
 def _rle(mask: object, size: tuple[int, int]) -> dict | None:

@@ -13,7 +13,7 @@ from atto_det.reports.costs import Analysis
 
 from . import benchmark
 from .analysis import Pass
-from .baselines import ZOO
+from .baselines import ZOO_CONFIGS
 
 REMARK = (
     "Peak memory, measured: how much the resident memory of a process of its own grew from before "
@@ -24,13 +24,13 @@ REMARK = (
 
 
 def measure_peaks(
-    analyses: Sequence[Analysis], cfg: CfgNode, ways: dict[str, Pass], threads: int
+    analyses: Sequence[Analysis], cfg: CfgNode, passes: dict[str, Pass], threads: int
 ) -> list[Analysis]:
     """The analyses with measured peaks, where `benchmark` knows the detector.
 
     Args:
         analyses: of the detector of `cfg`, then of baselines by name.
-        ways: input to the pass that is measured.
+        passes: input to the pass that is measured.
 
     Raises:
         UserError: a process ended early, or so few proposals that they cannot give so many
@@ -42,17 +42,17 @@ def measure_peaks(
         result = []
         for index, analysis in enumerate(analyses):
             peaks = {}
-            if not index or analysis.name in ZOO:
+            if not index or analysis.name in ZOO_CONFIGS:
                 detector = analysis.name if index else str(path)
                 peaks = {
-                    size: _peak(detector, way, cfg.MODEL.ROI_HEADS.NUM_CLASSES, threads)
-                    for size, way in ways.items()
+                    size: _peak(detector, one_pass, cfg.MODEL.ROI_HEADS.NUM_CLASSES, threads)
+                    for size, one_pass in passes.items()
                 }
             result.append(dataclasses.replace(analysis, measured=peaks))
     return result
 
 
-def _peak(detector: str, way: Pass, classes: int, threads: int) -> int:
-    entry = benchmark.Entry(detector, "eager", *way, classes=classes)
-    make = functools.partial(benchmark.make, entry, threads)
+def _peak(detector: str, one_pass: Pass, classes: int, threads: int) -> int:
+    case = benchmark.BenchmarkCase(detector, "eager", *one_pass, classes=classes)
+    make = functools.partial(benchmark.make, case, threads)
     return peak_memory_of(make, imports=[benchmark.__name__])

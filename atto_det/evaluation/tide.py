@@ -34,7 +34,7 @@ from atto_det.evaluation.matching import box_iou
 
 Kind = Literal["box", "mask"]
 
-KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+ERROR_KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 RIGHT = "right"
 _RECALLS = np.arange(101) / 100
 
@@ -45,7 +45,7 @@ class Verdicts:
 
     M detections and N objects, image by image, the detections of an image by falling score.
 
-    kinds: (M,) `RIGHT` or one of `KINDS` but "missed".
+    kinds: (M,) `RIGHT` or one of `ERROR_KINDS` but "missed".
     targets: (M,) the object that a detection found, or that a wrong class or place belongs to; -1
         for none.
     mends: (M,) whether a wrong class or place would be put right, as the surest for its object.
@@ -191,7 +191,7 @@ def error_costs(verdicts: Verdicts) -> dict:
     objects = np.bincount(verdicts.object_classes, minlength=_classes(verdicts))
     base = _mean_ap(verdicts.classes, verdicts.scores, right, objects)
     costs, counts = {}, {}
-    for kind in KINDS[:-1]:
+    for kind in ERROR_KINDS[:-1]:
         of_kind = verdicts.kinds == kind
         counts[kind] = int(of_kind.sum())
         mended = of_kind & verdicts.mends

@@ -15,8 +15,7 @@ from torch import Tensor
 from atto_det.data import image_folder
 from atto_det.data.images import read_image
 from atto_det.errors import UserError
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+from atto_det.nets.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,7 @@ class Pictures:
 
 def normalise(pixels: Tensor) -> Tensor:
     """uint8 (B, 3, S, S) to ImageNet's mean 0 and standard deviation 1."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (pixels.float() / 255 - mean) / std
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atto_det.complexity.benchmarking import SEED, Entry, Unavailable
+from atto_det.complexity.benchmarking import SEED, BenchmarkCase, Unavailable
 from atto_det.complexity.latency import Mark
 from atto_det.complexity.regions import spread_boxes, sure_scores
 from atto_det.data.sample import sample_picture
@@ -27,22 +27,22 @@ from atto_det.ops.paste_masks import paste_masks
 from atto_det.torchvision.config import read_file
 from atto_det.torchvision.model import build_model
 
-RUNTIMES = {  # mode: runtime, whether in 8 bits
+RUNTIME_OF_MODE = {  # mode: runtime, whether in 8 bits
     "onnx": ("onnxruntime", False),
     "onnx-int8": ("onnxruntime", True),
     "openvino": ("openvino", False),
     "openvino-int8": ("openvino", True),
 }
-MODES = ("torchvision", *RUNTIMES)
-OUTPUTS = ("boxes", "scores", "labels", "masks")
+MODES = ("torchvision", *RUNTIME_OF_MODE)
+NETWORK_OUTPUTS = ("boxes", "scores", "labels", "masks")
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-class Detector:
+class ExportedDetector:
     """An Atto-MaskRCNN with its input.
 
     Args:
-        entry: its mode is one of `MODES`, its device the CPU, its batch one picture.
+        case: its mode is one of `MODES`, its device the CPU, its batch one picture.
         threads: of the runtime; None for its own choice.
 
     Attributes:
@@ -54,30 +54,30 @@ class Detector:
         Unavailable: another device or batch, or a runtime that is not installed.
     """
 
-    def __init__(self, entry: Entry, threads: int | None = None) -> None:
-        if entry.batch != 1 or entry.device != "cpu" or not Path(entry.detector).suffix:
-            raise Unavailable(f"{entry.mode} is timed for YAML files, one picture on a CPU")
-        self.entry = entry
-        cfg = read_file(entry.detector, ["MODEL.DEVICE", "cpu"])
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES = entry.classes or cfg.MODEL.ROI_HEADS.NUM_CLASSES or 20
-        proposals = entry.proposals or cfg.MODEL.RPN.POST_NMS_TOPK_TEST
-        cfg.TEST.DETECTIONS_PER_IMAGE = entry.detections or cfg.TEST.DETECTIONS_PER_IMAGE
+    def __init__(self, case: BenchmarkCase, threads: int | None = None) -> None:
+        if case.batch != 1 or case.device != "cpu" or not Path(case.detector).suffix:
+            raise Unavailable(f"{case.mode} is timed for YAML files, one picture on a CPU")
+        self.case = case
+        cfg = read_file(case.detector, ["MODEL.DEVICE", "cpu"])
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES = case.classes or cfg.MODEL.ROI_HEADS.NUM_CLASSES or 20
+        proposals = case.proposals or cfg.MODEL.RPN.POST_NMS_TOPK_TEST
+        cfg.TEST.DETECTIONS_PER_IMAGE = case.detections or cfg.TEST.DETECTIONS_PER_IMAGE
         self.limits = (proposals, cfg.TEST.DETECTIONS_PER_IMAGE)
         torch.manual_seed(SEED)
         model = folded(build_model(cfg))
         pixels = torch.as_tensor(
-            sample_picture(entry.height, entry.width, entry.image, SEED), dtype=torch.float32
+            sample_picture(case.height, case.width, case.image, SEED), dtype=torch.float32
         )
-        if entry.mode == "torchvision":
+        if case.mode == "torchvision":
             model.to(memory_format=torch.channels_last)
-            self._find = partial(_Fixed(model, proposals, entry.height, entry.width), pixels)
+            self._find = partial(_Fixed(model, proposals, case.height, case.width), pixels)
         else:
-            run = _open(model, proposals, pixels, *RUNTIMES[entry.mode], threads)
+            run = _open(model, proposals, pixels, *RUNTIME_OF_MODE[case.mode], threads)
             self._find = partial(_find, run, pixels.numpy())
         found = len(self.run(lambda name: None))
         if found != self.limits[1]:
             raise UserError(
-                f"{proposals} proposals in {entry.name} leave {found} of {self.limits[1]} "
+                f"{proposals} proposals in {case.name} leave {found} of {self.limits[1]} "
                 "detections: lower --detections or raise --proposals"
             )
 
@@ -86,7 +86,7 @@ class Detector:
         with torch.inference_mode():
             boxes, _, _, masks = self._find()
             mark("network")
-            pasted = paste_masks(masks[:, 0], boxes, self.entry.height, self.entry.width, 0.5)
+            pasted = paste_masks(masks[:, 0], boxes, self.case.height, self.case.width, 0.5)
         mark("mask pasting")
         return pasted
 
@@ -114,7 +114,7 @@ class _Fixed(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         found = self.model([image])[0]
-        return tuple(found[name] for name in OUTPUTS)
+        return tuple(found[name] for name in NETWORK_OUTPUTS)
 
 
 def _find(run: Run, pixels: np.ndarray) -> tuple[Tensor, ...]:
@@ -141,7 +141,7 @@ def _open(
                 opset_version=OPSET,
                 dynamo=False,
                 input_names=["image"],
-                output_names=list(OUTPUTS),
+                output_names=list(NETWORK_OUTPUTS),
             )
         if int8:
             from atto_det.export.quantise import quantise

@@ -32,7 +32,9 @@ from .rewrite import for_8_bits, for_onnx
 
 OPSET = 18
 SAME = 0.99  # of the detections, at least
-TOLERANCE = 1e-3  # of a backbone's features, as a share of the largest: rounding alone reaches 1e-4
+FEATURE_TOLERANCE = (
+    1e-3  # of a backbone's features, as a share of the largest: rounding alone reaches 1e-4
+)
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -232,7 +234,7 @@ def _check_backbone(path: Path, net: nn.Module, pictures: Iterable[np.ndarray]) 
         for name, features in wanted.items():
             difference = np.abs(found[name] - features.numpy()).max()
             worst = max(worst, float(difference / features.abs().max()))
-    if not worst <= TOLERANCE:
+    if not worst <= FEATURE_TOLERANCE:
         raise UserError(f"the exported file's features differ from PyTorch's by {worst:.1e}")
     return f"onnxruntime {version('onnxruntime')}: features within {worst:.0e} of PyTorch's"
 

@@ -21,7 +21,7 @@ from atto_det.errors import UserError
 
 from .runtimes import open_runtime
 
-LAYERS = ("Conv", "Gemm")
+WEIGHTED = ("Conv", "Gemm")
 CARRIERS = ("Add", "Concat", "Gather", "MaxPool", "Relu", "Transpose")  # of a backbone's 8 bits
 LAST = ("/rpn/head/last", "/box_predictor/")
 BACKBONE = "/model/backbone/"  # where a detector's backbone is, by the names of its nodes
@@ -55,12 +55,12 @@ def quantise(source: Path, target: Path, inputs: Iterable[np.ndarray], *, detect
         quantize_static(
             prepared,
             target,
-            _Reader({name: value} for value in useful),
+            _CalibrationReader({name: value} for value in useful),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            op_types_to_quantize=[*LAYERS, *CARRIERS],
+            op_types_to_quantize=[*WEIGHTED, *CARRIERS],
             nodes_to_quantize=_chosen(onnx.load(prepared), BACKBONE if detector else ""),
         )
     return len(useful)
@@ -71,7 +71,7 @@ def _chosen(model: onnx.ModelProto, backbone: str) -> list[str]:
     chosen = {
         node.name: node.output[0]
         for node in model.graph.node
-        if (node.op_type in LAYERS and not any(part in node.name for part in LAST))
+        if (node.op_type in WEIGHTED and not any(part in node.name for part in LAST))
         or (node.op_type in CARRIERS and node.name.startswith(backbone))
     }
     inner = set(chosen.values())
@@ -79,7 +79,7 @@ def _chosen(model: onnx.ModelProto, backbone: str) -> list[str]:
     return [*chosen, *(node.name for node in relus if node.input[0] in inner)]
 
 
-class _Reader:
+class _CalibrationReader:
     """Inputs by name, as `quantize_static` asks for them: None behind the last."""
 
     def __init__(self, inputs: Iterator[dict[str, np.ndarray]]) -> None:

@@ -3,6 +3,11 @@
 from atto_det.nets.backbone import BackboneSpec
 from atto_det.nets.blocks import AttoModuleSpec as Module
 
+# What the published costs are counted at. Table 1 prints the dense layers as 952x51 and so on: 50
+# classes and one that the paper does not explain.
+CLASSES = 51
+INPUT_SIZE = 224  # height and width in pixels
+
 # Module(compress, multiplier, mix, expand). Two misprints of the paper are mended: in D the third
 # module prints mix 65 (6 gives the published size, 65 does not), and the eighth prints no stride.
 ATTONETS = {

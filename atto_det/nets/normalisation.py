@@ -11,8 +11,10 @@ from torch import Tensor
 from atto_det.errors import UserError
 
 ORDERS = ("RGB", "BGR")
+# Of red, green and blue in pictures scaled to 0..1.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MEAN_TOLERANCE = 0.01  # grey levels of 0..255: differences of rounding
-# What a detector is fed whose config does not say so: Detectron2's defaults.
+# How a detector normalises whose config does not say so: Detectron2's defaults.
 _DEFAULTS = {
     "PIXEL_MEAN": [103.53, 116.28, 123.675],
     "PIXEL_STD": [1.0, 1.0, 1.0],
@@ -22,7 +24,7 @@ _DEFAULTS = {
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a network is fed: (x - mean) / std for each colour, x in 0..255.
+    """The input of a network: (x - mean) / std for each colour, x in 0..255.
 
     Args:
         mean, std: of the three channels in units of 0..255, in the order `channel_order`.
@@ -57,7 +59,7 @@ class Normalisation:
 
     @classmethod
     def of_detector(cls, config: Mapping[str, Any], where: str) -> "Normalisation":
-        """What a detector of Detectron2 feeds its backbone: PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT.
+        """The input of a detector's backbone: MODEL.PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT.
 
         Args:
             config: a config node, or the content of an experiment file; what it does not state is
@@ -98,13 +100,13 @@ def is_colour(values: object) -> bool:
     )
 
 
-def absorb(weight: Tensor, trained: Normalisation, fed: Normalisation) -> Tensor:
-    """The weight of a stem's convolution for pictures normalised as `fed` instead of `trained`.
+def absorb(weight: Tensor, trained: Normalisation, target: Normalisation) -> Tensor:
+    """The weight of a stem's convolution for pictures normalised as `target` instead of `trained`.
 
-    For each colour, (x - mean) / std_trained = (x - mean) / std_fed · (std_fed / std_trained): the
-    factor goes into the weight's input channel, and the channels into the order of `fed`. The
-    outputs are equal up to rounding, borders included, since a padded zero stands for the mean
-    colour before and after.
+    For each colour, (x - mean) / std_trained = (x - mean) / std_target · (std_target /
+    std_trained): the factor goes into the weight's input channel, and the channels into the order
+    of `target`. The outputs are equal up to rounding, borders included, since a padded zero stands
+    for the mean colour before and after.
 
     A mean cannot be absorbed so. Inside a picture it would be a bias of the convolution, but at the
     borders the padding must stay the *trained* mean colour, while a detector pads with zeros after
@@ -112,44 +114,44 @@ def absorb(weight: Tensor, trained: Normalisation, fed: Normalisation) -> Tensor
     a batch). A differing mean is refused.
 
     What is learnt afterwards is not the same for every std: by the chain rule a step of SGD moves
-    the stem (std_fed / std_trained)⁻² times as far in the trained normalisation, 3,300 times for
-    ImageNet's std and a fed std of 1. Feed the trained std, freeze the stem, or give a stem with a
-    norm behind it a length of its own (`reset_lengths`).
+    the stem (std_target / std_trained)⁻² times as far in the trained normalisation, 3,300 times for
+    ImageNet's std and a target std of 1. Normalise with the trained std, freeze the stem, or give a
+    stem with a norm after it a length of its own (`reset_lengths`).
 
     Args:
         weight: (O, 3, k, k), of a convolution without bias or with one (which stays as it is).
         trained: what the weight was trained with.
-        fed: what it will be fed.
+        target: what it will be used with.
 
     Raises:
         UserError: the means differ by more than `MEAN_TOLERANCE`; it gives the mean to set.
     """
-    same_order = trained.in_order(fed.channel_order)
-    if any(abs(a - b) > MEAN_TOLERANCE for a, b in zip(same_order.mean, fed.mean, strict=True)):
+    same_order = trained.in_order(target.channel_order)
+    if any(abs(a - b) > MEAN_TOLERANCE for a, b in zip(same_order.mean, target.mean, strict=True)):
         raise UserError(
-            f"the weights were trained with another mean colour than {_text(fed.mean)}, which "
+            f"the weights were trained with another mean colour than {_text(target.mean)}, which "
             f"cannot be made up for at the borders of pictures: set MODEL.PIXEL_MEAN to "
-            f"{_text(same_order.mean)} (INPUT.FORMAT is {fed.channel_order})"
+            f"{_text(same_order.mean)} (INPUT.FORMAT is {target.channel_order})"
         )
-    if trained.channel_order != fed.channel_order:
+    if trained.channel_order != target.channel_order:
         weight = weight.flip(1)  # (O, 3, k, k)
-    factor = torch.tensor(fed.std, dtype=torch.float64) / torch.tensor(
+    factor = torch.tensor(target.std, dtype=torch.float64) / torch.tensor(
         same_order.std, dtype=torch.float64
     )
     scaled = weight.double() * factor.to(weight.device)[:, None, None]
     return scaled.to(weight.dtype).contiguous()
 
 
-def difference(trained: Normalisation, fed: Normalisation) -> str:
+def difference(trained: Normalisation, target: Normalisation) -> str:
     """What `absorb` changes, in words: "std [58.395, 57.12, 57.375] to [1.0, 1.0, 1.0]"; or ""."""
     parts = []
-    same_order = trained.in_order(fed.channel_order)
+    same_order = trained.in_order(target.channel_order)
     if not all(
-        math.isclose(a, b, rel_tol=1e-6) for a, b in zip(same_order.std, fed.std, strict=True)
+        math.isclose(a, b, rel_tol=1e-6) for a, b in zip(same_order.std, target.std, strict=True)
     ):
-        parts.append(f"std {_text(same_order.std)} to {_text(fed.std)}")
-    if trained.channel_order != fed.channel_order:
-        parts.append(f"{trained.channel_order} to {fed.channel_order}")
+        parts.append(f"std {_text(same_order.std)} to {_text(target.std)}")
+    if trained.channel_order != target.channel_order:
+        parts.append(f"{trained.channel_order} to {target.channel_order}")
     return ", ".join(parts)
 
 

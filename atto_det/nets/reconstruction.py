@@ -16,13 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atto_det.nets.attonet import ATTONETS
+from atto_det.nets.attonet import ATTONETS, CLASSES, INPUT_SIZE
 from atto_det.nets.backbone import STAGES, BackboneSpec
 from atto_det.nets.condenser import CondenserSpec
 from atto_det.nets.pepe import PEPESpec
 
-CLASSES = 51
-INPUT_SIZE = 224
 TOLERANCE = 0.005  # of the published sizes
 STEP = 4  # widths are multiples of it
 _AT_ONCE = 50_000
@@ -64,7 +62,7 @@ Module = tuple[str, tuple[Number, ...]]
 
 
 @dataclass(frozen=True)
-class Found:
+class Match:
     """A network of the right size.
 
     Attributes:
@@ -135,7 +133,7 @@ def cost(
 
 def search(
     target: Target, pattern: str, *, seed: int, candidates: int, tolerance: float = TOLERANCE
-) -> list[Found]:
+) -> list[Match]:
     """The networks of `pattern` among `candidates` random ones that have the published sizes.
 
     Returns:
@@ -153,7 +151,7 @@ def search(
         for index in (error <= tolerance).nonzero()[:, 0].tolist():
             sizes = int(parameters[index]), int(macs[index])
             spec = _spec(stem, stages, index)
-            found.append(Found(pattern, spec, *sizes, float(error[index])))
+            found.append(Match(pattern, spec, *sizes, float(error[index])))
     return sorted(found, key=lambda one: one.error)
 
 

@@ -24,19 +24,19 @@ from atto_det.nets.bottleneck import BottleneckSpec
 from atto_det.nets.condenser import CondenserSpec
 from atto_det.nets.pepe import PEPESpec
 
-KINDS: dict[str, type] = {
+SPEC_TYPES: dict[str, type] = {
     "atto": AttoModuleSpec,
     "bottleneck": BottleneckSpec,
     "condenser": CondenserSpec,
     "pepe": PEPESpec,
 }
 WIDEST = 16_384  # channels: nothing that is built from a file may take all memory
-DEEPEST = 64  # modules of a stage
+MOST_MODULES = 64  # modules of a stage
 
 
 def spec_to_dict(spec: BackboneSpec) -> dict[str, Any]:
     """A spec as numbers, words, lists and dicts; what has its default value is left out."""
-    names = {kind: name for name, kind in KINDS.items()}
+    names = {kind: name for name, kind in SPEC_TYPES.items()}
     stages = {}
     for stage in STAGES:
         stages[stage] = [
@@ -88,8 +88,8 @@ def spec_from_dict(content: Any, where: str) -> BackboneSpec:
     stages: dict[str, tuple[ModuleSpec, ...]] = {}
     for stage in STAGES:
         rows = content[stage]
-        if not isinstance(rows, list) or not 1 <= len(rows) <= DEEPEST:
-            raise UserError(f"{where}: {stage} must be a list of 1 to {DEEPEST} modules")
+        if not isinstance(rows, list) or not 1 <= len(rows) <= MOST_MODULES:
+            raise UserError(f"{where}: {stage} must be a list of 1 to {MOST_MODULES} modules")
         stages[stage] = tuple(
             _module(row, f"{where}: module {number} of {stage}")
             for number, row in enumerate(rows, start=1)
@@ -100,9 +100,9 @@ def spec_from_dict(content: Any, where: str) -> BackboneSpec:
 
 
 def _module(row: Any, where: str) -> ModuleSpec:
-    kind = KINDS.get(str(row.get("kind"))) if isinstance(row, Mapping) else None
+    kind = SPEC_TYPES.get(str(row.get("kind"))) if isinstance(row, Mapping) else None
     if kind is None:
-        raise UserError(f"{where} must be a mapping with kind: one of {', '.join(KINDS)}")
+        raise UserError(f"{where} must be a mapping with kind: one of {', '.join(SPEC_TYPES)}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values = {key: value for key, value in row.items() if key != "kind"}
     unknown = [key for key in values if key not in fields]

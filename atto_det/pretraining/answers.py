@@ -21,7 +21,7 @@ from atto_det.errors import UserError, atomic_path
 
 logger = logging.getLogger(__name__)
 TOP = 20
-PART = 1000  # pictures in a file
+PICTURES_PER_FILE = 1000
 _SMALLEST = 1e-7  # probability that the other classes have together at least
 _EVERY = 30  # seconds between two lines of progress
 
@@ -90,9 +90,9 @@ class Store:
     def missing(self) -> list[tuple[int, range]]:
         """(crop, pictures) of each file that is not there."""
         return [
-            (crop, range(start, min(start + PART, self.pictures)))
+            (crop, range(start, min(start + PICTURES_PER_FILE, self.pictures)))
             for crop in range(self.crops)
-            for start in range(0, self.pictures, PART)
+            for start in range(0, self.pictures, PICTURES_PER_FILE)
             if not self._part(crop, start).exists()
         ]
 
@@ -143,7 +143,7 @@ class Store:
         from safetensors.torch import load_file
 
         parts = []
-        for start in range(0, self.pictures, PART):
+        for start in range(0, self.pictures, PICTURES_PER_FILE):
             path = self._part(crop, start)
             try:
                 parts.append(Answers(**load_file(path)))
@@ -165,7 +165,7 @@ class Store:
         return answers
 
     def _part(self, crop: int, start: int) -> Path:
-        return self.folder / f"crop{crop}" / f"{start // PART:05d}.safetensors"
+        return self.folder / f"crop{crop}" / f"{start // PICTURES_PER_FILE:05d}.safetensors"
 
     @property
     def _total(self) -> int:

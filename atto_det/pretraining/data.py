@@ -15,15 +15,12 @@ from atto_det.data import data_root, image_folder
 from atto_det.data.image_folder import ImageFolder
 from atto_det.data.images import read_image
 from atto_det.errors import UserError
+from atto_det.nets.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
-from .distillation import CropRule, View
+from .distillation import CropRule, CropView
 from .lessons import SPLITS, Lessons
-from .samples import collate, seeded
+from .samples import SampleKey, collate, seeded
 from .teacher import Teacher
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-Place = tuple[int, int]  # epoch, picture
 
 
 class ClassifierData(LightningDataModule):
@@ -111,7 +108,7 @@ class ClassifierData(LightningDataModule):
             self.lessons = Lessons(
                 Teacher(teacher, teacher_weights, teacher_size),
                 self.root,
-                student=View(image_size, self.mean, self.std, interpolation),
+                student=CropView(image_size, self.mean, self.std, interpolation),
                 rule=CropRule(tuple(scale), horizontal_flip, seed),
                 crop_share=crop_share,
                 color_jitter=color_jitter,
@@ -164,7 +161,7 @@ class ClassifierData(LightningDataModule):
         if self.lessons:
             pictures = self.lessons.pictures("train")
         else:
-            pictures = Pictures(self.train, self.augment, self.seed)
+            pictures = LabelledPictures(self.train, self.augment, self.seed)
         ranks = self._ranks()
         if len(self.train.paths) < self.batch_size * ranks["num_replicas"]:
             raise UserError(
@@ -202,8 +199,8 @@ class ClassifierData(LightningDataModule):
         }
         return found | (self.lessons.teacher.describe() if self.lessons else {})
 
-    def _central(self, folder: ImageFolder) -> "Pictures":
-        return Pictures(folder, self.centre, self.seed)
+    def _central(self, folder: ImageFolder) -> "LabelledPictures":
+        return LabelledPictures(folder, self.centre, self.seed)
 
     def _evaluation(self, pictures: Dataset) -> DataLoader:
         ranks = self._ranks()
@@ -232,7 +229,7 @@ class ClassifierData(LightningDataModule):
         )
 
 
-class Pictures(Dataset):
+class LabelledPictures(Dataset):
     """Pictures of one split by (epoch, index), transformed, with their label.
 
     A picture that cannot be read comes as a `UserError`, since raised in a worker process it would
@@ -250,8 +247,8 @@ class Pictures(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, int] | UserError:
-        epoch, index = place
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int] | UserError:
+        epoch, index = key
         try:
             picture = Image.fromarray(read_image(self.paths[index]))
         except UserError as error:
@@ -260,11 +257,11 @@ class Pictures(Dataset):
             return self.transform(picture), self.labels[index]
 
 
-class SeededOrder(DistributedSampler, Sampler[Place]):
+class SeededOrder(DistributedSampler, Sampler[SampleKey]):
     """This process's share of the pictures in an order that follows from (seed, epoch).
 
     Yields (epoch, index), so that a worker process knows the epoch too.
     """
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[SampleKey]:
         return ((self.epoch, index) for index in super().__iter__())

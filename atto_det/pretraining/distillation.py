@@ -24,7 +24,7 @@ from atto_det.data.images import read_image
 from atto_det.errors import UserError
 
 from .answers import Answers
-from .samples import seeded
+from .samples import SampleKey, seeded
 
 RATIO = (3 / 4, 4 / 3)  # of a crop's sides
 
@@ -61,7 +61,7 @@ class CropRule:
 
 
 @dataclass(frozen=True)
-class View:
+class CropView:
     """How a network sees a crop: its side in pixels, and the normalisation."""
 
     size: int
@@ -116,8 +116,8 @@ class TaughtPictures(Dataset):
         self,
         paths: Sequence[Path],
         labels: Sequence[int],
-        student: View,
-        teacher: View,
+        student: CropView,
+        teacher: CropView,
         *,
         rule: CropRule | None,
         crop_share: float = 1.0,
@@ -133,8 +133,8 @@ class TaughtPictures(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple | UserError:
-        epoch, index = place
+    def __getitem__(self, key: SampleKey) -> tuple | UserError:
+        epoch, index = key
         try:
             picture = self.read(index)
         except UserError as error:  # raised in a worker, it would come inside a traceback
@@ -169,8 +169,8 @@ class TeachersView(Dataset):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, place: tuple[int, int]) -> Tensor | UserError:
-        number, index = place
+    def __getitem__(self, key: SampleKey) -> Tensor | UserError:
+        number, index = key
         try:
             picture = self.pictures.read(index)
         except UserError as error:

@@ -13,9 +13,9 @@ from atto_det.errors import UserError
 from .answers import TOP, Answers, Store, shorten
 from .distillation import (
     CropRule,
+    CropView,
     TaughtPictures,
     TeachersView,
-    View,
     fingerprint,
     labels_among,
 )
@@ -50,7 +50,7 @@ class Lessons:
         teacher: Teacher,
         root: Path,
         *,
-        student: View,
+        student: CropView,
         rule: CropRule,
         crop_share: float,
         color_jitter: float,
@@ -59,7 +59,7 @@ class Lessons:
     ) -> None:
         self.teacher, self.root = teacher, root
         self.student = student
-        self.view = View(teacher.size, teacher.mean, teacher.std, student.interpolation)
+        self.view = CropView(teacher.size, teacher.mean, teacher.std, student.interpolation)
         self.rule, self.crop_share, self.color_jitter = rule, crop_share, color_jitter
         self.folder, self.crops = folder, crops
         self.train, self.val = (

@@ -14,7 +14,7 @@ from atto_det.errors import UserError
 from atto_det.nets import STAGES
 from atto_det.weights.backbone_file import Description
 
-from .data import Pictures
+from .data import LabelledPictures
 from .samples import collate
 
 
@@ -74,7 +74,7 @@ class _Describe:
     @torch.inference_mode()
     def __call__(self, folder: ImageFolder) -> tuple[Tensor, Tensor]:
         places = [(0, index) for index in range(len(folder.paths))]
-        pictures = Pictures(folder, self.transform, seed=0)
+        pictures = LabelledPictures(folder, self.transform, seed=0)
         loader = DataLoader(pictures, self.batch, sampler=places, collate_fn=collate)
         features, labels = [], []
         for found in self.progress(loader):

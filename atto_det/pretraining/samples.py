@@ -11,6 +11,8 @@ from torch.utils.data import default_collate
 
 from atto_det.errors import UserError
 
+SampleKey = tuple[int, int]  # epoch, or number of a crop; index of the picture
+
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from atto_det.nets.attonet import CLASSES, INPUT_SIZE
 from atto_det.reports.grid import Grid
-from atto_det.reports.table2 import CLASSES, INPUT_SIZE, Create, macs, parameters
+from atto_det.reports.table2 import Create, macs, parameters
 
 SOURCE = "arXiv 2009.14385, Table 1 and section 4"
 REMARKS = (
@@ -26,7 +27,7 @@ REMARKS = (
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedSizes:
     """One row of Table 1.
 
     Attributes:
@@ -47,12 +48,12 @@ class Published:
 
 
 PUBLISHED = (
-    Published("MobileNet-V1", "mobilenetv1_100", 64.5, 3260, 567.5),
-    Published("MobileNet-V2", "mobilenetv2_100", 68.7, 2290, 299.7),
-    Published("AttoNet-A", "attonet_a", 73.0, 2970, 424.8),
-    Published("AttoNet-B", "attonet_b", 71.1, 1870, 277.5),
-    Published("AttendNet-A", "attendnet_a", 73.2, 1386, 276.8, 8),
-    Published("AttendNet-B", "attendnet_b", 71.7, 782, 191.3, 8),
+    PublishedSizes("MobileNet-V1", "mobilenetv1_100", 64.5, 3260, 567.5),
+    PublishedSizes("MobileNet-V2", "mobilenetv2_100", 68.7, 2290, 299.7),
+    PublishedSizes("AttoNet-A", "attonet_a", 73.0, 2970, 424.8),
+    PublishedSizes("AttoNet-B", "attonet_b", 71.1, 1870, 277.5),
+    PublishedSizes("AttendNet-A", "attendnet_a", 73.2, 1386, 276.8, 8),
+    PublishedSizes("AttendNet-B", "attendnet_b", 71.7, 782, 191.3, 8),
 )
 
 
@@ -77,7 +78,7 @@ CLAIMS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class RecomputedSizes:
     """One network: published and recomputed.
 
     Attributes:
@@ -86,7 +87,7 @@ class Row:
         macs: recomputed at `INPUT_SIZE`, with the same head.
     """
 
-    published: Published
+    published: PublishedSizes
     parameters: int
     macs: int
 
@@ -100,17 +101,17 @@ class Ratios:
     recomputed: Claim
 
 
-def compare(create: Create) -> list[Row]:
+def compare(create: Create) -> list[RecomputedSizes]:
     """The paper's six rows in its order, with the costs of the networks that `create` makes."""
     rows = []
     for one in PUBLISHED:
         with torch.device("meta"):
             network = create(one.network, CLASSES).eval()
-        rows.append(Row(one, parameters(network), macs(network, INPUT_SIZE)))
+        rows.append(RecomputedSizes(one, parameters(network), macs(network, INPUT_SIZE)))
     return rows
 
 
-def ratios(rows: Sequence[Row]) -> list[Ratios]:
+def ratios(rows: Sequence[RecomputedSizes]) -> list[Ratios]:
     """Every claim of the paper with what the figures give."""
     by_name = {row.published.name: row for row in rows}
     result = []
@@ -135,7 +136,7 @@ def ratios(rows: Sequence[Row]) -> list[Ratios]:
     return result
 
 
-def tables(rows: Sequence[Row]) -> list[Grid]:
+def tables(rows: Sequence[RecomputedSizes]) -> list[Grid]:
     """Published beside recomputed, and the ratios."""
     lines = [
         (
@@ -177,7 +178,7 @@ def tables(rows: Sequence[Row]) -> list[Grid]:
     return [first, Grid("Ratios", (*header, "MACs\nprinted", *exact), (*pairs,))]
 
 
-def record(rows: Sequence[Row]) -> dict[str, Any]:
+def record(rows: Sequence[RecomputedSizes]) -> dict[str, Any]:
     """Exact figures for JSON."""
     return {
         "source": SOURCE,

@@ -15,7 +15,11 @@ VARIANT = {"color": "#D55E00", "marker": "D", "s": 42}
 FRONT = "#009E73"
 SIDES = {-1: "right", 0: "center", 1: "left"}
 ALIGNMENTS = {-1: "top", 0: "center", 1: "bottom"}
-MODES = ("fast", "eager", "compile")  # the panel shows the first of them that was timed for all
+SHOWN_MODES = (
+    "fast",
+    "eager",
+    "compile",
+)  # the panel shows the first of them that was timed for all
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -43,7 +47,7 @@ def plot_comparison(content: dict[str, Any], output: str | Path) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     every, work = models(content), content["work"]
-    mode = next((mode for mode in MODES if any(mode in m.seconds for m in every)), "eager")
+    mode = next((mode for mode in SHOWN_MODES if any(mode in m.seconds for m in every)), "eager")
     figure = Figure(figsize=(12, 5))
     figure.set_layout_engine("constrained", w_pad=0.12)
     panels = figure.subplots(1, 2, sharey=True)

@@ -15,10 +15,8 @@ from torch.nn.modules.conv import _ConvNd
 from atto_det.complexity.count import count
 from atto_det.complexity.netscore import netscore
 from atto_det.errors import UserError
+from atto_det.nets.attonet import CLASSES, INPUT_SIZE
 
-# Table 1 prints the dense layers as 952x51 and so on: 50 classes and one that it does not explain.
-CLASSES = 51
-INPUT_SIZE = 224
 NOT_STATED = "data that were not stated (--top1)"
 
 Create = Callable[[str, int], nn.Module]

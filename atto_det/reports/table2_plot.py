@@ -10,7 +10,7 @@ from atto_det.reports.table2 import NOT_STATED, Row, by_data
 
 # By the first letters of the network's name.
 COLOURS = {"atto": "#2166ac", "mobi": "#d6604d", "shuf": "#5aae61"}
-OTHER = "#7f7f7f"
+OTHER_COLOUR = "#7f7f7f"
 AREA = 160  # square points per million parameters
 STEPS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # labels on the logarithmic axis
 
@@ -115,7 +115,7 @@ def _radius(row: Row) -> float:
 
 
 def _colour(row: Row) -> str:
-    return COLOURS.get(row.network[:4], OTHER)
+    return COLOURS.get(row.network[:4], OTHER_COLOUR)
 
 
 def _legend(figure, axes) -> None:

@@ -86,7 +86,9 @@ def _memory(rows: Sequence[Row]) -> Grid:
     return Grid("Weight memory, recomputed parameters, MB = 10⁶ bytes", header, (*lines,))
 
 
-def print_table2(rows: Sequence[Row], attendnets: Sequence[attendnets_table.Row] = ()) -> None:
+def print_table2(
+    rows: Sequence[Row], attendnets: Sequence[attendnets_table.RecomputedSizes] = ()
+) -> None:
     """Every table, then the remarks, on the terminal; then the AttendNet paper's."""
     _print(tables(rows), REMARKS)
     if attendnets:
@@ -104,7 +106,9 @@ def _print(grids: Sequence[Grid], remarks: Sequence[str]) -> None:
     Console(highlight=False).print(lines)
 
 
-def markdown(rows: Sequence[Row], attendnets: Sequence[attendnets_table.Row] = ()) -> str:
+def markdown(
+    rows: Sequence[Row], attendnets: Sequence[attendnets_table.RecomputedSizes] = ()
+) -> str:
     """A report: every table, the plot, the remarks; then the AttendNet paper's."""
     lines = ["# Table 2 of the AttoNet paper", "", f"Source: {SOURCE}.", ""]
     for grid in tables(rows):
@@ -151,7 +155,7 @@ def write_table2(
     folder: str | Path,
     rows: Sequence[Row],
     context: dict[str, Any],
-    attendnets: Sequence[attendnets_table.Row] = (),
+    attendnets: Sequence[attendnets_table.RecomputedSizes] = (),
 ) -> list[Path]:
     """table2.md, table2.json (with `context`) and table2.png in `folder`; returns their paths.
 

@@ -22,13 +22,11 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from atto_det.design.networks import find_network
 from atto_det.errors import UserError
 from atto_det.nets import FEATURES, STAGES, create_backbone, list_backbones
-from atto_det.nets.normalisation import Normalisation
+from atto_det.nets.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from atto_det.weights.create import load_weights
 
 from .classifiers import NetworkWeights
 from .model import AttoNetFPN
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def maskrcnn_attonet_fpn(

@@ -19,7 +19,7 @@ from .predictor import detect
 logger = logging.getLogger(__name__)
 
 
-class _Pictures(Dataset):
+class _Pixels(Dataset):
     """The pixels of records, by their index."""
 
     def __init__(self, records: tuple[data.ImageRecord, ...]) -> None:
@@ -41,7 +41,7 @@ def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
     rank, processes = ranks()
     mine = list(range(rank, len(dataset.records), processes))
     batches = load_batches(
-        _Pictures(dataset.records), [[index] for index in mine], cfg.DATALOADER.NUM_WORKERS
+        _Pixels(dataset.records), [[index] for index in mine], cfg.DATALOADER.NUM_WORKERS
     )
     logger.info("evaluating on the %d pictures of %s", len(dataset.records), name)
     was_training = model.training

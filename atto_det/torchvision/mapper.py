@@ -13,7 +13,7 @@ from atto_det import data
 from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import batches
-from atto_det.training.augmentation import Augmentation, Picture
+from atto_det.training.augmentation import Augmentation, TrainingPicture
 from atto_det.training.batches import BatchSlot, ErrorsAsItems, draw_seeds, training_items
 from atto_det.training.scene import Scene
 
@@ -31,7 +31,7 @@ class Mapper:
         self.augmentation = Augmentation(cfg)
         self.channels = slice(None, None, -1 if cfg.INPUT.FORMAT == "BGR" else 1)
 
-    def __call__(self, pictures: Sequence[Picture], index: int, seed: int) -> Sample:
+    def __call__(self, pictures: Sequence[TrainingPicture], index: int, seed: int) -> Sample:
         """Picture `index` of a training set and its objects.
 
         Args:
@@ -55,10 +55,10 @@ class Mapper:
         return torch.as_tensor(np.ascontiguousarray(pixels)), target
 
 
-class _Pictures(Dataset):
+class _Samples(Dataset):
     """Samples by their place in the training."""
 
-    def __init__(self, pictures: list[Picture], cfg: CfgNode) -> None:
+    def __init__(self, pictures: list[TrainingPicture], cfg: CfgNode) -> None:
         self.pictures, self.seed = pictures, cfg.SEED
         self.mapper = ErrorsAsItems(Mapper(cfg))
 
@@ -81,7 +81,7 @@ class TrainLoader(batches.TrainLoader):
         pictures = training_pictures(cfg)
         portrait = [record.height > record.width for record, _ in pictures]
         classes = [{o.category for o in record.instances} for record, _ in pictures]
-        super().__init__(cfg, _Pictures(pictures, cfg), portrait, classes, processes)
+        super().__init__(cfg, _Samples(pictures, cfg), portrait, classes, processes)
 
 
 def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
@@ -105,7 +105,7 @@ def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
             )
 
 
-def training_pictures(cfg: CfgNode) -> list[Picture]:
+def training_pictures(cfg: CfgNode) -> list[TrainingPicture]:
     """The pictures of all training sets.
 
     Those without objects are left out unless the config keeps them.
@@ -114,7 +114,7 @@ def training_pictures(cfg: CfgNode) -> list[Picture]:
         UserError: nothing to train on, or a name in DATASETS.NO_HORIZONTAL_FLIP that fits no set.
     """
     items = training_items(cfg, catalog.training_sets(cfg), _load, _has_objects)
-    return [Picture(*item) for item in items]
+    return [TrainingPicture(*item) for item in items]
 
 
 def _load(name: str) -> tuple[data.ImageRecord, ...]:

@@ -19,7 +19,7 @@ from atto_det.weights.timm_backbone import TimmBackbone
 from .modules import Anchors, Heads, Normalise, Proposals, SeparableRPNHead
 from .pooling import AlignedPooler
 
-STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
+LEVEL_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 
 
 class AttoNetFPN(nn.Module):
@@ -108,7 +108,7 @@ def _rpn(cfg: CfgNode, levels: list[str]) -> Proposals:
         )
     sizes = _by_level(generator.SIZES, "SIZES", levels)
     ratios = _by_level(generator.ASPECT_RATIOS, "ASPECT_RATIOS", levels)
-    anchors = Anchors(sizes, ratios, [STRIDES[level] for level in levels])
+    anchors = Anchors(sizes, ratios, [LEVEL_STRIDES[level] for level in levels])
     [count, *others] = set(anchors.num_anchors_per_location())
     if others:
         raise UserError(
@@ -148,7 +148,7 @@ def _heads(cfg: CfgNode, levels: list[str]) -> Heads:
         )
     if roi.NUM_CLASSES < 1:
         raise UserError("MODEL.ROI_HEADS.NUM_CLASSES is 0: name a data set, or set the count")
-    strides = [STRIDES[level] for level in features]
+    strides = [LEVEL_STRIDES[level] for level in features]
     width, classes = cfg.MODEL.FPN.OUT_CHANNELS, roi.NUM_CLASSES + 1
     low, high = _thresholds(roi, "MODEL.ROI_HEADS")
     heads = Heads(

@@ -19,7 +19,7 @@ from .copy_paste import paste
 from .scene import Scene, load_scene, on_canvas
 
 
-class Picture(NamedTuple):
+class TrainingPicture(NamedTuple):
     """A picture of a training set, and whether it makes sense with left and right exchanged."""
 
     record: data.ImageRecord
@@ -49,7 +49,7 @@ class Augmentation:
         self.padding = mean.round().clip(0, 255).astype(np.uint8)
         self.needs_masks = cfg.MODEL.MASK_ON
 
-    def __call__(self, pictures: Sequence[Picture], index: int, seed: int) -> Scene:
+    def __call__(self, pictures: Sequence[TrainingPicture], index: int, seed: int) -> Scene:
         """Picture `index` of a training set and its objects, after all that is drawn from `seed`.
 
         Objects of which nothing is left are dropped.

@@ -21,7 +21,7 @@ from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.weights import checkpoint
 
-Picture = str | Path | np.ndarray
+PictureSource = str | Path | np.ndarray
 
 
 class CheckpointPredictor(ABC):
@@ -91,10 +91,12 @@ class CheckpointPredictor(ABC):
         self.cfg, self.class_names = cfg, list(class_names)
 
     @overload
-    def __call__(self, image: Picture) -> Detections: ...
+    def __call__(self, image: PictureSource) -> Detections: ...
     @overload
-    def __call__(self, image: Sequence[Picture]) -> list[Detections]: ...
-    def __call__(self, image: Picture | Sequence[Picture]) -> Detections | list[Detections]:
+    def __call__(self, image: Sequence[PictureSource]) -> list[Detections]: ...
+    def __call__(
+        self, image: PictureSource | Sequence[PictureSource]
+    ) -> Detections | list[Detections]:
         """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
 
         Args:

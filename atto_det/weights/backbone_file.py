@@ -73,7 +73,7 @@ class Description:
 
     @property
     def normalisation(self) -> Normalisation:
-        """What the network was fed in training."""
+        """How the pictures of its training were normalised."""
         return Normalisation.of_unit_range(self.mean, self.std, self.channel_order)
 
     def __str__(self) -> str:
@@ -304,21 +304,21 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
 
 
 def write_detectron2(
-    path: str | Path, state: Mapping[str, Tensor], description: Description, fed: Normalisation
+    path: str | Path, state: Mapping[str, Tensor], description: Description, target: Normalisation
 ) -> str:
     """Write a backbone as `.pth` for Detectron2's checkpointer; returns its `sha256`.
 
-    The stem is the one for pictures normalised as `fed` (`atto_det.nets.normalisation.absorb`), and
-    `matching_heuristics` lets Detectron2 find the names' place in a detector.
+    The stem is the one for pictures normalised as `target` (`atto_det.nets.normalisation.absorb`).
+    With `matching_heuristics` Detectron2 finds where the names belong in a detector.
 
     Raises:
         UserError: a mean that cannot be absorbed, or the file cannot be written.
     """
     state = without_head(state)
-    state[STEM] = absorb(state[STEM], description.normalisation, fed)
-    mean, std = ([value / 255 for value in colour] for colour in (fed.mean, fed.std))
+    state[STEM] = absorb(state[STEM], description.normalisation, target)
+    mean, std = ([value / 255 for value in colour] for colour in (target.mean, target.std))
     description = dataclasses.replace(
-        description, mean=mean, std=std, channel_order=fed.channel_order
+        description, mean=mean, std=std, channel_order=target.channel_order
     )
     metadata = _metadata(state, description)
     save_checkpoint(path, {"model": state, "matching_heuristics": True, PART: metadata})

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from atto_det.errors import UserError
 from atto_det.nets import create_classifier, get_spec
+from atto_det.nets.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from atto_det.weights.backbone_file import Description, Weights, misfits
 from atto_det.weights.checkpoint import check_finite, load_checkpoint
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Where the scripts keep the weights; averaged ones first, as they are what was validated.
 _PLACES = ("state_dict_ema", "model_ema", "state_dict", "model")
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|net|backbone)\.)+")

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
+from atto_det.nets.backbone import STAGES, STRIDES
 from atto_det.weights.backbone_file import misfits
 from atto_det.weights.checkpoint import load_checkpoint
 
 logger = logging.getLogger(__name__)
-STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
-PARTS = ("state_dict", "model")  # where training scripts keep the tensors in their checkpoints
+STATE_KEYS = ("state_dict", "model")  # where training scripts keep the tensors in their checkpoints
 
 
 class TimmBackbone(nn.Module):
@@ -22,7 +22,7 @@ class TimmBackbone(nn.Module):
 
     Args:
         name: of the network, as `timm.list_models()` gives it.
-        out_features: which of `STRIDES` it returns: `res2` is the last map of stride 4 ….
+        out_features: which of `STAGES` it returns: `res2` is the last map of stride 4 ….
 
     Attributes:
         out_features: as above, from the finest map to the coarsest.
@@ -48,10 +48,10 @@ class TimmBackbone(nn.Module):
         if lacking or not out_features:
             raise UserError(
                 f"MODEL.FPN.IN_FEATURES is {list(out_features)}; timm's {name} has "
-                f"{', '.join(places) or 'none of ' + ', '.join(STRIDES)}"
+                f"{', '.join(places) or 'none of ' + ', '.join(STAGES)}"
             )
         self.name = name
-        self.out_features = tuple(feature for feature in STRIDES if feature in out_features)
+        self.out_features = tuple(feature for feature in STAGES if feature in out_features)
         self.indices = tuple(places[feature] for feature in self.out_features)
         self.net = self._create()
         self.channels = dict(zip(self.out_features, self.net.feature_info.channels(), strict=True))
@@ -111,7 +111,7 @@ def _places(name: str) -> dict[str, int]:
 
     with torch.device("meta"):
         info = timm.create_model(name, features_only=True).feature_info
-    strides = {stride: feature for feature, stride in STRIDES.items()}
+    strides = {STRIDES[stage]: stage for stage in STAGES}
     found = zip(info.reduction(), info.get_dicts(), strict=True)
     return {strides[s]: index for index, (s, _) in enumerate(found) if s in strides}
 
@@ -171,9 +171,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is no safetensors file, or a damaged one ({error})") from error
     content = load_checkpoint(path)
-    for part in PARTS:
-        if isinstance(content.get(part), dict):
-            content = content[part]
+    for key in STATE_KEYS:
+        if isinstance(content.get(key), dict):
+            content = content[key]
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} holds no state dict: weights are tensors by name")
     return content

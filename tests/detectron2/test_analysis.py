@@ -72,20 +72,20 @@ def pictures(tmp_path) -> list[Path]:
 
 
 def test_passes_on_pictures(predictor, pictures):
-    ways = analysis.passes_on(predictor, pictures)
+    passes = analysis.passes_on(predictor, pictures)
     # 96 × 128 fits as it is; 90 × 60 becomes 128 × 85, padded to multiples of 32.
-    assert [(way.height, way.width) for way in ways] == [(96, 128), (128, 96)]
-    for path, way in zip(pictures, ways, strict=True):
-        assert way.detections == len(predictor(path).scores)
-        assert 0 < way.detections <= 5  # as the config says
-        assert 0 < way.proposals <= 10
+    assert [(one_pass.height, one_pass.width) for one_pass in passes] == [(96, 128), (128, 96)]
+    for path, one_pass in zip(pictures, passes, strict=True):
+        assert one_pass.detections == len(predictor(path).scores)
+        assert 0 < one_pass.detections <= 5  # as the config says
+        assert 0 < one_pass.proposals <= 10
     assert not predictor.model.backbone._forward_pre_hooks
     assert not predictor.model.roi_heads._forward_hooks
 
 
 def test_the_mean_of_passes(predictor):
-    ways = [Pass(96, 128, 10, 0), Pass(96, 128, 4, 4), Pass(128, 96, 7, 2)]
-    found = analysis.analyse("net", "somewhere", predictor.model, {"mean": ways}, memory=True)
+    passes = [Pass(96, 128, 10, 0), Pass(96, 128, 4, 4), Pass(128, 96, 7, 2)]
+    found = analysis.analyse("net", "somewhere", predictor.model, {"mean": passes}, memory=True)
     [expected] = merge(detector_cost(predictor.model, 96, 128, proposals=7, detections=2), "total")
     assert found.total("mean") == expected  # the cost is linear in the regions
     assert set(found.memory["mean"]) == {cost.name for cost in found.costs["mean"]}
@@ -93,12 +93,12 @@ def test_the_mean_of_passes(predictor):
 
 
 def test_a_sentence_on_the_regions():
-    ways = [Pass(8, 8, 10, 0), Pass(8, 8, 30, 3), Pass(8, 8, 20, 1)]
-    assert analysis.describe(ways) == (
+    passes = [Pass(8, 8, 10, 0), Pass(8, 8, 30, 3), Pass(8, 8, 20, 1)]
+    assert analysis.describe(passes) == (
         "On 3 pictures the model found 10 to 30 proposals (median 20) and "
         "0 to 3 detections (median 1)."
     )
-    assert analysis.describe(ways[:1]).startswith("On 1 picture the model")
+    assert analysis.describe(passes[:1]).startswith("On 1 picture the model")
 
 
 def test_files(tmp_path):

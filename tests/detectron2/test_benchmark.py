@@ -10,7 +10,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from atto_det.complexity.regions import spread_boxes
 from atto_det.detectron2 import benchmark
-from atto_det.detectron2.benchmark import Entry
+from atto_det.detectron2.benchmark import BenchmarkCase
 from atto_det.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -19,15 +19,15 @@ PARTS = ["preprocessing", "bottom_up", "fpn", "rpn", "box pooling", "box head"]
 PARTS += ["post-processing", "mask pooling", "mask head", "mask pasting"]
 
 
-def entry(detector: str = TINY, mode: str = "eager", **changes) -> Entry:
+def case(detector: str = TINY, mode: str = "eager", **changes) -> BenchmarkCase:
     work = {"height": 64, "width": 96, "proposals": 30, "detections": 12} | changes
-    return Entry(detector, mode, **work)
+    return BenchmarkCase(detector, mode, **work)
 
 
 @pytest.mark.parametrize("mode", ["eager", "fast"])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_counts_parts_and_size_are_as_stated(mode, batch):
-    detector = benchmark._detector(entry(mode=mode, batch=batch), None)
+    detector = benchmark._detector(case(mode=mode, batch=batch), None)
     seen = {}
     heads = detector.model.roi_heads
     for name in ("box_head", "mask_head"):
@@ -42,7 +42,7 @@ def test_counts_parts_and_size_are_as_stated(mode, batch):
 
 
 def test_a_detector_without_fpn_runs_its_parts_in_the_same_order():
-    detector = benchmark._detector(entry("r50-c4", proposals=8, detections=4), None)
+    detector = benchmark._detector(case("r50-c4", proposals=8, detections=4), None)
     for _ in range(2):
         marks = []
         detector.run(marks.append)
@@ -50,14 +50,14 @@ def test_a_detector_without_fpn_runs_its_parts_in_the_same_order():
 
 
 def test_the_model_s_own_limits_count_where_none_is_given():
-    detector = benchmark._detector(entry(proposals=None, detections=None), None)
+    detector = benchmark._detector(case(proposals=None, detections=None), None)
     assert detector.limits == (100, 100)
 
 
 @pytest.mark.parametrize(("proposals", "detections"), [(100, 100), (1000, 100), (300, 300)])
 def test_detections_cover_all_sizes(proposals, detections):
     work = {"proposals": proposals, "detections": detections, "height": 96, "width": 128}
-    [found] = benchmark._detector(entry(**work), None).run(lambda name: None)
+    [found] = benchmark._detector(case(**work), None).run(lambda name: None)
     areas = found["instances"].pred_boxes.area() / 96**2
     assert len(areas) == detections
     assert areas.min() < 0.01
@@ -78,8 +78,8 @@ def test_boxes_lie_within_the_picture():
 
 
 def test_run_times_all():
-    entries = [entry(), entry(mode="fast")]
-    slow, fast = benchmark.run(entries, repeats=2, threads=1, memory=False)
+    cases = [case(), case(mode="fast")]
+    slow, fast = benchmark.run(cases, repeats=2, threads=1, memory=False)
     assert (slow.mode, fast.mode) == ("eager", "fast")
     assert (slow.proposals, slow.detections, slow.size) == (30, 12, "64x96")
     assert list(slow.timing.parts) == [*PARTS, "other"]
@@ -90,8 +90,8 @@ def test_run_times_all():
 
 @pytest.mark.slow
 def test_peak_memory_grows_with_the_picture():
-    entries = [entry(height=size, width=size) for size in (64, 640)]
-    small, large = benchmark.run(entries, repeats=1, say=[].append)
+    cases = [case(height=size, width=size) for size in (64, 640)]
+    small, large = benchmark.run(cases, repeats=1, say=[].append)
     assert 5 < small.memory / 2**20 < large.memory / 2**20 < 1000
 
 
@@ -104,30 +104,30 @@ def test_a_mode_that_does_not_work_is_one_line(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", fail)
     lines = []
-    entries = [entry(mode="compile"), entry()]
-    [kept] = benchmark.run(entries, repeats=1, memory=False, say=lines.append)
+    cases = [case(mode="compile"), case()]
+    [kept] = benchmark.run(cases, repeats=1, memory=False, say=lines.append)
     assert kept.mode == "eager"
     expected = "atto_maskrcnn_tiny_voc 64x96 compile: torch.compile fails (no compiler)"
     assert f"left out {expected}" in lines
     with pytest.raises(UserError, match="none of the modes works here"):
-        benchmark.run(entries[:1], repeats=1, say=lines.append)
+        benchmark.run(cases[:1], repeats=1, say=lines.append)
 
 
 @pytest.mark.slow
 def test_compiled():
-    [found] = benchmark.run([entry(mode="compile")], repeats=1, memory=False)
+    [found] = benchmark.run([case(mode="compile")], repeats=1, memory=False)
     assert list(found.timing.parts) == [*PARTS, "other"]
 
 
 def test_mistakes_are_sentences(tmp_path):
     with pytest.raises(UserError, match="neither a YAML file nor a baseline: r50-fpn, r50-c4"):
-        benchmark.make(entry("r101"))
+        benchmark.make(case("r101"))
     with pytest.raises(UserError, match="lower --detections or raise --proposals"):
-        benchmark.make(entry(proposals=3, detections=50))
+        benchmark.make(case(proposals=3, detections=50))
     path = tmp_path / "other.yaml"
     path.write_text("MODEL: {META_ARCHITECTURE: ProposalNetwork, DEVICE: cpu}\n")
     with pytest.raises(UserError, match="is no Faster or Mask R-CNN"):
-        benchmark.make(entry(str(path)))
+        benchmark.make(case(str(path)))
 
 
 def test_sizes_of_their_own():

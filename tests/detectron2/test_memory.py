@@ -15,12 +15,12 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 def test_measured_beside_counted():
     cfg = analysis.read_config(CONFIGS / "atto_maskrcnn_tiny_voc.yaml", classes=3)
-    ways = {"64x96": analysis.Pass(64, 96, 20, 5)}
-    lists = {size: [way] for size, way in ways.items()}
+    passes = {"64x96": analysis.Pass(64, 96, 20, 5)}
+    lists = {size: [one_pass] for size, one_pass in passes.items()}
     given = [analysis.analyse("tiny", "tiny.yaml", build_model(cfg), lists, memory=True)]
     baseline, source = baselines.build_baseline("torchvision", 3)
     given.append(analysis.analyse("torchvision", source, baseline, lists, memory=True))
-    tiny, torchvision = memory.measure_peaks(given, cfg, ways, threads=1)
+    tiny, torchvision = memory.measure_peaks(given, cfg, passes, threads=1)
     assert given[0].measured == torchvision.measured == {}
     peak = tiny.measured["64x96"]
     assert 4 * tiny.total("64x96").parameters < peak < 2**30

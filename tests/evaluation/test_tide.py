@@ -8,7 +8,7 @@ from pycocotools import mask as rle_masks
 
 from atto_det.evaluation import Detections, GroundTruth
 from atto_det.evaluation.tide import (
-    KINDS,
+    ERROR_KINDS,
     RIGHT,
     boundary_iou,
     calibration,
@@ -70,7 +70,7 @@ def test_one_error_of_each_kind(kind):
     assert verdicts.found.tolist() == [True, False, False, False, False]
     assert verdicts.missed.tolist() == [False, False, False, True, True]
     result = error_costs(verdicts)
-    assert result["counts"] == dict.fromkeys(KINDS, 1) | {"missed": 2}
+    assert result["counts"] == dict.fromkeys(ERROR_KINDS, 1) | {"missed": 2}
     # Class 0 has three objects and one find, first: precision 1 up to recall 1/3, which is 34 of
     # the 101 points. Class 1 finds nothing.
     assert result["AP"] == pytest.approx(100 * 34 / 101 / 2)
@@ -99,7 +99,7 @@ def test_images_without_objects_or_detections():
     assert verdicts.missed.tolist() == [True]
     assert error_costs(verdicts)["AP"] == 0
     nothing = judge({"empty": truth()}, {}, "box")
-    assert error_costs(nothing)["counts"] == dict.fromkeys(KINDS, 0)
+    assert error_costs(nothing)["counts"] == dict.fromkeys(ERROR_KINDS, 0)
 
 
 @st.composite
@@ -149,7 +149,7 @@ def test_equal_to_the_authors_program(kind, both):
     )
     ours = error_costs(judge(objects, detections, kind))
     assert ours["AP"] == pytest.approx(run.ap, abs=1e-9)
-    names = dict(zip(("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), KINDS, strict=True))
+    names = dict(zip(("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), ERROR_KINDS, strict=True))
     for error, cost in run.fix_main_errors().items():
         assert ours["costs"][names[error.short_name]] == pytest.approx(cost, abs=1e-9)
     for error, count in run.count_errors().items():

@@ -5,24 +5,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from atto_det.complexity.benchmarking import Entry, Unavailable
+from atto_det.complexity.benchmarking import BenchmarkCase, Unavailable
 from atto_det.complexity.regions import spread_boxes, sure_scores
 from atto_det.errors import UserError
-from atto_det.export.benchmark import Detector
+from atto_det.export.benchmark import ExportedDetector
 
 TINY = str(Path(__file__).resolve().parents[2] / "configs/atto_maskrcnn_tiny_voc.yaml")
 
 
-def entry(mode: str, **changes) -> Entry:
+def case(mode: str, **changes) -> BenchmarkCase:
     work = {"height": 64, "width": 96, "proposals": 30, "detections": 12} | changes
-    return Entry(TINY, mode, **work)
+    return BenchmarkCase(TINY, mode, **work)
 
 
 @pytest.mark.parametrize("mode", ["torchvision", "onnx", "onnx-int8", "openvino"])
 def test_fixed_regions_reach_the_heads_and_come_out(mode):
     for package in {"onnx": ["onnxruntime"], "openvino": ["openvino"]}.get(mode[:8], []):
         pytest.importorskip(package)
-    detector = Detector(entry(mode), threads=1)
+    detector = ExportedDetector(case(mode), threads=1)
     assert detector.limits == (30, 12)
     marks = []
     assert detector.run(marks.append).shape == (12, 64, 96)
@@ -34,7 +34,7 @@ def test_fixed_regions_reach_the_heads_and_come_out(mode):
 
 def test_the_network_s_own_work_is_not_left_out():
     """What is fixed would hide broken weights, if the graph did not use what the network found."""
-    detector = Detector(entry("torchvision"))
+    detector = ExportedDetector(case("torchvision"))
     network = detector._find.func.model
     torch.nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias, float("nan"))
     assert len(detector.run(lambda name: None)) == 0
@@ -52,6 +52,6 @@ def test_scores_by_hand():
 )
 def test_what_is_not_timed_is_said(changes, message):
     with pytest.raises(Unavailable, match=message):
-        Detector(entry("onnx", **changes))
+        ExportedDetector(case("onnx", **changes))
     with pytest.raises(UserError, match="lower --detections"):
-        Detector(entry("torchvision", proposals=2))
+        ExportedDetector(case("torchvision", proposals=2))

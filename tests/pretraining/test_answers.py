@@ -42,7 +42,7 @@ def test_shortened_answers_stay_distributions(classes, sharpness, seed):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PART", 4)
+    monkeypatch.setattr(module, "PICTURES_PER_FILE", 4)
     return lambda key=None, crops=2: Store(
         tmp_path / "train", key or {"seed": 1, "scale": (0.2, 1.0)}, 10, crops
     )

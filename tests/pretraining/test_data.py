@@ -10,7 +10,7 @@ from PIL import Image
 
 from atto_det.data.image_folder import ImageFolder
 from atto_det.errors import UserError
-from atto_det.pretraining.data import ClassifierData, Pictures, SeededOrder, collate
+from atto_det.pretraining.data import ClassifierData, LabelledPictures, SeededOrder, collate
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_worker_processes_draw_the_same_pictures(make):
 
 def test_reading_a_picture_leaves_random_numbers_alone(make):
     data = make()
-    pictures = Pictures(data.train, data.augment, 1)
+    pictures = LabelledPictures(data.train, data.augment, 1)
     torch.manual_seed(0), random.seed(0)
     expected = torch.rand(1), random.random()
     torch.manual_seed(0), random.seed(0)
@@ -70,7 +70,8 @@ def test_reading_a_picture_leaves_random_numbers_alone(make):
 def test_processes_share_the_training_pictures():
     folder = ImageFolder(("a",), tuple(range(10)), (0,) * 10)
     orders = [
-        SeededOrder(Pictures(folder, None, 1), 2, rank, seed=1, drop_last=True) for rank in (0, 1)
+        SeededOrder(LabelledPictures(folder, None, 1), 2, rank, seed=1, drop_last=True)
+        for rank in (0, 1)
     ]
     for order in orders:
         order.set_epoch(5)

@@ -17,8 +17,8 @@ from atto_det.pretraining.answers import Answers, spread
 from atto_det.pretraining.data import ClassifierData
 from atto_det.pretraining.distillation import (
     CropRule,
+    CropView,
     TaughtPictures,
-    View,
     fingerprint,
     labels_among,
     soft_loss,
@@ -69,7 +69,7 @@ def named(colours, tmp_path):
 
 
 def view(size):
-    return View(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear")
+    return CropView(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear")
 
 
 def test_a_crop_follows_from_seed_number_and_picture_alone():

@@ -13,7 +13,7 @@ from atto_det import data
 from atto_det.data import Instance, catalog
 from atto_det.errors import UserError
 from atto_det.torchvision.mapper import Mapper, TrainLoader, training_pictures
-from atto_det.training.augmentation import Picture
+from atto_det.training.augmentation import TrainingPicture
 from atto_det.training.batches import draw_seeds
 
 
@@ -35,7 +35,9 @@ def parts(config, voc_folder, tmp_path):
 def test_pixels_and_objects_by_hand(parts):
     make, record = parts
     before = copy.deepcopy(record)
-    pixels, target = Mapper(make("INPUT.RANDOM_FLIP", "none"))([Picture(record, True)], 0, 0)
+    pixels, target = Mapper(make("INPUT.RANDOM_FLIP", "none"))(
+        [TrainingPicture(record, True)], 0, 0
+    )
     assert record == before
     stored = np.asarray(Image.open(record.file_name).convert("RGB"))
     assert pixels.dtype == torch.uint8
@@ -52,11 +54,11 @@ def test_pixels_and_objects_by_hand(parts):
 def test_a_flip_exchanges_left_and_right_and_can_be_forbidden(parts):
     make, record = parts
     mapper = Mapper(make())
-    plain = mapper([Picture(record, False)], 0, 0)[0]
+    plain = mapper([TrainingPicture(record, False)], 0, 0)[0]
     turned = 0
     for seed in range(30):
-        assert torch.equal(mapper([Picture(record, False)], 0, seed)[0], plain)
-        pixels, target = mapper([Picture(record, True)], 0, seed)
+        assert torch.equal(mapper([TrainingPicture(record, False)], 0, seed)[0], plain)
+        pixels, target = mapper([TrainingPicture(record, True)], 0, seed)
         if not torch.equal(pixels, plain):
             turned += 1
             assert torch.equal(pixels, plain.flip(2))
@@ -68,7 +70,8 @@ def test_a_flip_exchanges_left_and_right_and_can_be_forbidden(parts):
 def test_bgr_is_rgb_turned_around(parts):
     make, record = parts
     rgb, bgr = (
-        Mapper(make("INPUT.FORMAT", f))([Picture(record, False)], 0, 0)[0] for f in ("RGB", "BGR")
+        Mapper(make("INPUT.FORMAT", f))([TrainingPicture(record, False)], 0, 0)[0]
+        for f in ("RGB", "BGR")
     )
     assert torch.equal(bgr, rgb.flip(0))
     assert not torch.equal(bgr, rgb)
@@ -81,12 +84,14 @@ def test_sizes_are_chosen_from_a_list_or_an_interval(parts):
         mapper = Mapper(
             make("INPUT.MIN_SIZE_TRAIN", "(60, 64)", "INPUT.MIN_SIZE_TRAIN_SAMPLING", kind)
         )
-        shorts[kind] = {mapper([Picture(record, True)], 0, seed)[0].shape[1] for seed in range(60)}
+        shorts[kind] = {
+            mapper([TrainingPicture(record, True)], 0, seed)[0].shape[1] for seed in range(60)
+        }
     assert shorts == {"choice": {60, 64}, "range": {60, 61, 62, 63, 64}}
     longest = Mapper(make("INPUT.MIN_SIZE_TRAIN", "(90,)", "INPUT.MAX_SIZE_TRAIN", 100))
-    assert longest([Picture(record, True)], 0, 0)[0].shape == (3, 75, 100)
+    assert longest([TrainingPicture(record, True)], 0, 0)[0].shape == (3, 75, 100)
     untouched = Mapper(make("INPUT.MIN_SIZE_TRAIN", "(0,)", "INPUT.MAX_SIZE_TRAIN", 10))
-    assert untouched([Picture(record, True)], 0, 0)[0].shape == (3, 48, 64)
+    assert untouched([TrainingPicture(record, True)], 0, 0)[0].shape == (3, 48, 64)
     for sizes, kind in (("(48,)", "range"), ("()", "choice")):
         cfg = make("INPUT.MIN_SIZE_TRAIN", sizes, "INPUT.MIN_SIZE_TRAIN_SAMPLING", kind)
         with pytest.raises(UserError, match=r"INPUT.MIN_SIZE_TRAIN is \[.*\]: give sizes"):
@@ -104,12 +109,12 @@ def test_objects_of_which_nothing_is_left_are_dropped(parts):
         record.image_id, record.file_name, 48, 64, (small, whole, outside), None
     )
     cfg = make("INPUT.MIN_SIZE_TRAIN", "(12,)", "INPUT.RANDOM_FLIP", "none")
-    target = Mapper(cfg)([Picture(record, True)], 0, 0)[1]
+    target = Mapper(cfg)([TrainingPicture(record, True)], 0, 0)[1]
     assert target["labels"].tolist() == [1]
     assert target["boxes"].tolist() == [[2, 4, 6, 10]]
     assert target["masks"].shape == (1, 12, 16)
     alone = data.ImageRecord(record.image_id, record.file_name, 48, 64, (small,), None)
-    target = Mapper(cfg)([Picture(alone, True)], 0, 0)[1]
+    target = Mapper(cfg)([TrainingPicture(alone, True)], 0, 0)[1]
     assert [tuple(target[key].shape) for key in ("boxes", "labels", "masks")] == [
         (0, 4), (0,), (0, 12, 16),
     ]  # fmt: skip
@@ -122,7 +127,7 @@ def test_a_damaged_picture_is_one_sentence_with_its_name(parts):
         larger = image.resize((65, 48))
     larger.save(record.file_name)
     with pytest.raises(UserError, match=r"one.jpg measures 65×48 .* annotation says 64×48"):
-        mapper([Picture(record, True)], 0, 0)
+        mapper([TrainingPicture(record, True)], 0, 0)
 
 
 def test_pictures_without_objects_leave_training_unless_kept(config, voc_folder, tmp_path):

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from atto_det.data import ImageRecord, Instance
 from atto_det.errors import UserError
 from atto_det.torchvision.config import DEFAULTS, _values
-from atto_det.training.augmentation import Augmentation, Picture
+from atto_det.training.augmentation import Augmentation, TrainingPicture
 from atto_det.training.scene import load_scene, mask_boxes, on_canvas
 
 HEIGHT, WIDTH = 48, 64
@@ -38,7 +38,7 @@ def pictures(tmp_path_factory):
         path = folder / f"{number}.png"
         Image.fromarray(pixels).save(path)
         record = ImageRecord(str(number), str(path), HEIGHT, WIDTH, tuple(objects))
-        result.append(Picture(record, True))
+        result.append(TrainingPicture(record, True))
     return result
 
 
@@ -125,7 +125,9 @@ def test_the_box_of_a_cut_object_is_that_of_what_is_left_of_its_mask(pictures):
 
 def test_objects_without_masks_train_boxes_alone_and_are_not_pasted(pictures):
     bare = [
-        Picture(replace(r, instances=tuple(replace(o, rle=None) for o in r.instances)), True)
+        TrainingPicture(
+            replace(r, instances=tuple(replace(o, rle=None) for o in r.instances)), True
+        )
         for r, _ in pictures
     ]
     keys = {"RANDOM_FLIP": "none", "COPY_PASTE__PROBABILITY": 1.0, "LSJ__ENABLED": True}
@@ -186,8 +188,8 @@ def test_pasting_leaves_the_picture_s_own_draws_as_they_were(pictures):
 
 def test_a_picture_that_must_not_be_mirrored_is_not_pasted_mirrored(pictures):
     make = augmentation(COPY_PASTE__PROBABILITY=1.0)
-    fixed = [Picture(record, False) for record, _ in pictures]
-    mixed = [Picture(pictures[0].record, True), fixed[1]]
+    fixed = [TrainingPicture(record, False) for record, _ in pictures]
+    mixed = [TrainingPicture(pictures[0].record, True), fixed[1]]
     for seed in range(30):
         for pool in (fixed, mixed):
             scene = make(pool, 0, seed)
