@@ -18,11 +18,11 @@ import numpy as np
 import yaml
 
 from atto_det.bounded_yaml import parse_yaml, read_text
-from atto_det.design.cost import ClassifierCost, classifier_cost
 from atto_det.design.requirements import Requirements
 from atto_det.design.space import Point, Space
 from atto_det.errors import UserError, atomic_path, shown
 from atto_det.nets.backbone import BackboneSpec
+from atto_det.nets.cost import ClassifierCost, classifier_cost
 
 FORMAT = 1
 KEY = "atto_det_generator"  # of the format, in a file

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from atto_det.design.cost import ClassifierCost
 from atto_det.errors import UserError, shown
+from atto_det.nets.cost import ClassifierCost
 
 
 def performance(

@@ -9,7 +9,7 @@ stem, 51 outputs. Many widths then give the published sizes. They are drawn at r
 of 4 alone, around the proportions of AttoNet-A and -B, and counted in closed form.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from atto_det.nets.attonet import ATTONETS, CLASSES, INPUT_SIZE
 from atto_det.nets.backbone import STAGES, BackboneSpec
 from atto_det.nets.condenser import CondenserSpec
+from atto_det.nets.cost import atto_module, condenser, count_network
 from atto_det.nets.pepe import PEPESpec
 
 TOLERANCE = 0.005  # of the published sizes
@@ -47,6 +48,8 @@ TARGETS = {
     "attendnet_b": Target(782_000, 191_300_000, "attonet_b"),
 }
 
+COUNTED = {"P": atto_module, "C": condenser}
+
 # Shares that widths are drawn between, uniformly.
 STEMS = (8, 12, 16)
 STAGE_OF_ATTONET = (0.35, 0.9)  # a stage's channels, by those of the AttoNet's
@@ -56,9 +59,8 @@ REPROJECT_OF_PROJECT = (0.6, 1.2)
 DOWN_OF_STAGE = (0.1, 0.3)
 EMBED_OF_DOWN = (0.5, 2.0)
 
-Number = int | Tensor
-Module = tuple[str, tuple[Number, ...]]
-"""P with project, spread, reproject, expand; or C with down, embed, up."""
+Module = tuple[str, tuple[Tensor, ...]]
+"""P with project, spread, reproject, expand; or C with down, embed, up: each (N,)."""
 
 
 @dataclass(frozen=True)
@@ -79,58 +81,6 @@ class Match:
     error: float
 
 
-def cost(
-    stem: Number,
-    stages: Sequence[Sequence[Module]],
-    *,
-    classes: int = CLASSES,
-    size: int = INPUT_SIZE,
-) -> tuple[Number, Number]:
-    """Parameters and multiply-adds of a network, by AttoNet's rule of counting, in closed form.
-
-    Parameters are convolution weights, one number for each convolution's output channel, the dense
-    layer, and the condensers' scales. Widths may be numbers or tensors of the widths of many
-    networks, int64 (N,); so are the results. (`atto_det.design.cost` counts one network, of
-    modules of any kind, from its spec.)
-    """
-    total: list[Number] = [0, 0]
-
-    def convolution(
-        inputs: Number, outputs: Number, side: int, kernel: int = 1, groups: Number = 1
-    ) -> None:
-        weights = inputs // groups * outputs * kernel**2
-        total[0] = total[0] + weights + outputs
-        total[1] = total[1] + weights * side**2
-
-    side = -(-size // 2)
-    convolution(3, stem, side, 7)
-    side = -(-side // 2)
-    width = stem
-    for number, stage in enumerate(stages):
-        for index, (kind, widths) in enumerate(stage):
-            if kind == "P":
-                project, spread, reproject, expand = widths
-                convolution(width, project, side)
-                if index == 0 and number > 0:
-                    side = -(-side // 2)
-                convolution(project, spread, side, 3, project)
-                convolution(spread, reproject, side)
-                convolution(reproject, expand, side)
-                if index == 0:
-                    convolution(width, expand, side)
-                width = expand
-            else:
-                down, embed, up = widths
-                small = -(-side // CondenserSpec.pool)
-                convolution(up, down, side)
-                convolution(down, embed, small, CondenserSpec.kernel_size, CondenserSpec.groups)
-                convolution(embed, down, small)
-                convolution(down, up, side)
-                total[0] = total[0] + 1
-    dense = width * classes
-    return total[0] + dense + classes, total[1] + dense
-
-
 def search(
     target: Target, pattern: str, *, seed: int, candidates: int, tolerance: float = TOLERANCE
 ) -> list[Match]:
@@ -143,7 +93,8 @@ def search(
     found = []
     for start in range(0, candidates, _AT_ONCE):
         stem, stages = _draw(target.like, pattern, generator, min(_AT_ONCE, candidates - start))
-        parameters, macs = cost(stem, stages)
+        counted = [[COUNTED[kind](*widths) for kind, widths in modules] for modules in stages]
+        parameters, macs = count_network(stem, counted, classes=CLASSES, size=INPUT_SIZE)
         error = torch.maximum(
             (parameters.double() / target.parameters - 1).abs(),
             (macs.double() / target.macs - 1).abs(),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from atto_det.design import Generator, Requirements
-from atto_det.design.cost import ClassifierCost
 from atto_det.design.requirements import performance
 from atto_det.errors import UserError
+from atto_det.nets.cost import ClassifierCost
 
 
 def test_a_seed_is_a_network(generator):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from atto_det.complexity import count
 from atto_det.design import Space
-from atto_det.design.cost import classifier_cost
 from atto_det.errors import UserError
 from atto_det.nets import Backbone, get_spec, list_backbones
 from atto_det.nets.classifier import ImageClassifier
+from atto_det.nets.cost import classifier_cost
 from atto_det.nets.spec_file import spec_from_dict, spec_to_dict
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from atto_det.complexity.count import count
-from atto_det.design.cost import classifier_cost
 from atto_det.nets import (
     ATTENDNETS,
     FEATURES,
@@ -24,6 +23,7 @@ from atto_det.nets import (
     list_backbones,
 )
 from atto_det.nets import reconstruction as r
+from atto_det.nets.cost import classifier_cost, count_network
 from atto_det.reports.table2 import parameters
 
 PUBLISHED = {"attendnet_a": (1386e3, 276.8e6), "attendnet_b": (782e3, 191.3e6)}
@@ -112,7 +112,8 @@ def test_condensers_start_as_identity_and_everything_learns(name):
 )
 def test_the_closed_form_counts_what_torch_counts(pattern, size, classes):
     stem, stages = r._draw("attonet_b", pattern, torch.Generator().manual_seed(size), 3)
-    many = r.cost(stem, stages, size=size, classes=classes)
+    counted_modules = [[r.COUNTED[kind](*widths) for kind, widths in row] for row in stages]
+    many = count_network(stem, counted_modules, size=size, classes=classes)
     spec = r._spec(stem, stages, 2)
     with torch.device("meta"):
         found = counted(ImageClassifier(Backbone(spec, ("res5",)), classes), size)
