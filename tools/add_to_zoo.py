@@ -1,4 +1,4 @@
-"""Make a file of the zoo of a trained classifier's backbone, with its card."""
+"""Make a file of the zoo of a trained backbone or detector, with its card."""
 
 import sys
 

@@ -19,9 +19,10 @@ GROUPS = {
     "detectors": ("demo", "train", "evaluate", "visualize", "configs"),
     "results": ("plot-training", "analyze-errors", "compare"),
     "classifiers": (
-        *("pretrain", "add-to-zoo", "table2", "throughput", "robustness"),
+        *("pretrain", "table2", "throughput", "robustness"),
         "reconstruct-attendnets",
     ),
+    "model zoo": ("zoo", "add-to-zoo"),
     "design exploration": ("explore",),
     "costs and speed": ("analyze", "benchmark", "time-condenser"),
     "on the device": ("export", "infer", "evaluate-onnx", "time-onnx"),

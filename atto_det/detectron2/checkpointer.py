@@ -12,6 +12,7 @@ from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.weights import checkpoint, timm_backbone
 from atto_det.weights.transfer import load_backbone, read_weights
+from atto_det.weights.zoo import find_file
 
 logger = logging.getLogger(__name__)
 ENGINE = "detectron2"
@@ -111,8 +112,10 @@ class AttoCheckpointer(DetectionCheckpointer):
         Raises:
             UserError: a missing, damaged or unsafe file, or one of which nothing fits the model.
         """
-        if path and "://" not in str(path) and not Path(path).is_file():
-            raise UserError(f"checkpoint {path} does not exist")
+        if path and "://" not in str(path):
+            path = str(find_file(path))
+            if not Path(path).is_file():
+                raise UserError(f"checkpoint {path} does not exist")
         try:
             return super().load(path, *args, **kwargs)
         except (AssertionError, OSError) as error:

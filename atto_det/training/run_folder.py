@@ -19,6 +19,8 @@ from typing import Any
 
 from atto_det.errors import UserError, atomic_path
 from atto_det.weights import checkpoint
+from atto_det.weights.detector_file import holds_detector
+from atto_det.weights.zoo import find_file
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ def carried_config(options: Sequence[str]) -> tuple[str, str]:
     path = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.WEIGHTS")
     if not path:
         raise UserError("give --config-file, or --eval-only with MODEL.WEIGHTS and a checkpoint")
-    if path.endswith(".safetensors"):
+    file = find_file(path)
+    if file.suffix == ".safetensors" and not holds_detector(file):
         raise UserError(f"{path} holds a backbone and no config: give --config-file")
     return path, checkpoint.read_description(checkpoint.load_checkpoint(path), path)["config"]
 

@@ -18,6 +18,8 @@ from atto_det.training import run_folder
 from atto_det.training.policy import Clock, Training
 from atto_det.training.scoring import report
 from atto_det.weights import checkpoint
+from atto_det.weights.detector_file import holds_detector
+from atto_det.weights.zoo import find_file
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +152,9 @@ class Runner:
             raise UserError(
                 "--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty"
             )
-        content = checkpoint.load_checkpoint(path) if path.endswith(".pth") else {}
+        file = find_file(path)
+        whole = file.suffix == ".pth" or holds_detector(file)
+        content = checkpoint.load_checkpoint(file) if whole else {}
         class_names_of = self.engine.configs.catalog.class_names_of
         known = class_names_of(names[0])
         if "atto_det" in content:

@@ -10,7 +10,6 @@ beside `…weight` stands `…weight_scale`, the step of each output channel's g
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,12 +18,22 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError
 from atto_det.nets import create_classifier
 from atto_det.nets.normalisation import ORDERS, Normalisation, absorb, is_colour
 from atto_det.nets.quantisation import dequantise, fake_quantise, quantise
 from atto_det.nets.registry import is_backbone, short_name
-from atto_det.weights.checkpoint import check_finite, load_checkpoint, save_checkpoint
+from atto_det.weights.checkpoint import load_checkpoint, save_checkpoint
+from atto_det.weights.tensor_file import (
+    check_finite,
+    check_sum,
+    in_16_bits,
+    in_32_bits,
+    on_the_cpu,
+    read_tensors,
+    tensor_sum,
+    write_tensors,
+)
 
 FORMAT = 1
 FORMAT_8_BITS = 2
@@ -216,21 +225,14 @@ def write_backbone(
     Raises:
         UserError: the file cannot be written, or a weight is too large for 16 bits.
     """
-    from safetensors.torch import save
-
-    state = {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in without_head(state).items()
-    }
+    state = on_the_cpu(without_head(state))
     if bits == 16:
-        state = {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
-        check_finite(state, path)
+        state = in_16_bits(state, path)
     elif bits == 8:
         state = _in_8_bits(state)
         description = dataclasses.replace(description, weight_bits=8)
     metadata = _metadata(state, description, FORMAT_8_BITS if bits == 8 else FORMAT)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(state, metadata))
+    write_tensors(path, state, metadata)
     return metadata["sha256"]
 
 
@@ -256,8 +258,8 @@ def _as_floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key + _SCALE in state:
             result[key] = dequantise(value, state[key + _SCALE])
         elif not key.endswith(_SCALE):
-            result[key] = value.float() if value.dtype == torch.float16 else value
-    return result
+            result[key] = value
+    return in_32_bits(result)
 
 
 def read_backbone(path: str | Path) -> Weights:
@@ -266,16 +268,7 @@ def read_backbone(path: str | Path) -> Weights:
     Raises:
         UserError: no such file, a damaged, changed, foreign or newer one.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise UserError(f"backbone file {path} does not exist")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no safetensors file, or a damaged one ({error})") from error
+    state, metadata = read_tensors(path, "backbone file")
     return check_backbone(state, metadata, path)
 
 
@@ -290,10 +283,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
     if kind != _KIND or not number.isdecimal() or len(number) > 9:
         raise UserError(f"{path} is no backbone file of atto_det: make one with atto-det export")
     _check_format(int(number), path, newest=FORMAT_8_BITS)
-    if metadata.get("sha256") != _sha256(state, metadata):
-        raise UserError(
-            f"{path} was damaged or changed (its sha256 differs): copy or export it again"
-        )
+    check_sum(state, metadata, path)
     try:
         values = {k: metadata[k] if k in _TEXTS else json.loads(metadata[k]) for k in _CHECKS}
     except (KeyError, ValueError):
@@ -340,15 +330,5 @@ def _metadata(
     metadata = {k: v if k in _TEXTS else json.dumps(v) for k, v in values.items()}
     metadata["format"] = f"{_KIND} {number}"
     metadata["licence"] = _LICENCE.format(description.data["root"])
-    metadata["sha256"] = _sha256(state, metadata)
+    metadata["sha256"] = tensor_sum(state, metadata)
     return metadata
-
-
-def _sha256(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Over the metadata without this sum, and the name, type, shape and bytes of each tensor."""
-    others = {key: value for key, value in metadata.items() if key != "sha256"}
-    total = hashlib.sha256(json.dumps(others, sort_keys=True).encode())
-    for name, tensor in sorted(state.items()):
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()

@@ -23,9 +23,11 @@ from torch import nn
 
 from atto_det import __version__
 from atto_det.errors import UserError, atomic_path
+from atto_det.weights.detector_file import read_detector
+from atto_det.weights.tensor_file import check_finite
+from atto_det.weights.zoo import find_file
 
 FORMAT = 1
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PACKAGES = (
     *("torch", "torchvision", "detectron2", "timm", "lightning"),
     *("numpy", "pycocotools", "pillow"),
@@ -87,25 +89,18 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, tensors on the CPU. Only tensors and plain values are read.
 
+    Args:
+        path: a `.pth`, a detector file (`.safetensors`), or "zoo:NAME" of one that comes with the
+            package.
+
     Raises:
         UserError: no such file, a damaged one, one that would build other objects, or weights that
             are not finite.
     """
-    path = Path(path)
+    path = find_file(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if _is_zip(path):
-            raise UserError(
-                f"checkpoint {path} holds more than tensors and plain values, and reading that "
-                "could run code; it was not read"
-            ) from error
-        raise UserError(f"{path} is no checkpoint of PyTorch, or a damaged one") from error
-    except Exception as error:  # there is no telling how reading a damaged pickle fails
-        raise UserError(f"checkpoint {path} is damaged: copy or train it again") from error
+    content = read_detector(path) if path.suffix == ".safetensors" else _unpickled(path)
     if not isinstance(content, dict):
         raise UserError(
             f"checkpoint {path} holds a {type(content).__name__} where weights should be"
@@ -116,20 +111,19 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check_finite(weights: dict[str, Any], path: str | Path) -> None:
-    """Refuse what a diverged training has left.
-
-    Raises:
-        UserError: a tensor holds NaN or infinity; it names the first.
-    """
-    for name, value in weights.items():
-        plain = isinstance(value, torch.Tensor) and value.dtype in _FLOATS
-        plain = plain and value.layout == torch.strided and not value.is_meta
-        if plain and not torch.isfinite(value).all():
+def _unpickled(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if _is_zip(path):
             raise UserError(
-                f"{path} holds values that are NaN or infinite, first in {str(name)[:100]}: its "
-                "training diverged; take an earlier one"
-            )
+                f"checkpoint {path} holds more than tensors and plain values, and reading that "
+                "could run code; it was not read"
+            ) from error
+        raise UserError(f"{path} is no checkpoint of PyTorch, or a damaged one") from error
+    except Exception as error:  # there is no telling how reading a damaged pickle fails
+        raise UserError(f"checkpoint {path} is damaged: copy or train it again") from error
 
 
 def _is_zip(path: Path) -> bool:

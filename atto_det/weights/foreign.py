@@ -20,7 +20,8 @@ from atto_det.errors import UserError
 from atto_det.nets import create_classifier, get_spec
 from atto_det.nets.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from atto_det.weights.backbone_file import Description, Weights, misfits
-from atto_det.weights.checkpoint import check_finite, load_checkpoint
+from atto_det.weights.checkpoint import load_checkpoint
+from atto_det.weights.tensor_file import check_finite
 
 # Where the scripts keep the weights; averaged ones first, as they are what was validated.
 _PLACES = ("state_dict_ema", "model_ema", "state_dict", "model")

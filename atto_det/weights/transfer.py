@@ -17,12 +17,14 @@ from atto_det.nets.registry import short_name
 from atto_det.weights import backbone_file
 from atto_det.weights.backbone_file import STEM, Weights, misfits
 from atto_det.weights.checkpoint import load_checkpoint
+from atto_det.weights.detector_file import holds_detector
+from atto_det.weights.zoo import find_file
 
 logger = logging.getLogger(__name__)
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
-    """The content of a `.pth` or `.safetensors` file of weights.
+    """The content of a `.pth` or `.safetensors` file of weights, or of one of the zoo.
 
     Returns:
         "model", tensors by name, beside what else a checkpoint holds; for the backbone of a
@@ -31,7 +33,8 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: a missing, damaged or unsafe file, or one that holds no weights.
     """
-    if str(path).endswith(".safetensors"):
+    path = find_file(path)
+    if path.suffix == ".safetensors" and not holds_detector(path):
         backbone = backbone_file.read_backbone(path)
         return {"model": backbone.state, "backbone": backbone}
     content = load_checkpoint(path)

@@ -1,7 +1,10 @@
-"""The zoo: backbone files that come with the package.
+"""The zoo: backbones and detectors that come with the package.
 
 atto_det/zoo/<network>-<name>.safetensors    a backbone file with weights of 16 bits
-atto_det/zoo/<network>-<name>.json           its card: data, terms, recipe, figures, limits
+atto_det/zoo/<name>.safetensors              a detector file
+atto_det/zoo/….json                          its card: data, terms, recipe, figures, limits
+
+"zoo:" and a file's name without suffix stand for the file wherever weights are asked for.
 """
 
 import hashlib
@@ -13,25 +16,46 @@ from atto_det.errors import UserError, atomic_path
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 FILES = (".safetensors", ".pth", ".ckpt")
+PREFIX = "zoo:"
+
+
+def find_file(path: str | Path) -> Path:
+    """`path`, or the file that "zoo:NAME" stands for.
+
+    Raises:
+        UserError: the zoo has no such file; the message names those that it has.
+    """
+    if not str(path).startswith(PREFIX):
+        return Path(path)
+    name = str(path).removeprefix(PREFIX)
+    known = [file.stem for file in files()]
+    if name not in known:
+        has = f"has {', '.join(known)}" if known else "is empty"
+        raise UserError(f"{str(path)[:100]}: the zoo that comes with the package {has}")
+    return ZOO / f"{name}.safetensors"
+
+
+def files() -> list[Path]:
+    """The files of the zoo, by name."""
+    return sorted(ZOO.glob("*.safetensors"))
 
 
 def find_weights(weights: str | Path, network: str) -> Path:
     """The file of `weights`: a path, or the name of weights of `network` in the zoo.
 
-    A name has no suffix and no slash: "distilled".
+    A name has no suffix and no slash: "distilled", or "zoo:attonet_a-distilled".
 
     Raises:
         UserError: the zoo has no such weights; the message names those that it has.
     """
-    path = Path(weights)
+    path = find_file(weights)
     if path.suffix in FILES or len(path.parts) != 1 or path.exists():
         return path
     found = ZOO / f"{network}-{weights}.safetensors"
     if not found.is_file():
-        names = [
-            file.stem.removeprefix(f"{network}-") for file in ZOO.glob(f"{network}-*.safetensors")
-        ]
-        known = f"there are {', '.join(sorted(names))}" if names else "there are none"
+        own = f"{network}-"
+        names = [file.stem.removeprefix(own) for file in files() if file.stem.startswith(own)]
+        known = f"there are {', '.join(names)}" if names else "there are none"
         raise UserError(
             f"{str(weights)!r} names no file, and no weights of {network} that come with the "
             f"package ({known}): a file ends in .safetensors or .pth"

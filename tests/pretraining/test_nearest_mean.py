@@ -53,10 +53,11 @@ def test_a_network_that_was_trained_on_bgr(colours):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("card", sorted(zoo.ZOO.glob("*.json")), ids=lambda path: path.stem)
-def test_the_published_figure_comes_out_again(card, photos):
-    file = card.with_suffix(".safetensors")
+@pytest.mark.parametrize("file", zoo.files(), ids=lambda path: path.stem)
+def test_the_published_figure_comes_out_again(file, photos):
     values = zoo.read_card(file)
+    if values["kind"] != "backbone":
+        pytest.skip("a detector")
     published = values["figures"]["nearest_class_mean"]
     root = photos / published["data"]
     if not root.is_dir():

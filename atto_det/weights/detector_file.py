@@ -1,0 +1,99 @@
+"""Detector files: a checkpoint's model, config and class names as `.safetensors`, in 16 bits.
+
+Metadata:
+
+    format      "atto_det detector 1"
+    config      YAML text
+    class_names, versions       JSON
+    command     that started the training
+    licence     the data's terms apply
+    sha256      over all of this and the tensors, checked at reading
+
+Half as large as a checkpoint; it loads wherever one does (`checkpoint.load_checkpoint`).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from atto_det.errors import UserError
+from atto_det.weights.tensor_file import (
+    check_sum,
+    in_16_bits,
+    in_32_bits,
+    on_the_cpu,
+    read_format,
+    read_tensors,
+    tensor_sum,
+    write_tensors,
+)
+
+FORMAT = 1
+_KIND = "atto_det detector"
+_LICENCE = (
+    "Weights trained by atto_det on {}; the terms of that data apply to the use of the weights."
+)
+
+
+def holds_detector(path: str | Path) -> bool:
+    """Whether this is a detector file, whole or damaged."""
+    return str(path).endswith(".safetensors") and read_format(path).startswith(_KIND)
+
+
+def write_detector(path: str | Path, content: dict[str, Any], data: str) -> str:
+    """Write the model of a checkpoint, and what makes it complete; returns the `sha256`.
+
+    Args:
+        content: of the checkpoint, with a checked "atto_det" part.
+        data: that it was trained on, for the licence.
+
+    Raises:
+        UserError: the file cannot be written, or a weight is too large for 16 bits.
+    """
+    part, state = content["atto_det"], in_16_bits(on_the_cpu(content["model"]), path)
+    metadata = {
+        "format": f"{_KIND} {FORMAT}",
+        "config": part["config"],
+        "class_names": json.dumps(part["class_names"]),
+        "versions": json.dumps(part.get("versions", {})),
+        "command": part.get("command", ""),
+        "licence": _LICENCE.format(data),
+    }
+    metadata["sha256"] = tensor_sum(state, metadata)
+    write_tensors(path, state, metadata)
+    return metadata["sha256"]
+
+
+def read_detector(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint would hold: "model" in 32 bits, and "atto_det".
+
+    Raises:
+        UserError: no such file, a damaged, changed, foreign or newer one.
+    """
+    state, metadata = read_tensors(path, "detector file")
+    kind, _, number = metadata.get("format", "").rpartition(" ")
+    if kind != _KIND or not number.isdecimal() or len(number) > 9:
+        raise UserError(
+            f"{path} holds no detector: what is a backbone, start a training from by MODEL.WEIGHTS"
+        )
+    if int(number) > FORMAT:
+        raise UserError(
+            f"{path} has format {number}, newer than this version of atto_det reads ({FORMAT}); "
+            "update atto_det"
+        )
+    check_sum(state, metadata, path)
+    try:
+        part = {key: metadata[key] for key in ("config", "command")}
+        part |= {key: json.loads(metadata[key]) for key in ("class_names", "versions")}
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} lacks a part of its description: it was changed") from error
+    return {"model": in_32_bits(state), "atto_det": part | {"format": 1}}
+
+
+def parameter_count(state: Mapping[str, Tensor]) -> int:
+    """Numbers that were learned: all of a model's tensors but what its norms count and average."""
+    kept = ("running_mean", "running_var", "num_batches_tracked")
+    return sum(value.numel() for key, value in state.items() if not key.endswith(kept))

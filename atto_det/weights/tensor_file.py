@@ -1,0 +1,117 @@
+"""Tensors in a safetensors file, with texts beside them and a sum over both."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atto_det.errors import UserError, atomic_path
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file, unchecked; `what` it should be, for errors.
+
+    Raises:
+        UserError: no such file, or a damaged one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise UserError(f"{what} {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return state, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is no safetensors file, or a damaged one ({error})") from error
+
+
+def read_format(path: str | Path) -> str:
+    """The entry "format" of a file's metadata; "" where there is none, or no such file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format", "")
+    except (SafetensorError, OSError):
+        return ""
+
+
+def write_tensors(path: str | Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from safetensors.torch import save
+
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(dict(state), metadata))
+
+
+def on_the_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies as a file holds them."""
+    return {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in state.items()
+    }
+
+
+def in_16_bits(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Weights of convolutions and dense layers in 16 bits; the rest, norms and biases, as it is.
+
+    Raises:
+        UserError: a weight is too large for that.
+    """
+    state = {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
+    check_finite(state, path)
+    return state
+
+
+def in_32_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `in_16_bits` made smaller, as it is computed with."""
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+
+
+def check_finite(weights: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse what a diverged training has left.
+
+    Raises:
+        UserError: a tensor holds NaN or infinity; it names the first.
+    """
+    for name, value in weights.items():
+        plain = isinstance(value, Tensor) and value.dtype in _FLOATS
+        plain = plain and value.layout == torch.strided and not value.is_meta
+        if plain and not torch.isfinite(value).all():
+            raise UserError(
+                f"{path} holds values that are NaN or infinite, first in {str(name)[:100]}: its "
+                "training diverged; take an earlier one"
+            )
+
+
+def tensor_sum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Over the metadata without this sum, and the name, type, shape and bytes of each tensor."""
+    others = {key: value for key, value in metadata.items() if key != "sha256"}
+    total = hashlib.sha256(json.dumps(others, sort_keys=True).encode())
+    for name, tensor in sorted(state.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def check_sum(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: str | Path) -> None:
+    """Refuse a file that is not the one written.
+
+    Raises:
+        UserError: its sum differs.
+    """
+    if metadata.get("sha256") != tensor_sum(state, metadata):
+        raise UserError(
+            f"{path} was damaged or changed (its sha256 differs): copy or export it again"
+        )
