@@ -4,6 +4,8 @@ Its regions are fixed; no data is needed.
 
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml \\
     atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
+atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --against r50-fpn \\
+    --onnx yolo.onnx --input 640x640 --modes onnx onnx-int8 openvino openvino-int8
 
 What is real and what is fixed stands at the top of atto_det/detectron2/benchmark.py. A ratio is a
 detector's median over that of the first one in the same mode (in eager mode, where it was not timed
@@ -19,6 +21,7 @@ from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
 ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8")
+FILES = ("onnx", "openvino")  # modes that take a file as it is
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add, sized = result.add_argument, {"nargs": "+", "metavar": "X[@HxW]"}
     add("--config-file", required=True, **sized, help="YAML files; a size of own")
     add("--against", default=[], **sized, help="r50-fpn, r50-c4")
+    add("--onnx", default=[], **sized, help="files of other networks, timed alone")
     add("--input", default="800x1088", metavar="HxW", help="of all without @HxW")
     add("--batch", type=int, default=1, help="pictures at once; 1")
     add("--threads", type=int, help="of the CPU; torch's own choice")
@@ -59,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from atto_det.config import check_device
     from atto_det.detectron2 import benchmark
-    from atto_det.export.benchmark import ExportedDetector
+    from atto_det.export.benchmark import contestant
     from atto_det.reports.latency import print_latencies, write_latencies
     from atto_det.weights import checkpoint
 
@@ -69,10 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
     cases = [
         benchmark.BenchmarkCase(name, mode, height, width, **work)
         for name, height, width in (
-            benchmark.parse_detector(text, args.input) for text in args.config_file + args.against
+            benchmark.parse_detector(text, args.input)
+            for text in args.config_file + args.against + args.onnx
         )
         for mode in dict.fromkeys(args.modes)
-        if mode not in ENGINES or Path(name).suffix  # the baselines are Detectron2's
+        if _is_timed(name, mode)
     ]
     on = benchmark.machine(args.device, args.threads)
     date = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -82,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         warmup=args.warmup,
         threads=args.threads,
         memory=not args.no_memory,
-        others=dict.fromkeys(ENGINES, ExportedDetector),
+        others=dict.fromkeys(ENGINES, contestant),
         progress=lambda rounds: track(rounds, "timing"),
     )
     versions = checkpoint.versions()
@@ -94,3 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
         for path in write_latencies(args.output, latencies, context, remarks):
             print(f"wrote {path}")
     return 0
+
+
+def _is_timed(name: str, mode: str) -> bool:
+    """Whether there is such a thing: of Detectron2's baselines, the other engines have R50-FPN."""
+    kind = Path(name).suffix
+    if kind == ".onnx":
+        return mode in FILES
+    return mode not in ENGINES or bool(kind) or name == "r50-fpn"

@@ -15,7 +15,7 @@ class BenchmarkCase:
     """One detector in one mode, and its work.
 
     Attributes:
-        detector: a config file, or one of `detectron2.baselines.ZOO_CONFIGS`.
+        detector: a config file, one of `detectron2.baselines.ZOO`, or an ONNX file of any network.
         mode: "eager", Detectron2's model as built; "fast", by `optimise_for_inference`; "compile",
             that and torch.compile on the bottom-up network, the RPN head and the box head;
             "torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8", the other engines.

@@ -150,13 +150,16 @@ def remarks(
     work = dict.fromkeys(
         f"{one.detector} at {one.size}: {one.proposals} proposals, {one.detections} detections."
         for one in latencies
+        if one.proposals is not None
     )
+    alone = dict.fromkeys(one.detector for one in latencies if one.proposals is None)
     return [
         f"On {place}. Batch {case.batch}; {repeats} rounds after {warmup} to warm "
         f"up, all detectors in turn; {picture}.",
         *work,
         "These are fixed in each picture; the weights are random. Reading and resizing the picture "
         "do not count.",
+        *(f"{name}: the network of an ONNX file alone, on noise." for name in alone),
         f"Ratio: median over that of {latencies[0].detector} in the same mode; gain: the "
         "detector's own eager median over this. Parts are means over the middle half of the runs.",
         f"Versions: {packages}.",

@@ -1,9 +1,10 @@
 """The torchvision engine's detectors, and ONNX files of them, as contestants beside Detectron2's.
 
 The work is that of `atto_det.detectron2.benchmark`: one picture, resized beforehand, random
-weights, a fixed number of proposals and detections behind the network's own work on each, masks
+weights, a fixed number of proposals and detections after the network's own work on each, masks
 pasted. In an ONNX file whatever does not reach an output would be left out: what is fixed gets the
-network's own results added, times zero.
+network's own results added, times zero. R50-FPN is built around timm's ResNet-50 here. Of an ONNX
+file from elsewhere the network alone is timed, on noise.
 """
 
 import tempfile
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from atto_det.complexity.benchmarking import SEED, BenchmarkCase, Unavailable
 from atto_det.complexity.latency import Mark
 from atto_det.complexity.regions import spread_boxes, sure_scores
+from atto_det.config import CONFIGS
 from atto_det.data.sample import sample_picture
 from atto_det.errors import UserError
 from atto_det.export.rewrite import for_onnx
@@ -34,8 +36,25 @@ RUNTIME_OF_MODE = {  # mode: runtime, whether in 8 bits
     "openvino-int8": ("openvino", True),
 }
 MODES = ("torchvision", *RUNTIME_OF_MODE)
+R50_FPN = "r50-fpn"
+R50_FPN_KEYS = [
+    *("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "resnet50"),
+    *("MODEL.ROI_BOX_HEAD.FC_DIM", "1024"),
+]
 NETWORK_OUTPUTS = ("boxes", "scores", "labels", "masks")
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def contestant(
+    case: BenchmarkCase, threads: int | None = None
+) -> "ExportedDetector | ForeignNetwork":
+    """What a case stands for: an ONNX file, or a detector that is built here.
+
+    Raises:
+        UserError, Unavailable: as `ExportedDetector` and `ForeignNetwork`.
+    """
+    made = ForeignNetwork if Path(case.detector).suffix == ".onnx" else ExportedDetector
+    return made(case, threads)
 
 
 class ExportedDetector:
@@ -55,10 +74,12 @@ class ExportedDetector:
     """
 
     def __init__(self, case: BenchmarkCase, threads: int | None = None) -> None:
-        if case.batch != 1 or case.device != "cpu" or not Path(case.detector).suffix:
-            raise Unavailable(f"{case.mode} is timed for YAML files, one picture on a CPU")
+        _check_work(case)
         self.case = case
-        cfg = read_file(case.detector, ["MODEL.DEVICE", "cpu"])
+        path, keys = case.detector, ["MODEL.DEVICE", "cpu"]
+        if path == R50_FPN:  # that config has all else of it
+            path, keys = str(CONFIGS / "atto_maskrcnn_voc.yaml"), keys + R50_FPN_KEYS
+        cfg = read_file(path, keys)
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = case.classes or cfg.MODEL.ROI_HEADS.NUM_CLASSES or 20
         proposals = case.proposals or cfg.MODEL.RPN.POST_NMS_TOPK_TEST
         cfg.TEST.DETECTIONS_PER_IMAGE = case.detections or cfg.TEST.DETECTIONS_PER_IMAGE
@@ -115,6 +136,50 @@ class _Fixed(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         found = self.model([image])[0]
         return tuple(found[name] for name in NETWORK_OUTPUTS)
+
+
+class ForeignNetwork:
+    """A network of an ONNX file from elsewhere, which takes pictures (1, 3, H, W) of floats.
+
+    Args:
+        case: its mode is "onnx" or "openvino"; whether the file is in 8 bits is the file's affair.
+        threads: of the runtime; None for its own choice.
+
+    Attributes:
+        limits: None for proposals and detections: it has those it has.
+
+    Raises:
+        UserError: a file that the runtime cannot run on such pictures.
+        Unavailable: another mode, device or batch, or a runtime that is not installed.
+    """
+
+    limits = (None, None)
+
+    def __init__(self, case: BenchmarkCase, threads: int | None = None) -> None:
+        _check_work(case)
+        runtime, int8 = RUNTIME_OF_MODE.get(case.mode, ("", True))
+        if int8:
+            raise Unavailable("an ONNX file is timed as it is: in modes onnx and openvino")
+        self.case = case
+        try:
+            from atto_det.export.runtimes import open_runtime
+        except ImportError as error:
+            raise Unavailable(f"{error.name} is not installed") from error
+        self._run = open_runtime(case.detector, runtime, threads or 0)
+        noise = np.random.default_rng(SEED).random((1, 3, case.height, case.width))
+        self._pixels = noise.astype(np.float32)
+        self.run(lambda name: None)
+
+    def run(self, mark: Mark) -> dict[str, np.ndarray]:
+        """Its outputs by name."""
+        outputs = self._run(self._pixels)
+        mark("network")
+        return outputs
+
+
+def _check_work(case: BenchmarkCase) -> None:
+    if case.batch != 1 or case.device != "cpu":
+        raise Unavailable(f"{case.mode} is timed for one picture on a CPU")
 
 
 def _find(run: Run, pixels: np.ndarray) -> tuple[Tensor, ...]:

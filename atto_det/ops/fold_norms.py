@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections import Counter
 
+import torch.fx
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -39,10 +40,13 @@ def fold_norms(model: nn.Module) -> None:
     """Fold each batch norm of `model` whose convolution is used in one place alone.
 
     Norms of several levels after a shared convolution, `norms` and `convs` of one module, become
-    convolutions of each level.
+    convolutions of each level. In networks of timm's, which keep the two side by side under names
+    of their own, the graph says which norm comes after which convolution.
     """
     places = count_places(model)
     for module in list(model.modules()):
+        if hasattr(module, "feature_info"):
+            _fold_by_graph(module)
         if {"convs", "norms"} <= module._modules.keys():
             _fold_levels(module)
         norm = getattr(module, "norm", None)
@@ -67,6 +71,34 @@ def folded(network: nn.Module) -> nn.Module:
 def count_places(model: nn.Module) -> Counter[nn.Module]:
     """In how many places of `model` each module is."""
     return Counter(module for _, module in model.named_modules(remove_duplicate=False))
+
+
+class _Tracer(torch.fx.Tracer):
+    """Sees convolutions and norms as wholes, also those with padding or an activation in them."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Whether its calls are not followed."""
+        whole = isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        return whole or super().is_leaf_module(module, name)
+
+
+def _fold_by_graph(network: nn.Module) -> None:
+    """Fold norms of which a traced call shows the convolution; a norm's activation stays."""
+    try:
+        graph = _Tracer().trace(network)
+    except Exception:  # as control flow on values, of any kind: a network that stays as it is
+        return
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        before = node.args[0] if node.args else None
+        if node.op != "call_module" or getattr(before, "op", "") != "call_module":
+            continue
+        norm, conv = (network.get_submodule(str(one.target)) for one in (node, before))
+        alone = len(before.users) == calls[node.target] == calls[before.target] == 1
+        if alone and isinstance(norm, nn.BatchNorm2d) and is_plain(conv):
+            fold_norm(conv, norm)
+            rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]
+            network.set_submodule(str(node.target), nn.Sequential(*rest))
 
 
 def _fold_levels(head: nn.Module) -> None:

@@ -39,7 +39,7 @@ class Latency:
         detector: its name, short.
         mode: "eager" for the model as it was built, or what was done to make it faster.
         size: of the picture, "800x1088".
-        proposals, detections: in each picture.
+        proposals, detections: in each picture; None for a foreign network, timed alone.
         timing: its runs.
         memory: bytes at the peak, if that was measured.
     """
@@ -47,8 +47,8 @@ class Latency:
     detector: str
     mode: str
     size: str
-    proposals: int
-    detections: int
+    proposals: int | None
+    detections: int | None
     timing: Timing
     memory: int | None = None
 

@@ -8,7 +8,7 @@ import torch
 from atto_det.complexity.benchmarking import BenchmarkCase, Unavailable
 from atto_det.complexity.regions import spread_boxes, sure_scores
 from atto_det.errors import UserError
-from atto_det.export.benchmark import ExportedDetector
+from atto_det.export.benchmark import R50_FPN, ExportedDetector, contestant
 
 TINY = str(Path(__file__).resolve().parents[2] / "configs/atto_maskrcnn_tiny_voc.yaml")
 
@@ -38,6 +38,35 @@ def test_the_network_s_own_work_is_not_left_out():
     network = detector._find.func.model
     torch.nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias, float("nan"))
     assert len(detector.run(lambda name: None)) == 0
+
+
+def test_r50_fpn_is_that_of_the_zoo():
+    """Detectron2's has 44,020,296 parameters with 20 classes. Here norms are folded: 26,560 biases,
+    one a channel of theirs. And box offsets and masks have a 21st class: 4 x 1,025 + 257."""
+    detector = ExportedDetector(BenchmarkCase(R50_FPN, "torchvision", 64, 96, 30, 12))
+    network = detector._find.func.model
+    count = sum(value.numel() for value in network.parameters())
+    assert count == 44_020_296 + 26_560 + 4_357
+
+
+@pytest.mark.parametrize("mode", ["onnx", "openvino"])
+def test_a_foreign_network_is_timed_alone(mode, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip({"onnx": "onnxruntime"}.get(mode, mode))
+    path = tmp_path / "other.onnx"
+    network = torch.nn.Conv2d(3, 4, 3, stride=2)
+    torch.onnx.export(network, (torch.zeros(1, 3, 64, 96),), path, dynamo=False)
+    assert onnx.load(path).graph.node
+    foreign = contestant(BenchmarkCase(str(path), mode, 64, 96), threads=1)
+    marks = []
+    [output] = foreign.run(marks.append).values()
+    assert output.shape == (1, 4, 31, 47)
+    assert marks == ["network"]
+    assert foreign.limits == (None, None)
+    with pytest.raises(UserError, match="cannot run"):
+        contestant(BenchmarkCase(str(path), mode, 32, 32), threads=1)
+    with pytest.raises(Unavailable, match="as it is"):
+        contestant(BenchmarkCase(str(path), f"{mode}-int8", 64, 96), threads=1)
 
 
 def test_scores_by_hand():
