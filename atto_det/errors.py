@@ -1,18 +1,23 @@
 """What a user sees when something is wrong: one sentence, and no half-written file."""
 
+import codecs
 import errno
 import functools
+import io
 import os
 import platform
 import re
 import reprlib
+import select
 import shutil
 import sys
 import tempfile
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 
 class UserError(ValueError):
@@ -35,12 +40,23 @@ def shown(value: object, most: int = 200) -> str:
 
 
 def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wrap a tool's `main`: a `UserError` is printed as `error: …` and becomes exit status 1."""
+    """Wrap a tool's `main`, so that what ends it is one line and an exit status.
+
+    A `UserError` or a package that is missing: 1, and `error: …`. Ctrl-C: 130. Nobody reads the
+    output any more, as after `| head -1`: 141, without a word, as of a program in C. What the
+    terminal's encoding lacks is printed as its nearest of ASCII.
+    """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors=PLAIN)
         try:
-            return main(*args, **kwargs) or 0
+            try:
+                return main(*args, **kwargs) or 0
+            finally:
+                sys.stdout.flush()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -48,10 +64,55 @@ def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
             print(f"error: {_missing_package(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+            return _interrupted()
+        except SystemExit as end:
+            if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's way
+                return _interrupted()
+            raise
+        except BrokenPipeError:
+            if not _is_closed(sys.stdout):  # a pipe of another kind
+                raise
+            with Path(os.devnull).open("w") as nowhere:  # for what Python writes at its end
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            return 141
 
     return wrapped
+
+
+PLAIN = "atto_det.plain"  # the name of `_plain` among the handlers of errors of encodings
+_NEAREST = {"≥": ">=", "≤": "<=", "×": "x", "–": "-", "—": "-", "→": "->", "±": "+-", "µ": "u"}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """The nearest of ASCII to characters that cannot be encoded; `?` where there is none."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    nearest = ""
+    for character in error.object[error.start : error.end]:
+        base = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        nearest += _NEAREST.get(character) or base or "?"
+    return nearest, error.end
+
+
+codecs.register_error(PLAIN, _plain)
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether nobody reads what is written to a pipe."""
+    try:
+        stream.flush()
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except BrokenPipeError:
+        return True
+    except (AttributeError, OSError, ValueError):  # no poll on Windows; no file in a notebook
+        return False
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:
@@ -97,6 +158,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except BrokenPipeError:
+        raise  # of what is printed meanwhile
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -121,6 +184,8 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         temporary.chmod(0o755)
         yield temporary
         temporary.rename(path)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise write_error(path, error) from error
     finally:

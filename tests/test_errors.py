@@ -1,6 +1,7 @@
 """One sentence for the user, and no half-written file."""
 
 import errno
+import io
 import os
 import stat
 import subprocess
@@ -47,6 +48,76 @@ def test_an_interrupt_is_no_traceback(capsys):
 
     assert main() == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_interrupt_that_lightning_turned_into_an_exit(capsys):
+    @command_line
+    def main(how):
+        try:
+            raise how
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    assert main(KeyboardInterrupt) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    with pytest.raises(SystemExit):
+        main(SystemExit(2))
+
+
+@pytest.mark.parametrize("buffering", [1, -1], ids=["lines", "blocks"])
+@pytest.mark.parametrize("how", ["print", "help", "inside a file"])
+def test_output_that_nobody_reads_ends_it_without_a_word(
+    monkeypatch, capsys, tmp_path, buffering, how
+):
+    @command_line
+    def main():
+        if how == "inside a file":
+            with atomic_path(tmp_path / "a.txt") as path:
+                print("row")
+                sys.stdout.flush()
+                path.write_text("whole")
+        print("row")
+        if how == "help":
+            sys.exit(0)
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=buffering) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main() == 141
+        monkeypatch.undo()
+    assert capsys.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_of_another_kind_is_no_end_of_the_output():
+    @command_line
+    def main():
+        raise BrokenPipeError(32, "to a worker")
+
+    with pytest.raises(BrokenPipeError, match="to a worker"):
+        main()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_lacks_is_printed_as_its_nearest(monkeypatch, encoding):
+    @command_line
+    def main():
+        print("IoU ≥ 0.5, 2 × 3 … Ångström → 猫 \udcff")
+        raise UserError("“×”")
+
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    assert main() == 1
+    monkeypatch.undo()
+    streams["stderr"].flush()
+    out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams.values())
+    assert (out, err) == {
+        "ascii": ("IoU >= 0.5, 2 x 3 ... Angstrom -> ? ?\n", "error: ?x?\n"),
+        "latin-1": ("IoU >= 0.5, 2 × 3 ... Ångström -> ? ?\n", "error: ?×?\n"),
+        "utf-8": ("IoU ≥ 0.5, 2 × 3 … Ångström → 猫 ?\n", "error: “×”\n"),
+    }[encoding]
 
 
 def test_other_errors_are_bugs_and_stay_visible():

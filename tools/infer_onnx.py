@@ -152,6 +152,8 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except BrokenPipeError:
+        raise  # of what is printed meanwhile
     except (OSError, cv2.error) as error:
         reason = getattr(error, "strerror", None) or "use .png or .jpg"
         raise Mistake(f"{path} was not written: {reason}") from error
@@ -316,7 +318,11 @@ if __name__ == "__main__":
     sys.stdout.reconfigure(errors="replace")  # class names on a terminal of ASCII
     try:
         main()
+        sys.stdout.flush()
     except Mistake as mistake:
         sys.exit(f"error: {mistake}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # nobody reads the output any more, as after `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

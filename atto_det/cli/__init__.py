@@ -8,6 +8,7 @@ has parsed its arguments, so that every help is there at once.
 import argparse
 import difflib
 import importlib
+import re
 import sys
 from types import ModuleType
 
@@ -37,11 +38,16 @@ def module_of(verb: str) -> ModuleType:
 
 def verb_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
     """A parser without flags for a verb, which shows its docstring as it stands."""
-    return argparse.ArgumentParser(
+    result = argparse.ArgumentParser(
         prog=f"atto-det {verb}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    # argparse takes -1 for a value, but -1e-3, -.5 and -inf for flags.
+    result._negative_number_matcher = re.compile(
+        r"-(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?$|-inf$", re.I
+    )
+    return result
 
 
 def parser() -> argparse.ArgumentParser:

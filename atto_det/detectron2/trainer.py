@@ -29,6 +29,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.batches import seed_step
+from atto_det.training.finite import finite_outputs
 from atto_det.training.policy import Run
 from atto_det.weights import checkpoint
 
@@ -276,7 +277,8 @@ def evaluate_model(
     """
     evaluator = trainer.build_evaluator(cfg, name)
     model = augmented(cfg, model)
-    found = inference_on_dataset(model, trainer.build_test_loader(cfg, name), evaluator)
+    with finite_outputs(model):
+        found = inference_on_dataset(model, trainer.build_test_loader(cfg, name), evaluator)
     if not comm.is_main_process():
         return None
     return getattr(evaluator, "result", None) or {

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from atto_det.config import find_config
 from atto_det.errors import UserError, atomic_path
+from atto_det.training.workers import death_as_sentence
 from atto_det.weights.checkpoint import load_checkpoint, run_record, save_checkpoint
 
 from .data import ClassifierData
@@ -130,21 +131,22 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # sys.argv has a verb first
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    return PretrainingCLI(
-        Classifier,
-        ClassifierData,
-        trainer_class=PretrainingTrainer,
-        save_config_callback=None,
-        seed_everything_default=1,
-        trainer_defaults={
-            "default_root_dir": "output/pretrain",
-            "enable_progress_bar": sys.stderr.isatty(),
-            "use_distributed_sampler": False,  # the data shares its pictures out by itself
-        },
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        args=arguments,
-    )
+    with death_as_sentence("data.workers or data.batch_size"):
+        return PretrainingCLI(
+            Classifier,
+            ClassifierData,
+            trainer_class=PretrainingTrainer,
+            save_config_callback=None,
+            seed_everything_default=1,
+            trainer_defaults={
+                "default_root_dir": "output/pretrain",
+                "enable_progress_bar": sys.stderr.isatty(),
+                "use_distributed_sampler": False,  # the data shares its pictures out by itself
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=arguments,
+        )
 
 
 def _with_shipped_configs(arguments: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from atto_det import data
 from atto_det.data import catalog
 from atto_det.training.batches import ErrorsAsItems, load_batches, ranks
+from atto_det.training.finite import finite_outputs
 from atto_det.training.scene import read_picture
 from atto_det.training.scoring import score
 
@@ -35,7 +36,7 @@ def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
     Its mode, training or evaluation, stays as it was.
 
     Raises:
-        UserError: no such data set, or an unreadable picture.
+        UserError: no such data set, an unreadable picture, or numbers that are not finite.
     """
     dataset = catalog.load_dataset(name)
     rank, processes = ranks()
@@ -50,8 +51,9 @@ def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
     try:
         hidden = was_training or not sys.stdout.isatty()  # a training has a bar of its own
         pictures = track(batches, f"evaluating {name}", len(mine), transient=True, disable=hidden)
-        for index, [image] in zip(mine, pictures, strict=True):
-            found[dataset.records[index].image_id] = detect(model, cfg, image)
+        with finite_outputs(model):
+            for index, [image] in zip(mine, pictures, strict=True):
+                found[dataset.records[index].image_id] = detect(model, cfg, image)
     finally:
         model.train(was_training)
     if processes > 1:

@@ -207,6 +207,15 @@ class Heads(RoIHeads):
         """Proposals, and the true boxes after them."""
         return super().add_gt_proposals(proposals, gt_boxes) if self.append_objects else proposals
 
+    def assign_targets_to_proposals(
+        self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The object and the label of each proposal; a picture may have no proposal."""
+        kept = [
+            boxes if len(own) else boxes[:0] for own, boxes in zip(proposals, gt_boxes, strict=True)
+        ]
+        return super().assign_targets_to_proposals(proposals, kept, gt_labels)
+
     def forward(
         self,
         features: dict[str, Tensor],
@@ -263,7 +272,9 @@ class Heads(RoIHeads):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Boxes, scores and labels of each picture: threshold, NMS of each class, the best."""
         counts = [own.shape[0] for own in proposals]
-        boxes = self.box_coder.decode(box_regression, proposals)[:, 1:]  # (R, K, 4)
+        boxes = self.box_coder.decode(box_regression, proposals)
+        # Without proposals torchvision leaves out a dimension.
+        boxes = boxes.reshape(-1, self.box_predictor.cls_score.out_features, 4)[:, 1:]  # (R, K, 4)
         scores = functional.softmax(class_logits, dim=1)[:, 1:]  # (R, K)
         found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         rows = zip(boxes.split(counts), scores.split(counts), image_shapes, strict=True)
@@ -292,13 +303,14 @@ class Heads(RoIHeads):
         flat = torch.cat(labels)
         objects = torch.where(flat > 0)[0]
         boxes = functional.smooth_l1_loss(
-            deltas.view(len(flat), -1, 4)[objects, flat[objects]],
+            deltas.view(-1, logits.shape[1], 4)[objects, flat[objects]],
             torch.cat(list(wanted))[objects],
             beta=self.beta,
             reduction="sum",
         )
         losses = {
-            "loss_cls": functional.cross_entropy(logits, flat),
+            # Without a region its mean would be NaN.
+            "loss_cls": functional.cross_entropy(logits, flat) if len(flat) else logits.sum() * 0,
             "loss_box_reg": boxes / max(len(flat), 1) * self.box_loss_weight,
         }
         positive = [own > 0 for own in labels]

@@ -19,6 +19,7 @@ from atto_det.config import (
 )
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
+from atto_det.training.finite import finite_outputs
 from atto_det.weights import checkpoint
 
 PictureSource = str | Path | np.ndarray
@@ -108,11 +109,13 @@ class CheckpointPredictor(ABC):
             pictures, a list. `rles` is None of a model without masks.
 
         Raises:
-            UserError: an unreadable picture, or an array of another form.
+            UserError: an unreadable picture, an array of another form, or a model whose numbers are
+                not finite.
         """
-        if isinstance(image, list | tuple):
-            return [self.detect(data.rgb_picture(one)) for one in image]
-        return self.detect(data.rgb_picture(image))
+        with finite_outputs(self.model):
+            if isinstance(image, list | tuple):
+                return [self.detect(data.rgb_picture(one)) for one in image]
+            return self.detect(data.rgb_picture(image))
 
     @abstractmethod
     def build(self, content: dict[str, Any], path: str | Path) -> nn.Module:

@@ -40,6 +40,11 @@ def carried_config(options: Sequence[str]) -> tuple[str, str]:
     return path, checkpoint.read_description(checkpoint.load_checkpoint(path), path)["config"]
 
 
+def folder_of(weights: str) -> str:
+    """The folder that results of a file of weights go into: its own; of a URL ./output."""
+    return "./output" if "://" in weights else str(Path(weights).parent)
+
+
 def refuse_used(output: Path) -> None:
     """Refuse to start a run in a folder that holds one.
 

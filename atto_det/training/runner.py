@@ -17,6 +17,7 @@ from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.policy import Clock, Training
 from atto_det.training.scoring import report
+from atto_det.training.workers import death_as_sentence
 from atto_det.weights import checkpoint
 from atto_det.weights.detector_file import holds_detector
 from atto_det.weights.zoo import find_file
@@ -94,13 +95,17 @@ class Runner:
     def work(self, job: Job) -> None:
         """The work of one process."""
         cfg = self.read_config(job.config_file, job.options)
-        if job.eval_only:
-            self.evaluate(cfg)
-        else:
-            self.train(cfg, resume=job.resume)
+        with death_as_sentence("DATALOADER.NUM_WORKERS, or SOLVER.IMS_PER_BATCH"):
+            if job.eval_only:
+                self.evaluate(cfg)
+            else:
+                self.train(cfg, resume=job.resume)
 
     def read_config(self, config_file: str | None, options: Sequence[str] = ()) -> CfgNode:
         """The config of a file, or without one that of the checkpoint in option MODEL.WEIGHTS.
+
+        The OUTPUT_DIR of a checkpoint is of another time and perhaps another machine: results go
+        beside the checkpoint unless an option says where.
 
         Raises:
             UserError: neither is given, or what `ConfigReader.load_config` raises.
@@ -110,6 +115,7 @@ class Runner:
             return configs.load_config(config_file, options)
         path, text = run_folder.carried_config(options)
         where = f"the config in checkpoint {path}"
+        options = ["OUTPUT_DIR", run_folder.folder_of(path), *options]
         return configs.completed(configs.config_from_text(text, where, options))
 
     def train(

@@ -153,3 +153,11 @@ def test_a_file_goes_before_a_shipped_config(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Base-Atto-MaskRCNN.yaml").write_text(yaml.safe_dump({"VERSION": 7}))
     assert load_yaml("Base-Atto-MaskRCNN.yaml") == {"VERSION": 7}
+
+
+@pytest.mark.parametrize("value", ["-1", "-1e-3", "-.5", "-1_000", "-2.5E+7", "-inf"])
+def test_negative_numbers_are_values(value):
+    arguments = ["--config-file", "a.yaml", "SOLVER.BASE_LR", value, "--resume", "SEED", "1"]
+    args = cli.module_of("train").parser().parse_intermixed_args(arguments)
+    assert args.options == ["SOLVER.BASE_LR", value, "SEED", "1"]
+    assert args.resume

@@ -19,6 +19,7 @@ from atto_det.detectron2 import AttoDatasetMapper, Predictor
 from atto_det.detectron2.evaluator import to_detections
 from atto_det.detectron2.model import build_model
 from atto_det.errors import UserError
+from atto_det.training.run_folder import folder_of
 from atto_det.weights import checkpoint
 from atto_det.weights.checkpoint import load_weights
 
@@ -231,3 +232,13 @@ def test_a_missing_or_foreign_checkpoint_is_named(trained, tmp_path):
     torch.save({"model": {}}, tmp_path / "foreign.pth")
     with pytest.raises(UserError, match=r"foreign.pth does not carry its config"):
         Predictor(tmp_path / "foreign.pth")
+
+
+def test_a_checkpoint_names_no_place_to_write(trained, data_root):
+    """What it was trained into may be any folder of this machine."""
+    weights = ["MODEL.WEIGHTS", str(trained)]
+    read = atto_det.detectron2.run.read_config
+    carried = read(None, weights)
+    assert Path(carried.OUTPUT_DIR) == trained.parent
+    assert read(None, [*weights, "OUTPUT_DIR", "elsewhere"]).OUTPUT_DIR == "elsewhere"
+    assert folder_of("https://a.b/c/model.pth") == "./output"
