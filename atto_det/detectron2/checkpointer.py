@@ -26,6 +26,7 @@ class AttoCheckpointer(DetectionCheckpointer):
         save_dir: folder of the checkpoints.
         cfg, class_names: what the checkpoints carry; `model` is built from `cfg`.
         allow_pickle: read `.pkl` files (Detectron2's model zoo), which can run code.
+        pictures: the fingerprint of those that are trained on, which a resumed run must share.
         checkpointables: optimizer, scheduler, trainer.
     """
 
@@ -37,13 +38,14 @@ class AttoCheckpointer(DetectionCheckpointer):
         cfg: CfgNode,
         class_names: list[str],
         allow_pickle: bool = False,
+        pictures: int | None = None,
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.cfg = cfg
         self.class_names = list(class_names)
         self.lacking: set[str] = set()  # tensors of the model that the last `load` did not set
-        self.allow_pickle = allow_pickle
+        self.allow_pickle, self.pictures = allow_pickle, pictures
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write everything that a resumed run needs to `<name>.pth`, and tag it as the last."""
@@ -92,7 +94,9 @@ class AttoCheckpointer(DetectionCheckpointer):
         if not (resume and self.has_checkpoint()):
             timm_backbone.initialise(self.model, self.cfg)
             return self.load(path, checkpointables=[])
-        last, content = run_folder.read_last(Path(self.save_dir), ENGINE, self.class_names)
+        last, content = run_folder.read_last(
+            Path(self.save_dir), ENGINE, self.class_names, self.cfg, self.pictures
+        )
         checkpoint.load_weights(self.model, content, last)
         try:
             for key, value in self.checkpointables.items():

@@ -15,6 +15,7 @@ from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import augmentation, batches
 from atto_det.training.batches import (
+    Annotated,
     BatchSlot,
     ErrorsAsItems,
     draw_seeds,
@@ -63,9 +64,7 @@ class TrainLoader(batches.TrainLoader):
 
     def __init__(self, cfg: CfgNode) -> None:
         dicts = training_dicts(cfg)
-        portrait = [item["height"] > item["width"] for item in dicts]
-        classes = [{a["category_id"] for a in item["annotations"]} for item in dicts]
-        super().__init__(cfg, _Mapped(dicts, cfg), portrait, classes)
+        super().__init__(cfg, _Mapped(dicts, cfg), map(_annotated, dicts))
 
 
 class TestLoader:
@@ -119,6 +118,11 @@ def training_dicts(cfg: CfgNode) -> list[dict]:
     """
     items = training_items(cfg, catalog.training_sets(cfg, DatasetCatalog), _load, _has_objects)
     return [item | {"no_horizontal_flip": not may_mirror} for item, may_mirror in items]
+
+
+def _annotated(item: dict) -> Annotated:
+    objects = [(a["category_id"], a["bbox"], a.get("segmentation")) for a in item["annotations"]]
+    return Annotated(str(item["image_id"]), item["height"], item["width"], objects)
 
 
 def _load(name: str) -> list[dict]:

@@ -76,6 +76,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         loader = self.build_train_loader(cfg)
+        self.pictures: int | None = getattr(loader, "fingerprint", None)
         check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         check_test_pictures(cfg.DATASETS.TEST)
         self.class_names = class_names_of(cfg.DATASETS.TRAIN[0])
@@ -93,6 +94,7 @@ class Trainer(DefaultTrainer):
             cfg=cfg,
             class_names=self.class_names,
             allow_pickle=allow_pickle,
+            pictures=self.pictures,
             trainer=weakref.proxy(self),
             run=self.policy,
         )
@@ -246,8 +248,11 @@ class PolicyHook(HookBase):
     """Calls the trainer's `policy`, after all other hooks."""
 
     def before_train(self) -> None:
-        """Before the first step."""
-        self.trainer.policy.start()
+        """Before the first step; what it makes up for belongs to the one before."""
+        trainer = self.trainer
+        trainer.iter = trainer.storage.iter = trainer.start_iter - 1
+        trainer.policy.start()
+        trainer.iter = trainer.storage.iter = trainer.start_iter
 
     def before_step(self) -> None:
         """Before each."""

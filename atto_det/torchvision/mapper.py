@@ -14,7 +14,13 @@ from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import batches
 from atto_det.training.augmentation import Augmentation, TrainingPicture
-from atto_det.training.batches import BatchSlot, ErrorsAsItems, draw_seeds, training_items
+from atto_det.training.batches import (
+    Annotated,
+    BatchSlot,
+    ErrorsAsItems,
+    draw_seeds,
+    training_items,
+)
 from atto_det.training.scene import Scene
 
 Sample = tuple[Tensor, dict[str, Tensor]]  # picture and target
@@ -79,9 +85,8 @@ class TrainLoader(batches.TrainLoader):
 
     def __init__(self, cfg: CfgNode, processes: int = 1) -> None:
         pictures = training_pictures(cfg)
-        portrait = [record.height > record.width for record, _ in pictures]
-        classes = [{o.category for o in record.instances} for record, _ in pictures]
-        super().__init__(cfg, _Samples(pictures, cfg), portrait, classes, processes)
+        annotated = (_annotated(picture.record) for picture in pictures)
+        super().__init__(cfg, _Samples(pictures, cfg), annotated, processes)
 
 
 def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
@@ -115,6 +120,11 @@ def training_pictures(cfg: CfgNode) -> list[TrainingPicture]:
     """
     items = training_items(cfg, catalog.training_sets(cfg), _load, _has_objects)
     return [TrainingPicture(*item) for item in items]
+
+
+def _annotated(record: data.ImageRecord) -> Annotated:
+    objects = [(item.category, item.box, item.rle) for item in record.instances]
+    return Annotated(record.image_id, record.height, record.width, objects)
 
 
 def _load(name: str) -> tuple[data.ImageRecord, ...]:

@@ -68,6 +68,7 @@ class DetectorTraining(LightningModule):
         if processes > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
             torch.cuda.set_device(rank_zero_only.rank)  # what "cuda" means here
         self.loader = TrainLoader(cfg, processes)
+        self.pictures = self.loader.fingerprint
         catalog.check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         catalog.check_test_pictures(cfg.DATASETS.TEST)
         self.class_names = catalog.class_names_of(cfg.DATASETS.TRAIN[0])
@@ -108,7 +109,9 @@ class DetectorTraining(LightningModule):
         if not resume or not (output / "last_checkpoint").exists():
             load_initial(self.network, self.cfg, self.cfg.MODEL.WEIGHTS)
             return
-        path, self.resumed = run_folder.read_last(output, ENGINE, self.class_names)
+        path, self.resumed = run_folder.read_last(
+            output, ENGINE, self.class_names, self.cfg, self.pictures
+        )
         load_weights(self.network, self.cfg, self.resumed, path)
         self.policy.load_state_dict(self.resumed["run"])
         self.loader.start = self.start_iter = self.resumed["iteration"] + 1
@@ -120,6 +123,11 @@ class DetectorTraining(LightningModule):
         Raises:
             UserError: an unreadable picture, a loss that is not finite, a full disk.
         """
+        if self.start_iter >= self.max_iter:  # at most an evaluation is missing
+            self.network.to(self.cfg.MODEL.DEVICE)
+            self.iteration = self.start_iter - 1
+            self.policy.start()
+            return
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for passing in (".*LeafSpec", ".*forward_sync_buffers"):  # what libraries say of each other
@@ -163,18 +171,22 @@ class DetectorTraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Before the first step."""
+        """Before the first step; what it makes up for belongs to the one before."""
+        self.iteration = self.start_iter - 1
         self.policy.start()
         self.meter.begin()
 
-    def on_train_batch_start(self, part: list[Sample], index: int) -> None:
-        """The batch has come."""
+    def on_train_batch_start(self, part: list[Sample], index: int) -> int | None:
+        """The batch has come; -1 where it is one too many."""
+        if self.start_iter >= self.max_iter:  # an evaluation at the start was the last one
+            return -1
         if index % self.parts == 0:
             self.iteration = self.start_iter + index // self.parts
             self.losses = {}
             self.meter.batch_has_come(self.trainer.optimizers[0].param_groups[0]["lr"])
             self.policy.before_step(self.iteration)
             seed_step(self.cfg.SEED, self.iteration, self.global_rank)
+        return None
 
     def training_step(self, part: list[Sample], index: int) -> Tensor:
         """The sum of the losses of a part of a batch, all random draws seeded.
@@ -217,6 +229,8 @@ class DetectorTraining(LightningModule):
 
     def state(self) -> dict[str, Any]:
         """Optimizer and loss scale."""
+        if self._trainer is None:  # nothing is trained any more
+            return {key: self.resumed[key] for key in ("optimizer", "scaler")}
         return {
             "optimizer": self.trainer.optimizers[0].state_dict(),
             "scaler": self.trainer.precision_plugin.state_dict(),
@@ -263,12 +277,17 @@ class Meter:
             self.recent.setdefault(key, deque(maxlen=PERIOD)).append(value)
 
     def write(self, found: dict[str, float], iteration: int, max_iter: int) -> None:
-        """Add a line, with `found`, of the steps up to `iteration`."""
+        """Add a line, with `found`, of the steps up to `iteration`.
+
+        Without a step, after a resume, it has `found` alone.
+        """
+        if not self.recent:
+            self._add(found | {"iteration": iteration})
+            return
         row = {key: statistics.median(values) for key, values in self.recent.items()}
         eta = row["time"] * (max_iter - iteration - 1)
         row |= found | {"iteration": iteration, "lr": self.rate, "eta_seconds": eta}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row, sort_keys=True) + "\n")
+        self._add(row)
         logger.info(
             "iteration %d of %d: %s, lr %.3g, %.3f s a step (%.3f s for data), %.0f minutes left",
             iteration + 1,
@@ -276,3 +295,7 @@ class Meter:
             ", ".join(f"{key} {row[key]:.3f}" for key in self.names),
             *(row["lr"], row["time"], row["data_time"], eta / 60),
         )
+
+    def _add(self, row: dict[str, float]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(row, sort_keys=True) + "\n")

@@ -5,10 +5,12 @@ that epoch's permutation, and its place in it; and what is drawn for a picture f
 (seed, iteration, slot in the batch).
 """
 
+import array
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -219,6 +221,33 @@ def load_batches(pictures: Dataset, places: Iterable[list], workers: int) -> Ite
     return raise_errors(loader)
 
 
+class Annotated(NamedTuple):
+    """A picture before it is read: its name, its size in pixels, its objects.
+
+    An object is its category, its box, and its mask as RLE, as polygons, or None.
+    """
+
+    name: str
+    height: int
+    width: int
+    objects: Sequence[tuple[int, Sequence[float], Any]]
+
+
+def fingerprint(pictures: Iterable[Annotated]) -> int:
+    """A number of 56 bits from the names, sizes and annotations of pictures, in their order."""
+    digest = hashlib.blake2b(digest_size=7)
+    for name, height, width, objects in pictures:
+        digest.update(f"{name}\0{height} {width} {len(objects)}\0".encode())
+        for category, box, mask in objects:
+            digest.update(array.array("d", (category, *box)).tobytes())
+            if isinstance(mask, dict):
+                counts = mask["counts"]
+                digest.update(counts if isinstance(counts, bytes) else repr(counts).encode())
+            for polygon in mask if isinstance(mask, list) else ():
+                digest.update(array.array("d", polygon).tobytes())
+    return int.from_bytes(digest.digest())
+
+
 class TrainLoader:
     """The training batches of a config, this process's share of each, up to SOLVER.MAX_ITER.
 
@@ -226,9 +255,13 @@ class TrainLoader:
 
     Args:
         samples: by `BatchSlot`.
-        portrait: which pictures are higher than wide.
-        classes: of the objects of each picture.
+        annotated: what is known of each picture, in their order.
         processes: that will share the batches; by default those that are at work.
+
+    Attributes:
+        sizes: int (N, 2), height and width of each picture.
+        counts: int (N,), its objects.
+        fingerprint: of names, sizes and annotations of all pictures.
 
     Raises:
         UserError: a batch size that the processes cannot share, or a sampler of Detectron2 that
@@ -239,10 +272,14 @@ class TrainLoader:
         self,
         cfg: Mapping[str, Any],
         samples: Dataset,
-        portrait: Sequence[bool],
-        classes: Sequence[Collection[int]],
+        annotated: Iterable[Annotated],
         processes: int | None = None,
     ) -> None:
+        annotated = list(annotated)
+        classes = [{category for category, _, _ in item.objects} for item in annotated]
+        self.sizes = np.array([(item.height, item.width) for item in annotated])
+        self.counts = np.array([len(item.objects) for item in annotated])
+        self.fingerprint = fingerprint(annotated)
         solver, loading = cfg["SOLVER"], cfg["DATALOADER"]
         sampler, repeats = loading["SAMPLER_TRAIN"], None
         if sampler not in SAMPLERS:
@@ -255,7 +292,7 @@ class TrainLoader:
                 classes, loading["REPEAT_THRESHOLD"], root=loading["REPEAT_SQRT"]
             )
         check_batch_size(solver["IMS_PER_BATCH"], processes or ranks()[1], solver["ACCUMULATE"])
-        grouped = np.array(portrait) & loading["ASPECT_RATIO_GROUPING"]
+        grouped = (self.sizes[:, 0] > self.sizes[:, 1]) & loading["ASPECT_RATIO_GROUPING"]
         self.order = BatchOrder(grouped, solver["IMS_PER_BATCH"], cfg["SEED"], repeats)
         self.samples, self.workers = samples, loading["NUM_WORKERS"]
         self.start, self.end = 0, solver["MAX_ITER"]

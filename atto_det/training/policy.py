@@ -8,7 +8,6 @@ decided here alone; what only an engine can do, it does as a `Training`.
 import errno
 import logging
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -35,6 +34,7 @@ class Training(Protocol):
         engine: the name that its checkpoints carry.
         cfg: the config that it is built from.
         class_names: of the data.
+        pictures: the fingerprint of those that are trained on; None where it is not known.
         start_iter, max_iter: the first iteration, and the one after the last.
         policy: what its loop calls.
     """
@@ -42,6 +42,7 @@ class Training(Protocol):
     engine: str
     cfg: CfgNode
     class_names: list[str]
+    pictures: int | None
     start_iter: int
     max_iter: int
     policy: "Run"
@@ -75,10 +76,11 @@ class Training(Protocol):
 class Run:
     """The policy of a run in its folder `OUTPUT_DIR`.
 
-    After a step comes what is due of: evaluation, metrics, the best model, the checkpoint. The
-    checkpoint comes last, so that a run killed before it repeats the evaluation and the metrics of
-    that step instead of losing them. With SOLVER.EMA.DECAY the moving average of the weights is
-    what is evaluated and saved as "model"; the weights themselves are kept beside it to go on from.
+    After a step comes what is due of: evaluation, metrics, the best model, the checkpoint. Where an
+    evaluation is due, a checkpoint that says so ("owes") is written before it, so that its failure
+    costs no weights, and again after it: a run resumed in between makes up for the evaluation and
+    the metrics of that step. With SOLVER.EMA.DECAY the moving average of the weights is what is
+    evaluated and saved as "model"; the weights themselves are kept beside it to go on from.
 
     Args:
         training: what is carried out.
@@ -88,6 +90,7 @@ class Run:
         best: the best AP so far, of the pictures held out or else of the first test set: AP_m, or
             AP_d of a model without masks.
         waited: evaluations since that one.
+        owes: whether the step before the next one is still to be evaluated.
         results: of the last evaluation, by data set; in the main process.
 
     Raises:
@@ -99,6 +102,8 @@ class Run:
         self.seconds: float | None = None
         self.output = Path(training.cfg.OUTPUT_DIR)
         self.best, self.waited, self.results = -1.0, 0, {}
+        self.owes = False
+        self.kept: list[Path] = []  # checkpoints to resume from, oldest first
         self.average: WeightAverage | None = None
         self.decay, self.patience = training.cfg.SOLVER.EMA.DECAY, training.cfg.TEST.PATIENCE
         test_sets, held_out = list(training.cfg.DATASETS.TEST), held_out_set(training.cfg)
@@ -122,12 +127,19 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no step to do, after a resume."""
-        return self.training.start_iter >= self.training.max_iter or self._has_waited_enough()
+        """Whether there is nothing to do, after a resume."""
+        first, end = self.training.start_iter, self.training.max_iter
+        if self.owes and self._evaluates(first):
+            return False
+        return first >= end or self._has_waited_enough()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know, so that it does not overwrite a better model."""
         state: dict[str, Any] = {"best": self.best, "waited": self.waited}
+        if self.training.pictures:
+            state["pictures"] = self.training.pictures
+        if self.owes:
+            state["owes"] = True
         if self.average:
             state |= {"updates": self.average.count, "weights": self.training.weights()}
         return state
@@ -139,6 +151,7 @@ class Run:
             UserError: it was written with a moving average and this run has none, or the reverse.
         """
         self.best, self.waited = float(state["best"]), int(state.get("waited", 0))
+        self.owes = bool(state.get("owes", False))
         if (self.decay > 0) != ("updates" in state):
             had = "had a" if "updates" in state else "had no"
             raise UserError(
@@ -150,13 +163,22 @@ class Run:
             self.training.load_weights(state["weights"])
 
     def start(self) -> None:
-        """Take up the folder where the resumed checkpoint left it, and start the clock."""
+        """Take up the folder where the resumed checkpoint left it, and start the clock.
+
+        Raises:
+            UserError: a full disk.
+        """
         first = self.training.start_iter
+        self.owes = self.owes and self._evaluates(first)
         if ranks()[0] == 0:
-            run_folder.forget_after(self.output / "metrics.json", first)
-            self.kept = deque(run_folder.old_checkpoints(self.output, first))
+            run_folder.forget_after(self.output / "metrics.json", first - self.owes)
+            self.kept = run_folder.old_checkpoints(self.output, first)
         if self.decay and self.average is None:
             self.average = WeightAverage(self.training.network, self.decay)
+        if self.owes:
+            logger.info("the evaluation after iteration %d was not finished: making up", first - 1)
+            with full_disk_as_sentence(self.output):
+                self._finish(first - 1)
         logger.info("training from iteration %d to %d", first, self.training.max_iter)
         self.end = time.monotonic() + (self.seconds or 0)
 
@@ -177,11 +199,18 @@ class Run:
             self._after_step(iteration)
 
     def _after_step(self, iteration: int) -> None:
-        training, done = self.training, iteration + 1
         if self.average:
             self.average.update()
+        self.owes = self._evaluates(iteration + 1)
+        if self.owes and ranks()[0] == 0:
+            self._write_resumable(iteration, last=iteration + 1 == self.training.max_iter)
+        self._finish(iteration)
+
+    def _finish(self, iteration: int) -> None:
+        """Do what comes after the weights of a step are safe."""
+        training, done = self.training, iteration + 1
         found, is_best = {}, False
-        if done == training.max_iter or _is_due(done, training.cfg.TEST.EVAL_PERIOD):
+        if self.owes:
             self.results = {}
             found = self._evaluate(self.chosen_by, done)
             is_best = self._is_best()
@@ -191,18 +220,35 @@ class Run:
         last = done == training.max_iter
         if last and self.reported:
             found |= self._evaluate(self.reported, done)
+        evaluated, self.owes = self.owes, False
         if ranks()[0] > 0:
             return
         if found or last or done % PERIOD == 0:
             training.write_metrics(found)
         if is_best:
             self._write("model_best", iteration)
-        if _is_due(done, training.cfg.SOLVER.CHECKPOINT_PERIOD):
-            self.kept.append(self._write(f"model_{iteration:07d}", iteration, resumable=True))
-            while len(self.kept) > 2:
-                self.kept.popleft().unlink(missing_ok=True)
+        periodic = _is_due(done, training.cfg.SOLVER.CHECKPOINT_PERIOD)
+        if periodic or (evaluated and not last):
+            self._write_resumable(iteration)
+        if last:
+            self._write_resumable(iteration, last=True)
+
+    def _evaluates(self, done: int) -> bool:
+        """Whether an evaluation is due after so many steps."""
+        last = done == self.training.max_iter
+        due = _is_due(done, self.training.cfg.TEST.EVAL_PERIOD)
+        return bool(self.chosen_by) and done > 0 and (last or due)
+
+    def _write_resumable(self, iteration: int, last: bool = False) -> None:
+        """Write a checkpoint to resume from; of those before the last one two stay."""
         if last:
             self._write("model_final", iteration, resumable=True)
+            return
+        path = self._write(f"model_{iteration:07d}", iteration, resumable=True)
+        self.kept = [*(other for other in self.kept if other != path), path]
+        for old in self.kept[:-2]:
+            old.unlink(missing_ok=True)
+        self.kept = self.kept[-2:]
 
     def _averaged(self) -> AbstractContextManager:
         """Within it the network has the weights that are evaluated and saved."""

@@ -11,13 +11,17 @@ last_checkpoint             the name of the one to resume from
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from atto_det.errors import UserError, atomic_path
+from yacs.config import CfgNode
+
+from atto_det.bounded_yaml import parse_yaml
+from atto_det.errors import UserError, atomic_path, shown
+from atto_det.training.batches import ranks
 from atto_det.weights import checkpoint
 from atto_det.weights.detector_file import holds_detector
 from atto_det.weights.zoo import find_file
@@ -43,6 +47,24 @@ def carried_config(options: Sequence[str]) -> tuple[str, str]:
 def folder_of(weights: str) -> str:
     """The folder that results of a file of weights go into: its own; of a URL ./output."""
     return "./output" if "://" in weights else str(Path(weights).parent)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what cannot be used and must not be lost: `metrics.json` to `metrics.json.damaged`.
+
+    Raises:
+        UserError: it cannot be renamed.
+    """
+    target, count = path.with_name(f"{path.name}.damaged"), 1
+    while target.exists():
+        count += 1
+        target = path.with_name(f"{path.name}.damaged{count}")
+    try:
+        path.rename(target)
+    except OSError as error:
+        raise UserError(f"{path} is damaged and cannot be renamed: {error.strerror}") from error
+    logger.warning("%s is damaged: it is kept as %s", path, target.name)
+    return target
 
 
 def refuse_used(output: Path) -> None:
@@ -71,9 +93,11 @@ def record(output: Path, config: str, *, seed: int, processes: int, device: str)
     content = checkpoint.run_record(seed=seed, processes=processes, device=device)
     path = output / "run.json"
     if path.exists() and (output / "last_checkpoint").exists():
-        with suppress(ValueError):  # a damaged record is worth less than going on
+        try:
             last = json.loads(path.read_text())
             content["earlier"] = [*last.pop("earlier", []), last]
+        except (AttributeError, OSError, RecursionError, TypeError, ValueError):
+            set_aside(path)  # a damaged record is worth less than going on
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -110,28 +134,116 @@ def tag_last(output: Path, name: str) -> None:
 
 def finish(output: Path) -> None:
     """Make the last checkpoint the final one, of a run that was killed just before that."""
-    name = (output / "last_checkpoint").read_text().strip()
+    name = _last_name(output)
     if name != "model_final.pth":
         with atomic_path(output / "model_final.pth") as temporary:
             shutil.copyfile(output / name, temporary)
         tag_last(output, "model_final.pth")
 
 
-def read_last(output: Path, engine: str, class_names: list[str]) -> tuple[Path, dict[str, Any]]:
+def _last_name(output: Path) -> str:
+    """The file that `last_checkpoint` names.
+
+    Raises:
+        UserError: it names none.
+    """
+    path = output / "last_checkpoint"
+    try:
+        name = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        name = ""
+    if not name or name != Path(name).name or "\0" in name:
+        raise UserError(f"{path} is damaged: it does not name a checkpoint in its folder")
+    return name
+
+
+def read_last(
+    output: Path,
+    engine: str,
+    class_names: list[str],
+    cfg: CfgNode | None = None,
+    pictures: int | None = None,
+) -> tuple[Path, dict[str, Any]]:
     """Path and content of the checkpoint to resume from.
+
+    Where it is damaged or missing, the newest sound one of the run beside it takes its place, and
+    a line says so.
 
     Args:
         engine: "detectron2" or "torchvision", the one that resumes.
         class_names: of the data.
+        cfg: with which it is resumed; None is not compared.
+        pictures: the fingerprint of those that are trained on; None is not compared.
 
     Returns:
         The content has "run", the state of the `policy.Run`.
 
     Raises:
-        UserError: it is missing or damaged, of the other engine, or of other classes.
+        UserError: it is missing or damaged and no other can be used; it is of the other engine, of
+            other classes or pictures, or of a config that differs where it must not.
     """
-    path = output / (output / "last_checkpoint").read_text().strip()
-    content = checkpoint.load_checkpoint(path)
+    own = (engine, class_names, cfg, pictures)
+    try:
+        path = output / _last_name(output)
+        content = checkpoint.load_checkpoint(path)
+    except UserError as error:
+        path, content = _newest_sound(output, *own, reason=error)
+    else:
+        check_same_run(path, content, *own)
+    if "run" not in content:  # older ones had the best AP elsewhere
+        hooks = content.get("trainer", {}).get("hooks", {})
+        older = hooks.pop("EvaluationHook", None) or {"best": content.get("best", -1.0)}
+        content["run"] = older
+    return path, content
+
+
+def _newest_sound(output: Path, *own: Any, reason: UserError) -> tuple[Path, dict[str, Any]]:
+    """Of the run's checkpoints that can be read the one of the latest iteration, tagged as such.
+
+    Raises:
+        UserError: `reason`, where there is none.
+    """
+    newest: tuple[Path, dict[str, Any]] | None = None
+    for path in [*sorted(output.glob("model_[0-9]*.pth")), output / "model_final.pth"]:
+        try:
+            content = checkpoint.load_checkpoint(path)
+            check_same_run(path, content, *own)
+        except UserError:
+            continue
+        iteration = content.get("iteration")
+        if isinstance(iteration, int) and (not newest or iteration > newest[1]["iteration"]):
+            newest = path, content
+    if newest is None:
+        raise reason
+    logger.warning("%s; going on from %s instead", reason, newest[0].name)
+    if ranks()[0] == 0:
+        if (output / "last_checkpoint").is_dir():
+            set_aside(output / "last_checkpoint")
+        tag_last(output, newest[0].name)
+    return newest
+
+
+# What the pictures of each step follow from; the other keys may change when a run is resumed.
+_FIXED = ("SEED", "DATASETS.TRAIN", "DATASETS.HOLD_OUT", "SOLVER.IMS_PER_BATCH")
+
+
+def check_same_run(
+    path: Path,
+    content: dict[str, Any],
+    engine: str,
+    class_names: list[str],
+    cfg: CfgNode | None = None,
+    pictures: int | None = None,
+) -> None:
+    """Refuse to resume from a checkpoint of another run.
+
+    Args:
+        path, content: of the checkpoint.
+        engine, class_names, cfg, pictures: as `read_last`.
+
+    Raises:
+        UserError: it names what differs.
+    """
     part = checkpoint.read_description(content, path)
     trained_with = content.get("engine", "detectron2")
     if trained_with != engine:
@@ -141,24 +253,53 @@ def read_last(output: Path, engine: str, class_names: list[str]) -> tuple[Path, 
         )
     if part["class_names"] != class_names:
         raise UserError(f"{path} was trained on other classes: resume with its own data sets")
-    if "run" not in content:  # older ones had the best AP elsewhere
-        hooks = content.get("trainer", {}).get("hooks", {})
-        older = hooks.pop("EvaluationHook", None) or {"best": content.get("best", -1.0)}
-        content["run"] = older
-    return path, content
+    if cfg is not None:
+        earlier = parse_yaml(part["config"], f"the config in checkpoint {path}")
+        for key in _FIXED:
+            old, new = _value(earlier, key), _value(cfg, key)
+            if None not in (old, new) and old != new:
+                raise UserError(
+                    f"{key} is {shown(new)}, but {path} was trained with {shown(old)}: resume with "
+                    "that, or start from its weights by MODEL.WEIGHTS in another OUTPUT_DIR"
+                )
+    run = content.get("run")
+    trained_on = run.get("pictures") if isinstance(run, dict) else None
+    if None not in (pictures, trained_on) and pictures != trained_on:
+        raise UserError(
+            f"{path} was trained on other pictures or annotations than DATASETS.TRAIN has now: "
+            "resume with the same data, or start from its weights by MODEL.WEIGHTS in another "
+            "OUTPUT_DIR"
+        )
+
+
+def _value(config: Any, key: str) -> Any:
+    """What a nested config has under "A.B"; None where there is none."""
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return list(config) if isinstance(config, tuple) else config
 
 
 def forget_after(metrics: Path, iteration: int) -> None:
-    """Remove what a run wrote to metrics.json after the checkpoint that it is resumed from."""
-    if not metrics.exists():
+    """Remove what a run wrote to metrics.json after the checkpoint that it is resumed from.
+
+    A line cut short by the end of the run goes too; where others are damaged the file is kept aside
+    and the lines that can be read go on.
+    """
+    if not os.path.lexists(metrics):
         return
-    kept = []
-    for line in metrics.read_text().splitlines():
+    kept, damaged = [], 0
+    try:
+        lines = metrics.read_bytes().splitlines()
+    except OSError:  # a folder
+        lines, damaged = [], 1
+    for number, line in enumerate(lines, 1):
         try:
             if json.loads(line)["iteration"] < iteration:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut short by the end of the run
+                kept.append(line.decode())
+        except (KeyError, RecursionError, TypeError, ValueError):
+            damaged += number < len(lines) or not line.startswith(b"{")
+    if damaged:
+        set_aside(metrics)
     with atomic_path(metrics) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept))
 

@@ -6,6 +6,7 @@ config runs, what a folder may be used for, resuming, evaluation of a checkpoint
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from yacs.config import CfgNode
 from atto_det.config import ConfigReader
 from atto_det.errors import UserError
 from atto_det.training import run_folder
+from atto_det.training.lock import locked
 from atto_det.training.policy import Clock, Training
 from atto_det.training.scoring import report
 from atto_det.training.workers import death_as_sentence
@@ -127,25 +129,26 @@ class Runner:
             The last evaluation, by data set; empty for a run that was complete already.
 
         Raises:
-            UserError: the folder holds another run and `resume` is not asked for; a mistake in
-                config, data or weights; a loss that is not finite; a full disk.
+            UserError: the folder holds another run and `resume` is not asked for; a run is at work
+                in it; a mistake in config, data or weights; a loss that is not finite; a full disk.
         """
         output = Path(cfg.OUTPUT_DIR)
-        if not resume:
-            run_folder.refuse_used(output)
-        self._start(cfg, output)
-        training = self.engine.build_training(cfg)
-        run = training.policy
-        run.seconds = seconds
-        training.resume_or_load(resume)
-        if run.is_over:
-            if self.engine.is_main:
-                run_folder.finish(output)
-            raised = "TEST.PATIENCE" if run.patience else "SOLVER.MAX_ITER"
-            logger.info("this run is complete; raise %s to go on", raised)
-            return {}
-        training.fit()
-        return run.results
+        with self._alone_in(output):
+            if not resume:
+                run_folder.refuse_used(output)
+            self._start(cfg, output)
+            training = self.engine.build_training(cfg)
+            run = training.policy
+            run.seconds = seconds
+            training.resume_or_load(resume)
+            if run.is_over:
+                if self.engine.is_main:
+                    run_folder.finish(output)
+                raised = "TEST.PATIENCE" if run.patience else "SOLVER.MAX_ITER"
+                logger.info("this run is complete; raise %s to go on", raised)
+                return {}
+            training.fit()
+            return run.results
 
     def evaluate(self, cfg: CfgNode) -> dict[str, dict]:
         """Evaluate `MODEL.WEIGHTS` on each of `DATASETS.TEST`; prints tables, writes JSON.
@@ -167,16 +170,17 @@ class Runner:
             known = checkpoint.read_description(content, path)["class_names"]
         run_folder.check_classes(path, known, {name: class_names_of(name) for name in names})
         output = Path(cfg.OUTPUT_DIR) / "evaluation"  # the files of the training stay as they are
-        self._start(cfg, output)
-        if content:
-            content = {"model": content.get("model", content)}
-        model = self.engine.load_model(cfg, content, known)
-        results = {}
-        for name in names:
-            result = self.engine.evaluate(cfg, model, name)
-            if result is not None:
-                results[name] = result
-                report(result, output / f"{name}.json")
+        with self._alone_in(output):
+            self._start(cfg, output)
+            if content:
+                content = {"model": content.get("model", content)}
+            model = self.engine.load_model(cfg, content, known)
+            results = {}
+            for name in names:
+                result = self.engine.evaluate(cfg, model, name)
+                if result is not None:
+                    results[name] = result
+                    report(result, output / f"{name}.json")
         return results
 
     def seconds_per_step(self, cfg: CfgNode, steps: int = 8) -> float:
@@ -192,6 +196,10 @@ class Runner:
         training.policy = clock = Clock(training)
         training.fit()
         return (clock.ends[-1] - clock.ends[1]) / steps
+
+    def _alone_in(self, output: Path) -> AbstractContextManager:
+        """Keeps other runs out of the folder; the processes of this one work under one lock."""
+        return locked(output) if self.engine.is_main else nullcontext()
 
     def _start(self, cfg: CfgNode, output: Path) -> None:
         """Set up logging, and record in folder `output` what the results follow from."""

@@ -20,6 +20,7 @@ from atto_det.drawing import gallery
 from atto_det.errors import UserError
 from atto_det.evaluation.coco import COLUMNS
 from atto_det.training import policy
+from atto_det.training.lock import locked
 from atto_det.weights import checkpoint
 
 UNTESTED = ["DATASETS.TEST", "()"]
@@ -107,6 +108,53 @@ def test_a_detector_of_boxes_alone_is_trained_judged_and_used(config, tmp_path, 
     assert found.rles is None
     assert len(found.boxes) == len(found.scores) > 0
     assert (gallery.predict_image(predictor, image, predictor.class_names, 0) != image).any()
+
+
+def test_an_evaluation_that_fails_costs_no_weights_and_is_made_up_for(
+    config, tmp_path, monkeypatch
+):
+    options = ["SOLVER.MAX_ITER", 4, "TEST.EVAL_PERIOD", 2]
+    run.train(config(*options, "OUTPUT_DIR", tmp_path / "whole"))
+    whole, parts = tmp_path / "whole", config(*options)
+
+    def fail(*_):
+        raise Stop
+
+    evaluate = trainer.evaluate_model
+    resume = False
+    for last, broken in (("model_0000001.pth", 1), ("model_final.pth", 2)):
+        calls = itertools.count(1)
+        monkeypatch.setattr(
+            trainer,
+            "evaluate_model",
+            lambda *args, n=broken, c=calls: (fail if next(c) == n else evaluate)(*args),
+        )
+        with pytest.raises(Stop):
+            run.train(parts, resume=resume)
+        assert (tmp_path / "out/last_checkpoint").read_text() == last
+        resume = True
+    one, other = final(whole)["model"], final(tmp_path / "out")["model"]
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert final(tmp_path / "out")["run"]["owes"]
+    monkeypatch.setattr(trainer, "evaluate_model", evaluate)
+    again = config(*options)
+    [result] = run.train(again, resume=True).values()
+    torch.testing.assert_close(final(whole), final(tmp_path / "out"), rtol=0, atol=0)
+    rows = [
+        [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+        for folder in (whole, tmp_path / "out")
+    ]
+    found = [[(row["iteration"], row["mini_voc_val/AP_m"]) for row in own] for own in rows]
+    assert found[0] == found[1]
+    assert [iteration for iteration, _ in found[0]] == [1, 3]
+    for name in ("2", "4"):
+        stored = [
+            (folder / f"evaluation/mini_voc_val_000000{name}.json").read_text()
+            for folder in (whole, tmp_path / "out")
+        ]
+        assert stored[0] == stored[1]
+    assert result == json.loads(stored[0])
+    assert run.train(again, resume=True) == {}
 
 
 class Toy(torch.nn.Module):
@@ -229,6 +277,11 @@ def test_resuming_where_there_is_nothing_starts_at_the_beginning(config, tmp_pat
         (["MODEL.ROI_BOX_HEAD.FC_DIM", 24], "tensors of checkpoint .* do not fit the config"),
         (["MODEL.ATTONET.NAME", "attonet_c"], "tensors of checkpoint .* do not fit the config"),
         (["SOLVER.WEIGHT_DECAY_BIAS", 0.5], "cannot be resumed from with this config"),
+        (["SEED", 2], "SEED is 2, but .*model_final.pth was trained with 1: resume with that"),
+        (
+            ["DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, "DATASETS.TRAIN", "['mini_voc_val']"],
+            "DATASETS.TRAIN is .'mini_voc_val'., but",
+        ),
     ],
 )
 def test_resuming_with_another_config_is_refused(config, tmp_path, change, sentence):
@@ -273,6 +326,21 @@ def test_weights_that_are_none_are_refused(config, tmp_path, content, sentence):
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=sentence):
         run.train(config(*UNTESTED, "MODEL.WEIGHTS", tmp_path / "weights.pth"))
+
+
+def test_other_pictures_under_the_same_names_and_a_second_run_are_refused(
+    config, voc_folder, tmp_path
+):
+    for folder, names in (("one", ["a", "b"]), ("two", ["a", "c"])):
+        voc_folder(tmp_path / folder, ["cup"], train=names)
+    own = lambda folder: [*UNTESTED, "DATASETS.TRAIN", ["own_train"], "DATASETS.FOLDERS",  # noqa: E731
+                          [["own", str(tmp_path / folder)]]]  # fmt: skip
+    run.train(config(*own("one")))
+    with pytest.raises(UserError, match="was trained on other pictures or annotations than"):
+        run.train(config(*own("two")), resume=True)
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="another run is at work in"):
+        run.train(config(*own("one")), resume=True)
+    assert run.train(config(*own("one")), resume=True) == {}
 
 
 def test_training_starts_from_given_weights(config, trained, tmp_path):

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from atto_det.errors import UserError
 from atto_det.training import batches
 from atto_det.training.batches import (
+    Annotated,
     BatchOrder,
     BatchSlots,
     ErrorsAsItems,
     check_batch_size,
+    fingerprint,
     load_batches,
     seed_step,
 )
@@ -165,3 +167,24 @@ def test_pictures_come_as_often_as_their_factors_say(batch_size):
     assert [BatchOrder(np.zeros(6, bool), batch_size, 6, repeats)(i) for i in range(9)] != (
         batches_of_all[:9]
     )
+
+
+OBJECTS = [(1, (0.0, 1.0, 5.0, 6.0), {"size": [8, 9], "counts": b"T1"})]
+POLYGON = [(1, (0.0, 1.0, 5.0, 6.0), [[0.0, 1.0, 5.0, 1.0, 5.0, 6.0]])]
+
+
+def test_a_fingerprint_tells_pictures_and_annotations_apart():
+    kinds = [
+        [Annotated("a", 8, 9, OBJECTS), Annotated("b", 8, 9, [])],
+        [Annotated("b", 8, 9, []), Annotated("a", 8, 9, OBJECTS)],
+        [Annotated("a", 8, 9, OBJECTS)],
+        [Annotated("a", 9, 8, OBJECTS), Annotated("b", 8, 9, [])],
+        [Annotated("a", 8, 9, []), Annotated("b", 8, 9, OBJECTS)],
+        [Annotated("a", 8, 9, [(2, *OBJECTS[0][1:])]), Annotated("b", 8, 9, [])],
+        [Annotated("a", 8, 9, [(1, (0.0, 1.0, 5.0, 7.0), None)]), Annotated("b", 8, 9, [])],
+        [Annotated("a", 8, 9, [(*OBJECTS[0][:2], {"counts": b"T2"})]), Annotated("b", 8, 9, [])],
+        [Annotated("a", 8, 9, POLYGON), Annotated("b", 8, 9, [])],
+    ]
+    found = [fingerprint(pictures) for pictures in kinds]
+    assert len(set(found)) == len(kinds)
+    assert found == [fingerprint(iter(pictures)) for pictures in kinds]

@@ -17,7 +17,7 @@ from atto_det.weights import checkpoint
 class Training:
     """One number is the model: the iteration that it was trained for."""
 
-    engine, class_names, start_iter = "torchvision", ["wheel"], 0
+    engine, class_names, pictures, start_iter = "torchvision", ["wheel"], None, 0
 
     def __init__(self, output, results=(), **options) -> None:
         self.max_iter = options.get("MAX_ITER", 6)
@@ -66,6 +66,10 @@ class Training:
         return {"optimizer": {}}
 
 
+class Stop(Exception):
+    """Something fails."""
+
+
 def ap(boxes, masks) -> dict:
     return {"AP_d": boxes, "AP_m": masks}
 
@@ -102,7 +106,7 @@ def test_the_best_of_the_first_test_set_is_kept(tmp_path, unreported, results, e
     assert training.policy.results == {"one": results[-1], "two": OTHER}
 
 
-def test_what_is_due_comes_in_its_order_and_the_checkpoint_last(tmp_path, unreported, monkeypatch):
+def test_what_is_due_comes_between_two_checkpoints(tmp_path, unreported, monkeypatch):
     training = Training(tmp_path, [ap(1.0, 2.0), OTHER] * 2, MAX_ITER=4, CHECKPOINT_PERIOD=1)
     write = run_folder.write_checkpoint
     monkeypatch.setattr(
@@ -116,8 +120,10 @@ def test_what_is_due_comes_in_its_order_and_the_checkpoint_last(tmp_path, unrepo
     found = {"one/AP_d": 1.0, "one/AP_m": 2.0, "two/AP_d": 99.0, "two/AP_m": 99.0}
     assert training.calls == [
         (1, "model_0000000"),
+        (2, "model_0000001"),
         *((2, "one"), (2, "two"), (2, found), (2, "model_best"), (2, "model_0000001")),
         (3, "model_0000002"),
+        (4, "model_final"),
         *((4, "one"), (4, "two"), (4, found), (4, "model_0000003"), (4, "model_final")),
     ]
     assert sorted(path.stem for path in tmp_path.glob("model_0*")) == [
@@ -125,6 +131,53 @@ def test_what_is_due_comes_in_its_order_and_the_checkpoint_last(tmp_path, unrepo
         "model_0000003",
     ]
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+@pytest.mark.parametrize("fails", ["one", "two"])
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [(4, {}), (6, {}), (6, {"HOLD_OUT": 40}), (4, {"PATIENCE": 1})],
+    ids=["in the middle", "at the end", "of the reported sets", "that stops the run"],
+)
+def test_what_a_failed_evaluation_left_undone_a_resumed_run_makes_up_for(
+    tmp_path, unreported, step, options, fails
+):
+    def train(folder, broken=0, resume=False):
+        training = Training(tmp_path / folder, [None], CHECKPOINT_PERIOD=5, **options)
+
+        def evaluate(name):
+            if training.done == broken and name == fails:
+                raise Stop
+            training.calls.append((training.done, name))
+            return ap(1.0, 10.0 if training.done < 6 else 20.0)
+
+        training.evaluate = evaluate
+        if resume:
+            _, content = run_folder.read_last(training.policy.output, "torchvision", ["wheel"])
+            training.policy.load_state_dict(content["run"])
+            training.done = training.start_iter = content["iteration"] + 1
+            assert content["model"]["done"] == training.done  # the weights of that step
+        if not training.policy.is_over:
+            training.fit()
+        return training
+
+    whole = train("whole")
+    reached = any(call == (step, fails) for call in whole.calls)
+    if not reached:
+        pytest.skip("this set is not evaluated then")
+    with pytest.raises(Stop):
+        train("parts", broken=step)
+    parts = train("parts", resume=True)
+    assert parts.calls == [call for call in whole.calls if call[0] >= step]  # each of them once
+    for name in ("model_final", "model_best"):
+        one, other = (
+            checkpoint.load_checkpoint(tmp_path / folder / f"{name}.pth")
+            for folder in ("whole", "parts")
+        )
+        for content in (one, other):
+            del content["atto_det"]
+        assert one == other
+    assert train("parts", resume=True).calls == []
 
 
 def test_metrics_are_written_every_20_steps_and_at_the_end(tmp_path):
