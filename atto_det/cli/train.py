@@ -6,6 +6,9 @@ and Lightning (--engine torchvision).
 atto-det train --config-file atto_maskrcnn_voc.yaml
 atto-det train --config-file atto_maskrcnn_voc.yaml --resume
 atto-det train --eval-only MODEL.WEIGHTS output/model_best.pth
+atto-det train MODEL.WEIGHTS zoo:NAME DATASETS.FOLDERS "[['mine', 'FOLDER']]" \\
+    DATASETS.TRAIN "('mine_train',)" DATASETS.TEST "('mine_val',)" OUTPUT_DIR output/mine
+        a detector of the zoo, or any checkpoint, learns other classes; what starts anew is said
 """
 
 import argparse
@@ -17,7 +20,7 @@ from atto_det.errors import UserError, command_line
 def parser() -> argparse.ArgumentParser:
     """The flags; what is left are config keys."""
     result = verb_parser("train", __doc__)
-    result.add_argument("--config-file", help="YAML experiment; --eval-only can do without")
+    result.add_argument("--config-file", help="YAML experiment; default: that in MODEL.WEIGHTS")
     result.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     result.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     add_shared(result)

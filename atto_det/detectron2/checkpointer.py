@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.weights import checkpoint, timm_backbone
+from atto_det.weights.fine_tuning import fitting, start_table
 from atto_det.weights.transfer import load_backbone, read_weights
 from atto_det.weights.zoo import find_file
 
@@ -130,6 +131,15 @@ class AttoCheckpointer(DetectionCheckpointer):
         if backbone is not None:
             self.lacking = load_backbone(self.model, self.cfg, backbone, checkpoint["path"])
             return None  # there is no more to say of it
+        if "atto_det" not in checkpoint:
+            return self._load_what_fits(checkpoint)
+        own, path = self.model.state_dict(), checkpoint["path"]
+        given = fitting(own, checkpoint, path)
+        self._load_what_fits(dict(checkpoint, model=dict(given)))
+        logger.info("%s", start_table(own, given, checkpoint, self.class_names, path))
+        return None  # the table says it all
+
+    def _load_what_fits(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)
         wrong = {key for key, *_ in incompatible.incorrect_shapes}
         self.lacking = set(incompatible.missing_keys) | wrong

@@ -1,6 +1,7 @@
 """Weights to start from, into the torchvision model: of either engine, or of a classifier."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -8,6 +9,7 @@ from yacs.config import CfgNode
 
 from atto_det.errors import UserError
 from atto_det.weights import timm_backbone
+from atto_det.weights.fine_tuning import fitting, start_table
 from atto_det.weights.transfer import load_backbone, read_weights
 
 from .mapping import to_detectron2, to_torchvision
@@ -15,11 +17,15 @@ from .mapping import to_detectron2, to_torchvision
 logger = logging.getLogger(__name__)
 
 
-def load_initial(model: nn.Module, cfg: CfgNode, path: str | Path) -> set[str]:
+def load_initial(
+    model: nn.Module, cfg: CfgNode, path: str | Path, class_names: Sequence[str] = ()
+) -> set[str]:
     """Load MODEL.TIMM.WEIGHTS, and what fits from the file MODEL.WEIGHTS, where they are not empty.
 
     Args:
-        path: a checkpoint with Detectron2's names, or the backbone file of a classifier.
+        path: a checkpoint with Detectron2's names, a detector file, or the backbone file of a
+            classifier; "zoo:NAME" for those that come with the package.
+        class_names: of the training, which are compared with those of a checkpoint.
 
     Returns:
         The names of the model's tensors that the file `path` lacks.
@@ -39,21 +45,24 @@ def load_initial(model: nn.Module, cfg: CfgNode, path: str | Path) -> set[str]:
     content = read_weights(path)
     if "backbone" in content:
         return load_backbone(model, cfg, content["backbone"], path)
-    given = content["model"]
-    fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
-    if all(key.endswith("num_batches_tracked") for key in fitting):
+    given = fitting(own, content, path)
+    loaded = {key: value for key, value in given.items() if key in own}
+    if all(key.endswith("num_batches_tracked") for key in loaded):
         raise UserError(
             f"no tensor of checkpoint {path} fits this model: it belongs to another network, or "
             "its names have another prefix"
         )
-    model.load_state_dict(to_torchvision(own | fitting, cfg))
+    model.load_state_dict(to_torchvision(own | loaded, cfg))
+    if "atto_det" in content:
+        logger.info("%s", start_table(own, loaded, content, class_names, path))
+        return own.keys() - loaded.keys()
     for what, names in (
-        ("not in the file, or of another shape there", own.keys() - fitting.keys()),
-        ("not in the model, or of another shape there", given.keys() - fitting.keys()),
+        ("not in the file, or of another shape there", own.keys() - loaded.keys()),
+        ("not in the model, or of another shape there", content["model"].keys() - loaded.keys()),
     ):
         if names:
             logger.warning(
                 "%s: %d tensors %s: %s", path, len(names), what, ", ".join(sorted(names))
             )
-    logger.info("loaded %d tensors of %s", len(fitting), path)
-    return own.keys() - fitting.keys()
+    logger.info("loaded %d tensors of %s", len(loaded), path)
+    return own.keys() - loaded.keys()

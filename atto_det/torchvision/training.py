@@ -107,7 +107,7 @@ class DetectorTraining(LightningModule):
         """
         output = Path(self.cfg.OUTPUT_DIR)
         if not resume or not (output / "last_checkpoint").exists():
-            load_initial(self.network, self.cfg, self.cfg.MODEL.WEIGHTS)
+            load_initial(self.network, self.cfg, self.cfg.MODEL.WEIGHTS, self.class_names)
             return
         path, self.resumed = run_folder.read_last(
             output, ENGINE, self.class_names, self.cfg, self.pictures

@@ -24,7 +24,7 @@ from atto_det.errors import UserError, atomic_path, shown
 from atto_det.training.batches import ranks
 from atto_det.weights import checkpoint
 from atto_det.weights.detector_file import holds_detector
-from atto_det.weights.zoo import find_file
+from atto_det.weights.zoo import PREFIX, find_file
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ def carried_config(options: Sequence[str]) -> tuple[str, str]:
     """
     path = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.WEIGHTS")
     if not path:
-        raise UserError("give --config-file, or --eval-only with MODEL.WEIGHTS and a checkpoint")
+        raise UserError(
+            "give --config-file, or MODEL.WEIGHTS and a checkpoint that carries a config"
+        )
     file = find_file(path)
     if file.suffix == ".safetensors" and not holds_detector(file):
         raise UserError(f"{path} holds a backbone and no config: give --config-file")
@@ -45,8 +47,9 @@ def carried_config(options: Sequence[str]) -> tuple[str, str]:
 
 
 def folder_of(weights: str) -> str:
-    """The folder that results of a file of weights go into: its own; of a URL ./output."""
-    return "./output" if "://" in weights else str(Path(weights).parent)
+    """Where results of a file of weights go: its own folder; of a URL or the zoo's ./output."""
+    elsewhere = "://" in weights or weights.startswith(PREFIX)
+    return "./output" if elsewhere else str(Path(weights).parent)
 
 
 def set_aside(path: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import nn
 from yacs.config import CfgNode
 
-from atto_det.config import ConfigReader
+from atto_det.config import ConfigReader, class_head
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.lock import locked
@@ -118,7 +118,11 @@ class Runner:
         path, text = run_folder.carried_config(options)
         where = f"the config in checkpoint {path}"
         options = ["OUTPUT_DIR", run_folder.folder_of(path), *options]
-        return configs.completed(configs.config_from_text(text, where, options))
+        cfg = configs.config_from_text(text, where, options)
+        key, head = class_head(cfg)
+        if "DATASETS.TRAIN" in options[::2] and key not in options[::2]:
+            head.NUM_CLASSES = 0  # those of other data
+        return configs.completed(cfg)
 
     def train(
         self, cfg: CfgNode, *, resume: bool = False, seconds: float | None = None

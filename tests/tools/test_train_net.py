@@ -112,7 +112,7 @@ def test_config_files_that_cannot_be_used(run_tool, sentence, tmp_path):
     assert "nothing.yaml does not exist" in sentence(
         run_tool("train_net.py", "--config-file", "nothing.yaml")
     )
-    assert "give --config-file, or --eval-only" in sentence(run_tool("train_net.py"))
+    assert "give --config-file, or MODEL.WEIGHTS" in sentence(run_tool("train_net.py"))
     assert not mark.exists()
 
 

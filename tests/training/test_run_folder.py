@@ -64,7 +64,7 @@ def test_the_config_that_a_checkpoint_carries(tmp_path):
     save(tmp_path / "a.pth")
     options = ["SEED", "3", "MODEL.WEIGHTS", str(tmp_path / "a.pth")]
     assert run_folder.carried_config(options) == (str(tmp_path / "a.pth"), "SEED: 1\n")
-    with pytest.raises(UserError, match=r"give --config-file, or --eval-only with MODEL.WEIGHTS"):
+    with pytest.raises(UserError, match=r"give --config-file, or MODEL.WEIGHTS and a checkpoint"):
         run_folder.carried_config(["SEED", "3"])
     with pytest.raises(UserError, match=r"b.safetensors holds a backbone and no config"):
         run_folder.carried_config(["MODEL.WEIGHTS", "b.safetensors"])
