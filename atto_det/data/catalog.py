@@ -33,11 +33,13 @@ class NamedDataset(NamedTuple):
     loader: reads it, given the data root.
     class_names: by index.
     source: its name in DATASETS.FOLDERS or DATASETS.COCO; None for a built-in one.
+    category_ids: of each class in COCO's JSON; None where there is none, for 1, 2, 3 …
     """
 
     loader: Loader
     class_names: tuple[str, ...]
     source: str | None = None
+    category_ids: tuple[int | str, ...] | None = None
 
 
 def _load_voc(split: str, root: Path) -> data.Dataset:
@@ -128,7 +130,8 @@ def register_own_data(
             ):
                 raise UserError(f"each entry of DATASETS.COCO must be {form}, not {shown(item)}")
             loaded = data.with_classes(loaded, mapping, name)
-        add(name, NamedDataset(lambda root, loaded=loaded: loaded, loaded.class_names, name))
+        loader = lambda root, loaded=loaded: loaded  # noqa: E731
+        add(name, NamedDataset(loader, loaded.class_names, name, loaded.category_ids))
     if cfg["DATASETS"].get("HOLD_OUT"):
         found |= _parts_of_training(cfg, found)
     if not _own.keys().isdisjoint(found):
@@ -152,8 +155,8 @@ def _parts_of_training(
         dataset = found.get(name) or _named(name)
         for ending, inside in ((held_out.HELD_OUT, True), (held_out.REST, False)):
             loader = partial(_load_part, train[0], name, cfg, inside)
-            result[f"{name}{ending}"] = NamedDataset(
-                loader, dataset.class_names, dataset.source or name
+            result[f"{name}{ending}"] = dataset._replace(
+                loader=loader, source=dataset.source or name
             )
     return result
 

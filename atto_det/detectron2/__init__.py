@@ -6,7 +6,7 @@ cfg.MODEL.BACKBONE.NAME = "build_attonet_fpn_backbone"
 """
 
 from . import _detectron2, run  # noqa: F401  (first: says if Detectron2 is missing)
-from .backbone import AttoNetBackbone, register_backbones
+from .backbone import AttoNetBackbone, create_backbone, register_backbones
 from .catalog import data_root, load_dataset, register_builtin
 from .checkpointer import ENGINE, AttoCheckpointer
 from .config import add_attonet_config, get_cfg, load_config
@@ -28,6 +28,7 @@ __all__ = [
     "Trainer",
     "VOCInstanceEvaluator",
     "add_attonet_config",
+    "create_backbone",
     "data_root",
     "evaluate_model",
     "get_cfg",

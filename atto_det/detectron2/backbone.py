@@ -1,6 +1,10 @@
 """AttoNets as Detectron2 backbones: alone, with FPN, and with RetinaNet's FPN; any of timm's."""
 
+import logging
+from collections.abc import Sequence
+
 from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import (
@@ -11,10 +15,14 @@ from detectron2.modeling.backbone.fpn import (
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
+from atto_det.design.networks import find_network
 from atto_det.errors import UserError
-from atto_det.nets import FEATURES, get_spec, shorten_filters
+from atto_det.nets import FEATURES, STAGES, get_spec, shorten_filters
 from atto_det.nets import Backbone as Network
+from atto_det.weights.create import load_weights
 from atto_det.weights.timm_backbone import TimmBackbone
+
+logger = logging.getLogger(__name__)
 
 
 class _Shapes(Backbone):
@@ -30,6 +38,33 @@ class _Shapes(Backbone):
 
 class AttoNetBackbone(Network, _Shapes):
     """`atto_det.nets.Backbone` for Detectron2."""
+
+
+def create_backbone(
+    name: str = "attonet_a",
+    out_features: Sequence[str] = STAGES,
+    *,
+    weights: str | None = None,
+    norm: str = "BN",
+    freeze_at: int = 0,
+) -> AttoNetBackbone:
+    """The network `name` as a backbone of Detectron2, for configs in Python (LazyConfig).
+
+    Its arguments are plain values, so that such a config is saved as YAML that runs no code:
+    `L(create_backbone)(name="attonet_a", out_features=["res2", "res3", "res4", "res5"])`.
+
+    Args:
+        weights, norm: as those of `atto_det.create_backbone`.
+        freeze_at: as MODEL.BACKBONE.FREEZE_AT.
+
+    Raises:
+        UserError: as `atto_det.create_backbone`.
+    """
+    name = find_network(name)
+    net = AttoNetBackbone(get_spec(name), list(out_features), norm=norm)
+    if weights is not None:
+        load_weights(net, name, weights)
+    return net.freeze(freeze_at)
 
 
 class TimmDetectionBackbone(TimmBackbone, _Shapes):
@@ -53,8 +88,24 @@ def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec | None, out_features: list[s
         raise UserError(
             f"an AttoNet has the features {', '.join(FEATURES)}; the config asks for {out_features}"
         )
+    _say_what_resnets_alone_have(cfg)
     net = AttoNetBackbone(spec, out_features, norm=cfg.MODEL.ATTONET.NORM)
     return net.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
+
+
+def _say_what_resnets_alone_have(cfg: CfgNode) -> None:
+    """One line on keys of ResNets that were changed and have no effect here."""
+    usual = get_detectron2_cfg().MODEL.RESNETS
+    changed = [
+        f"{key} {value}"
+        for key, value in cfg.MODEL.RESNETS.items()
+        if key != "OUT_FEATURES" and value != usual.get(key)
+    ]
+    if changed:
+        logger.warning(
+            "%s is no ResNet: of MODEL.RESNETS it takes no notice of %s",
+            *(cfg.MODEL.BACKBONE.NAME, ", ".join(changed)),
+        )
 
 
 def build_attonet_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
@@ -108,6 +159,7 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) 
 
     `res2` is its last feature map of stride 4, `res5` that of stride 32.
     """
+    _say_what_resnets_alone_have(cfg)
     bottom_up = TimmDetectionBackbone(cfg.MODEL.TIMM.NAME, list(cfg.MODEL.FPN.IN_FEATURES))
     return _fpn_over(bottom_up.freeze(cfg.MODEL.BACKBONE.FREEZE_AT), cfg, retinanet=False)
 

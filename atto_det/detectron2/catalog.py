@@ -20,11 +20,13 @@ def register(name: str, dataset: catalog.NamedDataset) -> None:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     DatasetCatalog.register(name, partial(dataset_dicts, name))
+    ids = dataset.category_ids or range(1, len(dataset.class_names) + 1)
     MetadataCatalog.get(name).set(
         thing_classes=list(dataset.class_names),
+        thing_dataset_id_to_contiguous_id={number: index for index, number in enumerate(ids)},
         stuff_classes=["background", *dataset.class_names],
         ignore_label=255,
-        evaluator_type="voc_instance",
+        evaluator_type="coco",  # what Detectron2's tools can evaluate these as
     )
 
 
@@ -96,7 +98,8 @@ def _dict(record: data.ImageRecord) -> dict:
                 "category_id": instance.category,
                 "iscrowd": 0,
             }
-            | ({} if instance.rle is None else {"segmentation": instance.rle})
+            # A copy, since Detectron2 changes the form of its counts.
+            | ({} if instance.rle is None else {"segmentation": dict(instance.rle)})
             for instance in record.instances
         ],
     }

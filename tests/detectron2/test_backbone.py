@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from detectron2.utils.events import EventStorage
 
 from atto_det import create_backbone, create_classifier
 from atto_det.detectron2 import AttoCheckpointer, add_attonet_config, get_cfg
+from atto_det.detectron2.backbone import build_attonet_backbone
 from atto_det.errors import UserError
 from atto_det.training.keys import KEYS
 
@@ -276,3 +278,16 @@ def test_a_resnet_can_start_as_attonets_do():
         cfg.MODEL.RESNETS.NORM = norm
         with pytest.raises(UserError, match=f"MODEL.RESNETS.NORM is '{norm}': a start at zero"):
             build_backbone(cfg)
+
+
+def test_keys_that_only_a_resnet_has_are_named(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("atto_det.detectron2"), "handlers", [caplog.handler])
+    cfg = get_cfg()
+    cfg.MODEL.RESNETS.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT = ["res5"], 0
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ATTONET.NAME = "StandardROIHeads", "attonet_d"
+    build_attonet_backbone(cfg)
+    assert not caplog.messages
+    cfg.MODEL.RESNETS.RES5_DILATION, cfg.MODEL.RESNETS.NORM = 2, "BN"
+    build_attonet_backbone(cfg)
+    line = caplog.messages[0]
+    assert "MODEL.RESNETS it takes no notice of NORM BN, RES5_DILATION 2" in line
