@@ -253,12 +253,16 @@ class _Parts:
 class Meter:
     """Losses and times of the last steps, whose medians become lines of metrics.json.
 
+    They go to TensorBoard's events beside it, too, where the package tensorboard is installed, as
+    Detectron2 writes them.
+
     Args:
-        path: of that file. Its keys are Detectron2's.
+        path: of metrics.json. Its keys are Detectron2's.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.board: Any = None
         self.recent: dict[str, deque[float]] = {}
 
     def begin(self) -> None:
@@ -299,3 +303,19 @@ class Meter:
     def _add(self, row: dict[str, float]) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(row, sort_keys=True) + "\n")
+        step = int(row["iteration"])
+        if self.board is None:
+            self.board = _tensorboard(self.path.parent, step)
+        if self.board:
+            for key in row.keys() - {"iteration"}:
+                self.board.add_scalar(key, row[key], step)
+            self.board.flush()
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    """A writer of events in `folder`, which hide older ones from `step` on; False without one."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return False
+    return SummaryWriter(str(folder), purge_step=step)

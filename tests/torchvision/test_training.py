@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -227,7 +229,8 @@ def test_no_ap_is_no_best_and_a_later_better_one_replaces_it(config, tmp_path, s
 def test_a_run_leaves_what_the_other_engine_leaves(config, tmp_path):
     results = run.train(config("SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 1))
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir() if path.suffix != ".txt"} == {
+    names = {path.name for path in out.iterdir() if path.suffix != ".txt"}
+    assert {name for name in names if not name.startswith("events.out.tfevents")} == {
         *("config.yaml", "run.json", "metrics.json", "evaluation", "last_checkpoint"),
         *("model_0000002.pth", "model_0000003.pth", "model_final.pth", "model_best.pth"),
     }
@@ -244,6 +247,32 @@ def test_a_run_leaves_what_the_other_engine_leaves(config, tmp_path):
         *("mini_voc_val/AP_d", "mini_voc_val/AP_m"),
     }
     assert "training from iteration 0 to 4" in (out / "log.txt").read_text()
+    assert events(out) == {
+        key: [(3, pytest.approx(value))] for key, value in row.items() if key != "iteration"
+    }
+
+
+def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a run: (step, value) by key."""
+    loading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = loading.EventAccumulator(str(folder))
+    board.Reload()
+    keys = board.Tags()["scalars"]
+    return {key: [(e.step, e.value) for e in board.Scalars(key)] for key in keys}
+
+
+def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path):
+    for rows in ([(19, 5.0), (39, 4.0), (59, 3.0)], [(39, 4.5), (59, 3.5)]):
+        meter = training.Meter(tmp_path / "metrics.json")
+        for iteration, loss in rows:
+            meter.write({"total_loss": loss}, iteration, 100)
+    assert events(tmp_path) == {"total_loss": [(19, 5.0), (39, 4.5), (59, 3.5)]}
+
+
+def test_without_tensorboard_there_is_metrics_json(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    training.Meter(tmp_path / "metrics.json").write({"total_loss": 1.0}, 19, 100)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 
 
 def test_a_finished_run_stays_and_can_be_prolonged(config, tmp_path):
