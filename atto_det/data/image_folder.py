@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from atto_det.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -87,6 +89,33 @@ def read_splits(
             f"{where} alone"
         )
     return train, val
+
+
+def held_out(folder: ImageFolder, share: float, seed: int) -> tuple[ImageFolder, ImageFolder]:
+    """The pictures of a split without a share of each class, drawn by a seed; and that share.
+
+    At least one picture of each class is in either.
+
+    Raises:
+        UserError: a class of one picture.
+    """
+    random = np.random.default_rng(seed)
+    inside = np.zeros(len(folder.labels), bool)
+    labels = np.array(folder.labels)
+    for label, name in enumerate(folder.classes):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < 2:
+            where = folder.paths[rows[0]].parent
+            raise UserError(f"class {name} has one picture ({where}): to hold some out takes two")
+        count = min(max(round(share * len(rows)), 1), len(rows) - 1)
+        inside[random.permutation(rows)[:count]] = True
+
+    def part(chosen: np.ndarray) -> ImageFolder:
+        rows = np.flatnonzero(chosen)
+        paths = tuple(folder.paths[row] for row in rows)
+        return ImageFolder(folder.classes, paths, tuple(folder.labels[row] for row in rows))
+
+    return part(~inside), part(inside)
 
 
 def read_class_list(path: str | Path) -> dict[str, str]:

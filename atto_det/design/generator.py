@@ -6,7 +6,7 @@ Here G is a product of independent categorical distributions, one for each dimen
 The cross-entropy method (Rubinstein 1999; an estimation-of-distribution algorithm) fits it to the
 best networks of a round, and so makes the next one: G_0 is the human prototype with some freedom,
 G_1, G_2, … follow. What can be told without training (parameters, multiply-adds, bytes) is part of
-the generator: draws that miss it are drawn again.
+the generator: draws that miss it are drawn again, and at last made smaller until they do not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from atto_det.nets.cost import ClassifierCost, classifier_cost
 
 FORMAT = 1
 KEY = "atto_det_generator"  # of the format, in a file
-TRIES = 2_000  # draws for one network that satisfies what is known before training
+TRIES = 200  # draws for one network that satisfies what is known before training
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,28 +93,47 @@ class Generator:
     def point(self, seed: int) -> Point:
         """The point of the space that a seed draws.
 
+        Where `TRIES` draws all miss what is known before training, the last one is made smaller,
+        in a dimension after the other, until it does not.
+
         Raises:
-            UserError: none of `TRIES` draws satisfies what is known before training; it names the
-                requirement that the nearest one misses, and by how much.
+            UserError: the smallest network of the space misses it; it says what, and by how much.
         """
-        generator = np.random.default_rng((seed, self.number))
-        nearest, least = "", np.inf
+        random = np.random.default_rng((seed, self.number))
         for _ in range(TRIES):
             point = {
-                name: choices[int(generator.choice(len(choices), p=self.probabilities[name]))]
+                name: choices[int(random.choice(len(choices), p=self.probabilities[name]))]
                 for name, choices in self.space.dimensions.items()
             }
-            excess = self.requirements.excess(self.cost(point))
-            worst = max(excess, key=lambda name: excess[name], default="")
-            if not worst or excess[worst] <= 0:
+            if self.requirements.holds(self.cost(point)):
                 return point
-            if excess[worst] < least:
-                nearest, least = worst, excess[worst]
+        smallest = self.smallest()
+        for name in map(str, random.permutation(list(point))):
+            point[name] = smallest[name]
+            if self.requirements.holds(self.cost(point)):
+                return point
+        cost = self.cost(smallest)
+        excess = self.requirements.excess(cost)
+        worst = max(excess, key=lambda name: excess[name])
         raise UserError(
-            f"none of {TRIES:,} networks drawn meets the requirements: the nearest misses "
-            f"requirements.{nearest} = {getattr(self.requirements, nearest):g} by {least:.0%}; "
-            "loosen it, or let the space reach smaller networks"
+            f"no network of the space meets the requirements: the smallest has {cost.parameters:,} "
+            f"parameters and {cost.macs:,} multiply-adds, and misses requirements.{worst} = "
+            f"{getattr(self.requirements, worst):g} by {excess[worst]:.0%}; loosen it, or let the "
+            "space reach smaller networks"
         )
+
+    def smallest(self) -> Point:
+        """The point whose network has the fewest parameters."""
+        point: Point = {}
+        for name, choices in self.space.dimensions.items():
+            numbers = [choice for choice in choices if isinstance(choice, int)]
+            point[name] = min(numbers) if numbers else choices[0]
+        for name, choices in self.space.dimensions.items():
+            if "identity" in choices:
+                point[name] = "identity"
+            elif name.endswith(".kind"):
+                point[name] = min(choices, key=lambda c: self.cost({**point, name: c}).parameters)
+        return point
 
     def cost(self, point: Mapping[str, int | str]) -> ClassifierCost:
         """What the classifier at a point costs."""

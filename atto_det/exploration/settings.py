@@ -12,49 +12,83 @@ from atto_det.errors import UserError, shown
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """`root` below the data root, `size` in pixels, share of each class that is `judged`."""
-
-    root: str
-    size: int = 64
-    judged: float = 0.2
-
-
-@dataclass(frozen=True)
 class SupernetSettings:
-    """The training of the shared weights."""
+    """The training of the shared weights.
 
-    steps: int = 6000
-    batch: int = 64
-    learning_rate: float = 0.1
+    epochs: of it.
+    learning_rate: in place of the recipe's.
+    between: random networks of each step, beside the largest and the smallest.
+    """
+
+    epochs: int = 30
+    learning_rate: float = 0.2
+    between: int = 2
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Optuna's `sampler`, and how many networks are judged: `rounds` times `population`."""
+    """What is scored by the supernet.
+
+    sampler: "generator", or Optuna's "random", "tpe" or "nsga2".
+    rounds, population: networks scored are so many times so many.
+    pictures: that score a network, at most.
+    seeds: U of a generator is the mean over its networks of these many seeds, from 0.
+    """
 
     sampler: str = "generator"
     rounds: int = 8
     population: int = 32
+    pictures: int = 2000
+    seeds: int = 8
+
+
+@dataclass(frozen=True)
+class AloneSettings:
+    """What is trained alone.
+
+    epochs: of a short training.
+    candidates: the best by the supernet that get a short training, halved as it goes on.
+    ranking: networks drawn from G_0 that get a whole short training, to measure how well the
+        supernet ranks.
+    finals: the best of the candidates that get the final training.
+    final_epochs: of it, and of the prototype's.
+    """
+
+    epochs: int = 4
+    candidates: int = 8
+    ranking: int = 20
+    finals: int = 2
+    final_epochs: int = 12
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All of it."""
+    """All of it.
 
-    data: DataSettings
+    Attributes:
+        data: arguments of `atto_det.pretraining.data.ClassifierData`.
+        prototype: name or file of the network that G_0 lies around.
+        recipe: arguments of `atto_det.pretraining.module.Classifier`, for all trainings.
+    """
+
+    data: dict[str, Any]
     prototype: str
     requirements: Requirements
+    recipe: dict[str, Any]
     supernet: SupernetSettings
     search: SearchSettings
+    alone: AloneSettings
     space: Space
 
     def definition(self) -> dict[str, Any]:
-        """What networks and their scores mean, as plain values: studies of one agree in it."""
+        """What networks and their figures mean, as plain values: studies of one agree in it."""
         return {
-            "data": asdict(self.data),
+            "data": self.data,
+            "prototype": self.prototype,
             "requirements": asdict(self.requirements),
+            "recipe": self.recipe,
             "supernet": asdict(self.supernet),
+            "epochs": [self.alone.epochs, self.alone.final_epochs],
             "space": self.space.to_dict(),
         }
 
@@ -65,6 +99,9 @@ def read_settings(path: str | Path) -> Settings:
     Raises:
         UserError: a key that is missing, unknown, of another type or out of its range.
     """
+    from atto_det.pretraining.data import ClassifierData
+    from atto_det.pretraining.module import Classifier
+
     content, where = load_yaml(path), str(path)
     known = [field.name for field in fields(Settings)]
     unknown = [key for key in content if key not in known]
@@ -73,15 +110,37 @@ def read_settings(path: str | Path) -> Settings:
         wrong = f"lacks {missing[0]}" if missing else f"has an unknown key {shown(unknown[0])}"
         raise UserError(f"{where} {wrong}: an exploration has {', '.join(known)}")
     if not isinstance(content["prototype"], str):
-        raise UserError(f"{where}: prototype must be a network's name")
+        raise UserError(f"{where}: prototype must be the name or the file of a network")
+    own = {"seed", "teacher", "teacher_weights", "teacher_size"}
+    data = _arguments(ClassifierData, content["data"], f"{where}: data", own | {"answers", "crops"})
+    if not data.get("hold_out"):
+        raise UserError(f"{where}: data.hold_out is missing: the share of pictures that judges")
+    own |= {"network", "class_names", "temperature", "hard_share"}
     return Settings(
-        data=_section(DataSettings, content["data"], f"{where}: data"),
+        data=data,
         prototype=content["prototype"],
         requirements=Requirements.from_dict(content["requirements"], where),
+        recipe=_arguments(Classifier, content["recipe"], f"{where}: recipe", own),
         supernet=_section(SupernetSettings, content["supernet"], f"{where}: supernet"),
         search=_section(SearchSettings, content["search"], f"{where}: search"),
+        alone=_section(AloneSettings, content["alone"], f"{where}: alone"),
         space=Space.from_dict(content["space"], where),
     )
+
+
+def _arguments(kind: type, content: Any, where: str, skip: set[str]) -> dict[str, Any]:
+    """The arguments of a class, of the types that it takes."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where} must hold keys and values")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, skip=skip)
+    try:
+        parser.parse_object(dict(content))
+    except ArgumentError as error:
+        raise UserError(f"{where}: {shown(error)}") from None
+    return dict(content)
 
 
 def _section(kind: type, content: Any, where: str) -> Any:
@@ -98,10 +157,4 @@ def _section(kind: type, content: Any, where: str) -> Any:
         }
         if not fits[wanted]:
             raise UserError(f"{where}.{name} is {shown(value)}: give a {wanted} above 0")
-    try:
-        made = kind(**content)
-    except TypeError as error:
-        raise UserError(f"{where}: {error}") from None
-    if getattr(made, "judged", 0.5) >= 1:
-        raise UserError(f"{where}.judged is {made.judged}: a share below 1")
-    return made
+    return kind(**content)

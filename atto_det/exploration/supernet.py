@@ -7,25 +7,22 @@ and some between (the sandwich rule, arXiv 1903.05134, section 3.2).
 
 A network is scored with its part of the weights after the statistics of its batch norms were
 computed anew (the same, section 3.3): seconds instead of a training. What that is worth for ranking
-must be measured against networks that were trained alone.
+is measured against networks that are trained alone.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atto_det.design.space import Point, Space
-from atto_det.errors import UserError
-from atto_det.exploration.pictures import Pictures, augmented, normalise
 from atto_det.nets.backbone import STAGES, Backbone, BackboneSpec
 from atto_det.nets.classifier import ImageClassifier
-from atto_det.weights.checkpoint import load_checkpoint, save_checkpoint
+from atto_det.nets.spec_file import spec_to_text
+from atto_det.pretraining.data import ClassifierData, LabelledPictures
+from atto_det.pretraining.module import Classifier
 
 _WIDE = ("depthwise.conv.weight", "depthwise.norm.weight", "depthwise.norm.bias")
 
@@ -45,14 +42,16 @@ class Supernet(nn.Module):
         for kind in dict.fromkeys((*space.opening, *space.kinds)):
             if kind == "identity":
                 continue
-            for key, value in build(self._largest(kind), classes).named_parameters():
-                name = self._key(key, self._largest(kind), kind)
-                if name is not None and name not in self.shared:
+            spec = largest(space, kind)
+            for key, value in build(spec, classes).named_parameters():
+                name = self._key(key, kind)
+                if name not in self.shared:
                     self.shared[name] = nn.Parameter(value.detach().clone())
 
     def part(self, point: Mapping[str, int | str]) -> tuple[nn.Module, dict[str, Tensor]]:
         """A network without weights, and its part of the shared ones, through which they learn."""
-        net = build(self.space.spec(point), self.classes)
+        with torch.device("meta"):
+            net = build(self.space.spec(point), self.classes)
         tensors = {}
         for key, own in net.named_parameters():
             place, kind = self._place(key, point)
@@ -63,28 +62,22 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, point: Mapping[str, int | str]) -> Tensor:
         """Pictures (B, 3, S, S) through the network at a point, with their own statistics."""
         net, tensors = self.part(point)
-        buffers = {key: value.clone() for key, value in net.named_buffers()}
+        # What the norms keep is thrown away: scoring computes it anew.
+        buffers = {
+            key: torch.zeros_like(value, device=x.device) for key, value in net.named_buffers()
+        }
         return torch.func.functional_call(net.train(), {**tensors, **buffers}, (x,))
 
     def extract(self, point: Mapping[str, int | str]) -> nn.Module:
         """The network at a point with a copy of its part of the weights."""
-        net, tensors = self.part(point)
+        _, tensors = self.part(point)
+        net = build(self.space.spec(point), self.classes)
         with torch.no_grad():
             for key, own in net.named_parameters():
                 own.copy_(tensors[key])
         return net
 
-    def _largest(self, kind: str) -> BackboneSpec:
-        """The spec with the most channels, all of whose modules are of a kind where that may be."""
-        point: Point = {}
-        for name, choices in self.space.dimensions.items():
-            numbers = [choice for choice in choices if isinstance(choice, int)]
-            point[name] = max(numbers) if numbers else kind
-            if not numbers and kind not in choices:
-                point[name] = next(choice for choice in choices if choice != "identity")
-        return self.space.spec(point)
-
-    def _key(self, key: str, spec: BackboneSpec, kind: str) -> str | None:
+    def _key(self, key: str, kind: str) -> str:
         """The shared name of a parameter of the largest network of a kind."""
         place, index, rest = _parted(key)
         if index is None:
@@ -102,9 +95,112 @@ class Supernet(nn.Module):
         return f"{place}.{rest}", str(point[f"{place}.kind"])
 
 
+class SupernetTraining(Classifier):
+    """The pretraining of a supernet: each step trains several networks on one batch.
+
+    Args:
+        space: of the networks.
+        class_names: one per output.
+        between: random networks of each step, beside the largest and the smallest.
+        recipe: further arguments of `Classifier`.
+    """
+
+    def __init__(
+        self, space: Space, class_names: Sequence[str], *, between: int = 2, **recipe: Any
+    ) -> None:
+        kind = next(kind for kind in (*space.opening, *space.kinds) if kind != "identity")
+        super().__init__(spec_to_text(largest(space, kind)), class_names, **recipe)
+        self.between = between
+        self.net = Supernet(space, len(class_names))
+
+    def batch_loss(self, batch: list[Tensor]) -> Tensor:
+        """The mean loss of the step's networks, which follow from (seed, step)."""
+        images, labels = batch
+        images = images.to(memory_format=self.layout)
+        random = np.random.default_rng((self.seed, self.global_step))
+        points = sandwich(self.net.space, self.between, random)
+        return torch.stack([self.loss(self.net(images, p), labels) for p in points]).mean()
+
+
+def largest(space: Space, kind: str) -> BackboneSpec:
+    """The spec with the most channels, all of whose modules are of a kind where that may be."""
+    point: Point = {}
+    for name, choices in space.dimensions.items():
+        numbers = [choice for choice in choices if isinstance(choice, int)]
+        point[name] = max(numbers) if numbers else kind
+        if not numbers and kind not in choices:
+            point[name] = next(choice for choice in choices if choice != "identity")
+    return space.spec(point)
+
+
 def build(spec: BackboneSpec, classes: int) -> ImageClassifier:
     """The classifier of a spec, with random weights."""
     return ImageClassifier(Backbone(spec, ("res5",)), classes)
+
+
+def sandwich(space: Space, between: int, random: np.random.Generator) -> Iterator[Point]:
+    """The largest network, the smallest, and some between."""
+    for extreme in (max, min):
+        point: Point = {}
+        for name, choices in space.dimensions.items():
+            numbers = [choice for choice in choices if isinstance(choice, int)]
+            point[name] = extreme(numbers) if numbers else _kind(choices, random)
+        yield point
+    for _ in range(between):
+        yield {
+            name: choices[int(random.integers(len(choices)))]
+            for name, choices in space.dimensions.items()
+        }
+
+
+class Judges(NamedTuple):
+    """What scores networks, in memory.
+
+    statistics: training pictures (M, 3, S, S), normalised, for the statistics of norms.
+    pictures: (N, 3, S, S), normalised, that no network is trained on.
+    labels: (N,).
+    """
+
+    statistics: Tensor
+    pictures: Tensor
+    labels: Tensor
+
+
+def read_judges(data: ClassifierData, *, statistics: int = 512, most: int = 2000) -> Judges:
+    """Every so many of the pictures that are held out of training, and of those that are not."""
+    parts = []
+    for folder, count in ((data.train, statistics), (data.val, most)):
+        pictures = LabelledPictures(folder, data.centre, data.seed)
+        step = -(-len(pictures) // count)
+        found = [pictures[0, index] for index in range(0, len(pictures), step)]
+        for one in found:
+            data.on_before_batch_transfer(one, 0)
+        parts.append(found)
+    images = [torch.stack([image for image, _ in part]) for part in parts]
+    return Judges(*images, torch.tensor([label for _, label in parts[1]]))
+
+
+@torch.no_grad()
+def score_part(
+    supernet: Supernet, point: Mapping[str, int | str], judges: Judges, *, batch: int = 128
+) -> float:
+    """Top-1 in percent of a network with its part of the supernet's weights.
+
+    None right counts as half a picture: U has no value at 0.
+    """
+    net = supernet.extract(point).to(memory_format=torch.channels_last).train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain mean
+    for images in judges.statistics.split(batch):
+        net(images.to(memory_format=torch.channels_last))
+    net.eval()
+    right = 0
+    for some in torch.arange(len(judges.labels)).split(batch):
+        logits = net(judges.pictures[some].to(memory_format=torch.channels_last))
+        right += int((logits.argmax(1) == judges.labels[some]).sum())
+    return 100 * max(right, 0.5) / len(judges.labels)
 
 
 def _parted(key: str) -> tuple[str, int | None, str]:
@@ -156,126 +252,7 @@ def _module_place(space: Space, point: Mapping[str, int | str], stage: str, inde
     return [name for name in names if point[f"{name}.kind"] != "identity"][index]
 
 
-def train_supernet(
-    supernet: Supernet,
-    pictures: Pictures,
-    *,
-    steps: int,
-    batch: int = 64,
-    between: int = 2,
-    learning_rate: float = 0.1,
-    weight_decay: float = 1e-4,
-    seed: int,
-    checkpoint: Path,
-    save_every: int = 200,
-    report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
-    is_over: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Train the shared weights by the sandwich rule; goes on from `checkpoint` where there is one.
-
-    What is drawn in a step follows from (seed, step).
-
-    Args:
-        steps: of gradient descent with momentum 0.9, the rate falling to 0 by a cosine.
-        between: random networks of each step, beside the largest and the smallest.
-        report: gets the step, its mean loss and its seconds.
-        is_over: asked after each step: whether to save and stop.
-
-    Returns:
-        Whether all steps are done.
-
-    Raises:
-        UserError: a checkpoint of another training, or a loss that is not finite.
-    """
-    optimizer = torch.optim.SGD(
-        supernet.parameters(), learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
-    )
-    identity = {"steps": steps, "batch": batch, "seed": seed, "space": supernet.space.to_dict()}
-    first = 0
-    if checkpoint.exists():
-        content = load_checkpoint(checkpoint)
-        if content.get("training") != identity:
-            raise UserError(f"{checkpoint} is of another training: name another folder")
-        supernet.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        first = content["step"]
-    for step in range(first, steps):
-        start = time.monotonic()
-        rate = 0.5 * learning_rate * (1 + np.cos(np.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = float(rate)
-        random = np.random.default_rng((seed, step))
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        rows = torch.randint(len(pictures), (batch,), generator=generator)
-        x = normalise(augmented(pictures.pixels[rows], generator))
-        labels, losses = pictures.labels[rows], []
-        optimizer.zero_grad(set_to_none=True)
-        for point in _sandwich(supernet.space, between, random):
-            loss = F.cross_entropy(supernet(x, point), labels, label_smoothing=0.1)
-            loss.backward()
-            losses.append(loss.item())
-        if not np.isfinite(losses).all():
-            raise UserError(
-                f"the supernet's loss became NaN or infinite at step {step}: lower "
-                f"supernet.learning_rate (now {learning_rate})"
-            )
-        optimizer.step()
-        over = is_over()
-        if over or step + 1 == steps or (step + 1) % save_every == 0:
-            content = {"training": identity, "step": step + 1, "model": supernet.state_dict()}
-            save_checkpoint(checkpoint, content | {"optimizer": optimizer.state_dict()})
-        report(step + 1, float(np.mean(losses)), time.monotonic() - start)
-        if over and step + 1 < steps:
-            return False
-    return True
-
-
-def _sandwich(space: Space, between: int, random: np.random.Generator) -> Iterator[Point]:
-    """The largest network, the smallest, and some between."""
-    for extreme in (max, min):
-        point: Point = {}
-        for name, choices in space.dimensions.items():
-            numbers = [choice for choice in choices if isinstance(choice, int)]
-            point[name] = extreme(numbers) if numbers else _kind(choices, random)
-        yield point
-    for _ in range(between):
-        yield {
-            name: choices[int(random.integers(len(choices)))]
-            for name, choices in space.dimensions.items()
-        }
-
-
 def _kind(choices: tuple[Any, ...], random: np.random.Generator) -> Any:
     """A random kind of module; identity only where there is no other."""
     kinds = [choice for choice in choices if choice != "identity"] or list(choices)
     return kinds[int(random.integers(len(kinds)))]
-
-
-@torch.no_grad()
-def score_part(
-    supernet: Supernet,
-    point: Mapping[str, int | str],
-    train: Pictures,
-    judges: Pictures,
-    *,
-    statistics: int = 1024,
-    batch: int = 256,
-) -> float:
-    """Top-1 in percent on `judges` of a network with its part of the supernet's weights.
-
-    Args:
-        statistics: training pictures that its batch norms' statistics are computed from.
-    """
-    net = supernet.extract(point).to(memory_format=torch.channels_last).train()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain mean
-    rows = torch.arange(0, len(train), max(len(train) // statistics, 1))[:statistics]
-    for some in rows.split(batch):
-        net(train.batch(some)[0])
-    net.eval()
-    right = 0
-    for x, labels in judges.batches(batch):
-        right += int((net(x).argmax(dim=1) == labels).sum())
-    return 100 * right / len(judges)

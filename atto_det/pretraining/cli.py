@@ -22,6 +22,9 @@ from .data import ClassifierData
 from .lessons import SPLITS
 from .module import Classifier
 
+# Checkpoints are written after the epoch, so that a resumed run starts with the next one.
+AFTER_EPOCH = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+
 
 class AtomicIO(TorchCheckpointIO):
     """Checkpoints that are whole or not there, read without running code."""
@@ -82,13 +85,11 @@ class PretrainingCLI(LightningCLI):
                     "trainer.default_root_dir elsewhere"
                 )
             best = "val_agreement" if self.config.fit.model.teacher else "val_top1"
-            # After the epoch, so that a resumed run starts with the next one.
-            after_epoch = {"save_on_train_epoch_end": True, "enable_version_counter": False}
             kwargs["logger"] = [TensorBoardLogger(output, "tensorboard"), CSVLogger(output, "csv")]
             kwargs["callbacks"] = [
                 *(config.callbacks or []),
-                ModelCheckpoint(output, "best", monitor=best, mode="max", **after_epoch),
-                ModelCheckpoint(output, "last", **after_epoch),
+                ModelCheckpoint(output, "best", monitor=best, mode="max", **AFTER_EPOCH),
+                ModelCheckpoint(output, "last", **AFTER_EPOCH),
                 LearningRateMonitor("step"),
             ]
         elif self.subcommand == "store_answers":

@@ -39,6 +39,8 @@ class ClassifierData(LightningDataModule):
         interpolation: of all resizing.
         crop_share: side of the central crop in validation, by the side of the resized picture.
         mean, std: of red, green, blue in pictures scaled to 0…1.
+        hold_out: share of each class's training pictures, drawn by the seed, that is validated on
+            instead of trained on. The val split is then not looked at. 0: val is validated on.
         seed: what the order and the augmentation follow from, together with the epoch.
         teacher, teacher_weights, teacher_size: taken from the model. With a teacher any folder of
             pictures will do (`atto_det.data.picture_tree`): the classes are the teacher's, and
@@ -74,6 +76,7 @@ class ClassifierData(LightningDataModule):
         crop_share: float = 0.875,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
+        hold_out: float = 0.0,
         seed: int = 1,
         teacher: str | None = None,
         teacher_weights: str | None = None,
@@ -89,6 +92,10 @@ class ClassifierData(LightningDataModule):
             )
         if not 0 < scale[0] <= scale[1] <= 1 or not 0 < crop_share <= 1:
             raise UserError("data.scale and data.crop_share are shares above 0 and up to 1")
+        if not 0 <= hold_out < 1:
+            raise UserError(f"data.hold_out is {hold_out}: give a share from 0 and below 1")
+        if hold_out and teacher:
+            raise UserError("data.hold_out does not go with model.teacher")
         if min(std) <= 0:
             raise UserError("data.std must be above 0 for each colour")
         if bool(teacher) != bool(teacher_weights):
@@ -116,6 +123,10 @@ class ClassifierData(LightningDataModule):
                 crops=crops,
             )
             self.train, self.val = self.lessons.train, self.lessons.val
+        elif hold_out:
+            names = list(image_folder.read_class_list(class_list)) if class_list else None
+            whole = image_folder.read_image_folder(self.root, "train", names)
+            self.train, self.val = image_folder.held_out(whole, hold_out, seed)
         else:
             self.train, self.val = image_folder.read_splits(self.root, class_list)
         self.classes = self.train.classes

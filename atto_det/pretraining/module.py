@@ -166,9 +166,8 @@ class Classifier(LightningModule):
         torch.manual_seed(hash((self.seed, self.current_epoch)) % 2**31)
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        """The loss of a batch: pictures (B, 3, S, S), labels (B,), what a teacher says."""
-        images, labels, *taught = batch
-        loss = self.loss(self(images), labels, self.answers(taught) if taught else None)
+        """The loss of a batch, which is logged."""
+        loss = self.batch_loss(batch)
         if not loss.isfinite():
             raise UserError(
                 f"the loss is {loss.item()} at epoch {self.current_epoch}, batch {index}: lower "
@@ -176,6 +175,11 @@ class Classifier(LightningModule):
             )
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
+
+    def batch_loss(self, batch: list[Tensor]) -> Tensor:
+        """The loss of pictures (B, 3, S, S), labels (B,), and what a teacher says."""
+        images, labels, *taught = batch
+        return self.loss(self(images), labels, self.answers(taught) if taught else None)
 
     def answers(self, taught: list[Tensor]) -> Tensor:
         """The teacher's logarithms of probabilities (B, classes).

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from atto_det.reports.html import bar, columns, document
+
 WORDS = {
     "classification": "on an object of another class",
     "localisation": "on an object of its class, but too far off",
@@ -15,33 +17,12 @@ WORDS = {
 }
 
 _STYLE = """
-:root { --ink: #1d2430; --dim: #667085; --paper: #ffffff; --line: #d9dee7; --bar: #2f6fbb;
-  --heat: 47, 111, 187; --panel: #f6f8fb; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #98a2b3; --paper: #12161d;
-  --line: #333b48; --bar: #6aa5e8; --heat: 106, 165, 232; --panel: #1a2029; } }
-body { margin: 0 auto; max-width: 76rem; padding: 1.5rem; color: var(--ink);
-  background: var(--paper); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p, figcaption { color: var(--dim); margin: .3rem 0; max-width: 60rem; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 2rem; }
-.bars { display: grid; grid-template-columns: 8rem 1fr 7.5rem; gap: .3rem .7rem;
-  align-items: center; }
-.bars i { display: block; height: 1.05rem; background: var(--bar); border-radius: 2px;
-  min-width: 1px; }
-.bars span:nth-child(3n) { font-variant-numeric: tabular-nums; text-align: right; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .8rem; }
-td, th { padding: .15rem .4rem; text-align: right; border: 1px solid var(--line);
-  font-weight: normal; font-variant-numeric: tabular-nums; }
-th { color: var(--dim); } th:first-child { text-align: right; white-space: nowrap; }
 thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 .same { outline: 2px solid var(--bar); outline-offset: -2px; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }
 .curves figure, .worst figure, .calibration { margin: 0; }
 .calibration { max-width: 20rem; }
-svg { width: 100%; background: var(--panel); border-radius: 4px; }
-.grid { stroke: var(--line); } .curve { stroke: var(--bar); fill: none; stroke-width: 1.6; }
 .second { stroke-dasharray: 4 3; }
-.dot { fill: var(--bar); }
 .worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)); gap: 1.2rem; }
 .worst img { width: 100%; border-radius: 4px; }
 """
@@ -55,12 +36,10 @@ def page(content: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
         pictures: caption and JPEG of each of the worst pictures.
     """
     parts = [
-        f"<h1>{escape(content['title'])}</h1>",
-        *(f"<p>{escape(remark)}</p>" for remark in content["remarks"]),
         "<h2>What each kind of error costs</h2>",
         "<p>AP at IoU 0.5 that would be gained if all errors of the kind, and only they, were "
         "mended (TIDE, arXiv 2008.08115). Costs do not add up.</p>",
-        _columns([_costs(kind, figures) for kind, figures in content["kinds"].items()]),
+        columns([_costs(kind, figures) for kind, figures in content["kinds"].items()]),
         "<h2>Which class is taken for which</h2>",
         f"<p>Rows: class of the object. Columns: class that was found there, from score "
         f"{content['score']:g}. Shades are shares of the row.</p>",
@@ -71,35 +50,22 @@ def page(content: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
         "<h2>Are the scores to be believed?</h2>",
         "<p>Dots: how often detections of a score are right. On the diagonal a score is a "
         "probability; below it the detector is too sure.</p>",
-        _columns([_calibration(kind, figures) for kind, figures in content["kinds"].items()]),
+        columns([_calibration(kind, figures) for kind, figures in content["kinds"].items()]),
     ]
     if content["boundary"]:
         parts += ["<h2>How ragged are the edges?</h2>", _boundary(content["boundary"])]
     if pictures:
         parts.append("<h2>The worst pictures</h2><p>Ground truth left, detections right.</p>")
         parts.append(f'<div class="worst">{"".join(_picture(*one) for one in pictures)}</div>')
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(content['title'])}</title><style>{_STYLE}</style></head>"
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
-
-
-def _columns(parts: Sequence[str]) -> str:
-    return f'<div class="columns">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+    return document(content["title"], content["remarks"], parts, _STYLE)
 
 
 def _costs(kind: str, figures: dict[str, Any]) -> str:
     rows = [f"<p>{kind}: AP {figures['AP']:.1f}</p>", '<div class="bars">']
     greatest = max(*figures["costs"].values(), 1e-9)
     for name, cost in figures["costs"].items():
-        width = 100 * cost / greatest
-        count = figures["counts"][name]
-        rows.append(
-            f'<span title="{WORDS[name]}">{name}</span><i style="width:{width:.1f}%"></i>'
-            f"<span>{cost:.1f} ({count:,})</span>"
-        )
+        text = f"{cost:.1f} ({figures['counts'][name]:,})"
+        rows.append(bar(name, cost / greatest, text, WORDS[name]))
     rows.append("</div>")
     rows.append(
         f"<p>All false positives last: +{figures['false_positives']:.1f}. "

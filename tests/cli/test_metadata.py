@@ -14,7 +14,7 @@ EXTRAS = {
     "torchvision": ["train"],
     "timm": ["timm"],
     "export": ["onnx"],
-    "exploration": ["exploration"],
+    "exploration": ["exploration", "pretraining"],
     "pretraining": ["pretraining", "onnx", "robustness"],  # a teacher may run in OpenVINO
     "weights": ["timm"],  # where a network has other input channels than its weights
 }

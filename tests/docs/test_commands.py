@@ -101,10 +101,11 @@ def _for_exploration(folder: Path) -> None:
     from atto_det.nets.spec_file import spec_to_text
 
     content = yaml.safe_load((folder / "configs/explore/tiny_imagenet50.yaml").read_text())
-    content["data"] |= {"root": "colours", "size": 32}
+    content["data"] |= {"root": "colours", "image_size": 32, "batch_size": 4}
     content["requirements"]["top1"] = None
-    content["supernet"] |= {"steps": 2, "batch": 4}
-    content["search"] |= {"rounds": 1, "population": 2}
+    content["supernet"]["epochs"] = content["alone"]["epochs"] = 1
+    content["alone"] |= {"candidates": 1, "ranking": 1, "finals": 1, "final_epochs": 1}
+    content["search"] |= {"rounds": 1, "population": 2, "seeds": 1}
     path = folder / "tiny_exploration.yaml"
     path.write_text(yaml.safe_dump(content))
     settings = read_settings(path)

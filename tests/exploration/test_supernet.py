@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from atto_det.errors import UserError
-from atto_det.exploration.pictures import Pictures, augmented, read_pictures
-from atto_det.exploration.supernet import Supernet, build, score_part, train_supernet
+from atto_det.exploration.proxies import naswot, synflow
+from atto_det.exploration.supernet import (
+    Judges,
+    Supernet,
+    SupernetTraining,
+    build,
+    sandwich,
+    score_part,
+)
 
 
 @pytest.fixture
@@ -16,13 +21,13 @@ def supernet(space) -> Supernet:
     return Supernet(space, 3)
 
 
-def colours(count: int, seed: int) -> Pictures:
+def colours(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise in which one of three colours is brighter."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
-    pixels = torch.randint(0, 120, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    pixels[torch.arange(count), labels] += 120
-    return Pictures(pixels, labels, ("red", "green", "blue"))
+    pixels = torch.randn(count, 3, 32, 32, generator=generator)
+    pixels[torch.arange(count), labels] += 2
+    return pixels, labels
 
 
 def test_every_network_takes_its_part(supernet, generator):
@@ -68,83 +73,52 @@ def test_an_extracted_network_is_the_same_function(supernet, generator):
         torch.testing.assert_close(supernet.extract(point).train()(x), supernet(x, point))
 
 
-SETTINGS = {"batch": 6, "between": 1, "learning_rate": 0.05, "seed": 3}
+def test_the_sandwich(space):
+    points = list(sandwich(space, 2, np.random.default_rng(1)))
+    assert [point["stem"] for point in points[:2]] == [8, 4]
+    assert points[0]["res3.width"] == max(space.width["res3"])
+    assert len(points) == 4
+    assert points == list(sandwich(space, 2, np.random.default_rng(1)))
+    assert points[2:] != list(sandwich(space, 2, np.random.default_rng(2)))[2:]
 
 
-def test_it_goes_on_exactly(space, tmp_path):
-    train = colours(24, 1)
-
-    def run(folder, *stops) -> Supernet:
-        torch.manual_seed(0)
-        net = Supernet(space, 3)
-        seen = []
-        for stop in (*stops, None):
-            done = train_supernet(
-                net,
-                train,
-                steps=4,
-                checkpoint=tmp_path / folder,
-                report=lambda step, loss, seconds: seen.append(step),
-                is_over=lambda stop=stop: stop is not None and len(seen) >= stop,
-                **SETTINGS,
-            )
-            assert done == (stop is None)
-        assert seen == [1, 2, 3, 4]
-        return net
-
-    whole, parted = run("a.pth"), run("b.pth", 1, 2)
-    assert all(v.equal(parted.state_dict()[k]) for k, v in whole.state_dict().items())
-    with pytest.raises(UserError, match="is of another training"):
-        train_supernet(
-            whole, train, steps=4, checkpoint=tmp_path / "a.pth", **SETTINGS | {"seed": 4}
-        )
+def test_the_loss_is_the_mean_over_the_sandwich(space):
+    training = SupernetTraining(space, ["a", "b", "c"], between=1, label_smoothing=0.0, seed=3)
+    images, labels = colours(6, 1)
+    with torch.no_grad():
+        found = training.batch_loss([images, labels])
+        points = list(sandwich(space, 1, np.random.default_rng((3, 0))))
+        wanted = [
+            torch.nn.functional.cross_entropy(training.net(images, point), labels)
+            for point in points
+        ]
+    torch.testing.assert_close(found, torch.stack(wanted).mean())
 
 
 @pytest.mark.slow
-def test_it_learns(supernet, generator, tmp_path):
-    train, judges, losses = colours(48, 1), colours(24, 2), []
-    train_supernet(
-        supernet,
-        train,
-        steps=30,
-        checkpoint=tmp_path / "a.pth",
-        report=lambda step, loss, seconds: losses.append(loss),
-        **SETTINGS | {"batch": 12},
-    )
+def test_it_learns(space, generator):
+    training = SupernetTraining(space, ["a", "b", "c"], between=1, seed=3)
+    optimizer = torch.optim.SGD(training.parameters(), 0.05, momentum=0.9)
+    losses = []
+    for step in range(30):
+        loss = training.batch_loss(list(colours(12, step)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    scores = [score_part(supernet, generator.point(seed), train, judges) for seed in range(4)]
+    judges = Judges(colours(48, 101)[0], *colours(24, 102))
+    scores = [score_part(training.net, generator.point(seed), judges) for seed in range(4)]
     assert np.mean(scores) > 45  # chance is 33
-    again = [score_part(supernet, generator.point(seed), train, judges) for seed in range(4)]
+    again = [score_part(training.net, generator.point(seed), judges) for seed in range(4)]
     assert scores == again
 
 
-def test_pictures_are_parted_by_seed(tmp_path):
-    for name, count in (("cat", 5), ("dog", 8)):
-        folder = tmp_path / "train" / name
-        folder.mkdir(parents=True)
-        for k in range(count):
-            Image.new("RGB", (20, 30), (30 * k, 0, 0)).save(folder / f"{k}.png")
-    train, judges = read_pictures(tmp_path, 16, judged=0.25, seed=1)
-    assert train.pixels.shape == (10, 3, 16, 16)
-    assert judges.labels.tolist() == [0, 1, 1]
-    reds = sorted(x[0, 0, 0].item() for part in (train, judges) for x in part.pixels)
-    assert reds == sorted([30 * k for k in range(5)] + [30 * k for k in range(8)])
-    other = read_pictures(tmp_path, 16, judged=0.25, seed=2)[1]
-    assert not other.pixels.equal(judges.pixels)
-    moved = augmented(train.pixels, torch.Generator().manual_seed(1))
-    assert moved.shape == train.pixels.shape
-    assert moved.equal(train.pixels)  # of one colour each
-
-
-@pytest.mark.parametrize(("counts", "message"), [((3,), "has one class"), ((3, 1), "one picture")])
-def test_too_little_data_is_named(tmp_path, counts, message):
-    for k, count in enumerate(counts):
-        folder = tmp_path / "train" / f"class{k}"
-        folder.mkdir(parents=True)
-        for index in range(count):
-            Image.new("RGB", (8, 8)).save(folder / f"{index}.png")
-    with pytest.raises(UserError, match=message):
-        read_pictures(tmp_path, 8, judged=0.2, seed=1)
+def test_none_right_counts_as_half_a_picture(supernet, generator):
+    pictures, _ = colours(8, 1)
+    point = generator.point(1)
+    likely = score_part(supernet, point, Judges(pictures, pictures, torch.full((8,), 3)))
+    assert likely == 100 * 0.5 / 8
 
 
 def test_a_supernet_of_every_kind_builds(space):
@@ -152,3 +126,23 @@ def test_a_supernet_of_every_kind_builds(space):
     kinds = {name.partition("|")[2] for name in net.shared if "|" in name}
     assert kinds == {"atto", "bottleneck", "condenser"}
     assert build(space.spec({n: c[-1] for n, c in space.dimensions.items()}), 2)
+
+
+def test_synflow_by_hand():
+    """Two layers: the sum over each layer of weight times gradient is the output, so twice it."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 2, 1, bias=False),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 2, bias=False),
+    )
+    torch.nn.init.constant_(net[0].weight, -0.5)
+    torch.nn.init.constant_(net[3].weight, 0.25)
+    assert synflow(net, 2) == pytest.approx(np.log(2 * 2 * 8 * 1.5 * 0.25))
+
+
+def test_naswot_by_hand():
+    """Two pictures of opposite signs agree on no ReLU: the kernel is 4 times the identity."""
+    net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU())
+    images = torch.tensor([[1.0, -1, 1, -1], [-1.0, 1, -1, 1]])
+    assert naswot(net, images) == pytest.approx(2 * np.log(4))

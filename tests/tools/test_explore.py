@@ -1,23 +1,31 @@
 """`atto-det explore` on generated pictures."""
 
 import json
+import re
+import shutil
 
 import pytest
 import yaml
 
 from atto_det.cli.explore import main
 from atto_det.design import Generator
+from atto_det.design.requirements import performance
+from atto_det.nets.cost import classifier_cost
 from atto_det.nets.spec_file import spec_from_dict
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
 
 STAGES = ("res2", "res3", "res4", "res5")
 CONFIG = {
-    "data": {"root": "colours", "size": 32, "judged": 0.3},
+    "data": {
+        **{"root": "colours", "image_size": 32, "batch_size": 9, "workers": 0, "hold_out": 0.25}
+    },
     "prototype": "attonet_d",
     "requirements": {"parameters": 60_000},
-    "supernet": {"steps": 2, "batch": 8},
-    "search": {"rounds": 2, "population": 4},
+    "recipe": {"warmup_epochs": 0, "ema_decay": 0.0},
+    "supernet": {"epochs": 1, "between": 1},
+    "search": {"rounds": 2, "population": 3, "seeds": 1},
+    "alone": {"epochs": 1, "candidates": 2, "ranking": 2, "finals": 1, "final_epochs": 2},
     "space": {
         "stem": [4, 8],
         "width": {stage: [16, 24] for stage in STAGES},
@@ -37,32 +45,61 @@ def explore(colours, folder, monkeypatch, *flags, **changes) -> int:
 
 
 def test_from_requirements_to_a_network(colours, tmp_path, monkeypatch, capsys):
+    # No time: each call does an epoch, or a network, and the next goes on.
+    assert explore(colours, tmp_path, monkeypatch, "--hours", "1e-9") == 0
+    assert "time is up" in capsys.readouterr().out
     assert explore(colours, tmp_path, monkeypatch) == 0
     out = tmp_path / "out"
     content = json.loads((out / "exploration.json").read_text())
-    assert len(content["networks"]) == 8
+    assert len(content["networks"]) == 6
     assert content["run"]["versions"]
+    assert [g["number"] for g in content["generators"]] == [0, 1, 2]
+    assert len(content["candidates"]) == 2
+    assert set(content["ranking"]["networks"][0]) > {"supernet", "top1", "synflow", "naswot"}
+    [final] = content["finals"]
     best = spec_from_dict(yaml.safe_load((out / "found.yaml").read_text()), "found.yaml")
     generators = [Generator.load(out / f"generator_{k}.yaml") for k in range(3)]
     assert [generator.number for generator in generators] == [0, 1, 2]
-    satisfying = [n for n in content["networks"] if n["u"] is not None]
-    top = max(satisfying, key=lambda one: one["u"])
-    assert generators[0].space.spec(top["point"]) == best
-    assert "The best of 8 judged" in capsys.readouterr().out
-    before = (out / "found.yaml").read_bytes()
-    assert explore(colours, tmp_path, monkeypatch) == 0  # there is nothing left to do
-    assert (out / "found.yaml").read_bytes() == before
+    assert generators[0].space.spec(final["point"]) == best
+    # U by hand, from a training alone; val is looked at after it.
+    cost = classifier_cost(best, classes=3, size=32)
+    assert final["u"] == pytest.approx(performance(final["top1"], cost))
+    assert set(json.loads((out / "generator-1-val.json").read_text())) == {
+        final["network"],
+        content["prototype"]["network"],
+    }
+    assert 0 <= final["val"] <= 100
+    page = (out / "exploration.html").read_text()
+    assert not re.findall(r"(?:src|href)=[\"']?(?!data:)", page)  # nothing from elsewhere
+    assert all(part in page for part in (final["network"], "G_k", "generator-1"))
+    assert (out / "exploration.png").stat().st_size > 10_000
+    assert "Trained alone to the end" in capsys.readouterr().out
+    # Another engine beside it takes the supernet and what was trained alone, and is compared.
+    trained = {path.name: path.stat().st_mtime_ns for path in out.glob("alone/*/last.ckpt")}
+    assert explore(colours, tmp_path, monkeypatch, "--sampler", "random") == 0
+    again = {path.name: path.stat().st_mtime_ns for path in out.glob("alone/*/last.ckpt")}
+    assert trained.items() <= again.items()
+    content = json.loads((out / "exploration.json").read_text())
+    assert [one["name"] for one in content["samplers"]] == ["generator-1", "random-1"]
+    assert content["generators"] == []
 
 
 @pytest.mark.parametrize(
     ("flags", "changes", "message"),
     [
-        ([], {"requirements": {"parameters": 10}}, "none of 2,000 networks drawn meets"),
+        (
+            [],
+            {"requirements": {"parameters": 10}},
+            "no network of the space meets the requirements: the smallest",
+        ),
         ([], {"prototype": "attonet_z"}, "prototype is 'attonet_z'"),
         ([], {"search": {"rounds": 0}}, "search.rounds is 0"),
         ([], {"colour": 1}, "unknown key 'colour'"),
-        ([], {"data": {"size": 32}}, "root"),
-        ([], {"data": {"root": "nowhere"}}, "nowhere"),
+        ([], {"data": {"image_size": 32, "hold_out": 0.2}}, "root"),
+        ([], {"data": {"root": "colours"}}, "data.hold_out is missing"),
+        ([], {"recipe": {"learning_rate": "fast"}}, "recipe: "),
+        ([], {"recipe": {"colour": 1}}, "recipe: "),
+        ([], {"data": {"root": "nowhere", "hold_out": 0.2}}, "nowhere"),
         (["--hours", "-1"], {}, "--hours is -1.0"),
     ],
 )
@@ -73,9 +110,16 @@ def test_mistakes_are_one_sentence(colours, tmp_path, monkeypatch, capsys, flags
     assert error.count("\n") == 1
 
 
+def test_data_of_one_class(colours, tmp_path, monkeypatch, capsys):
+    shutil.copytree(colours / "colours/train/red", tmp_path / "reds/train/red")
+    data = CONFIG["data"] | {"root": "reds"}
+    assert explore(tmp_path, tmp_path, monkeypatch, data=data) == 1
+    assert capsys.readouterr().err.endswith("reds has one class: there is nothing to tell apart\n")
+
+
 def test_the_settings_that_come_with_the_package():
     from atto_det.exploration.settings import read_settings
 
     settings = read_settings("explore/tiny_imagenet50.yaml")
     assert settings.search.population * settings.search.rounds == 256
-    assert settings.requirements.top1 == 20
+    assert settings.requirements.top1 == 30

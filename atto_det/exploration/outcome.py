@@ -1,0 +1,254 @@
+"""What an exploration found: as plain values, and as files to look at and to build from."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import kendalltau
+
+from atto_det.design.requirements import performance
+from atto_det.design.space import Point, Space
+from atto_det.errors import atomic_path
+from atto_det.exploration import studies
+from atto_det.exploration.sampler import GeneratorSampler, satisfies
+from atto_det.exploration.stages import Exploration
+from atto_det.nets.backbone import STAGES
+from atto_det.nets.registry import short_name
+from atto_det.nets.spec_file import spec_to_dict, spec_to_text
+from atto_det.reports.exploration import grids
+from atto_det.reports.exploration_html import page
+from atto_det.reports.exploration_plot import plot_exploration
+from atto_det.reports.grid import print_grids
+from atto_det.weights.checkpoint import run_record
+
+RANKERS = ("supernet", "macs", "parameters", "synflow", "naswot", "random")
+FEWEST = 10  # networks, from which importance is told
+
+
+def write_outcome(exploration: Exploration) -> list[Path]:
+    """Print tables, and write the files of the output folder; returns their paths.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    output, content = exploration.output, collect(exploration)
+    tables = grids(content)
+    print_grids(tables)
+    with studies.locked(output / "locks/outcome"):
+        return _write(exploration, content, page(content, tables), output)
+
+
+def _write(
+    exploration: Exploration, content: dict[str, Any], html: str, output: Path
+) -> list[Path]:
+    paths = []
+    for number, generator in enumerate(_generators(exploration)):
+        paths.append(output / f"generator_{number}.yaml")
+        generator.save(paths[-1])
+    texts = {"exploration.json": json.dumps(content, indent=1) + "\n", "exploration.html": html}
+    if content["winner"]:
+        spec = content["winner"]["spec"]
+        texts["found.yaml"] = yaml.safe_dump(spec, sort_keys=False, default_flow_style=None)
+    for name, text in texts.items():
+        paths.append(output / name)
+        with atomic_path(paths[-1]) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    paths.append(output / "exploration.png")
+    plot_exploration(content, paths[-1])
+    return paths
+
+
+def collect(exploration: Exploration) -> dict[str, Any]:
+    """Every network, its figures, and how they came about, as plain values."""
+    study, settings = exploration.study(), exploration.settings
+    generators = study.user_attrs.get("generators", {})
+    finals = [_final(exploration, trial) for trial in exploration.best(exploration.study("final"))]
+    held = [one for one in finals if one["satisfies"]]
+    winner = max(held, key=lambda one: one["u"], default=None)
+    prototype = _prototype(exploration)
+    searched = studies.finished(study)
+    return {
+        "title": f"Exploration of {settings.data['root']}: {exploration.name}",
+        "remarks": _remarks(exploration, winner, prototype),
+        "run": run_record(seed=exploration.seed, processes=1, device="cpu"),
+        "settings": settings.definition() | {"alone": vars(settings.alone)},
+        "prototype": prototype,
+        "generators": [{"number": int(k), "u": u} for k, u in generators.items()],
+        "networks": [_searched(exploration, trial) for trial in searched],
+        "candidates": [
+            _searched(exploration, trial)
+            | {
+                "supernet": exploration.score(trial.params),
+                "epochs": trial.user_attrs["epochs"],
+                "pruned": trial.state == TrialState.PRUNED,
+            }
+            for trial in studies.finished(exploration.study("short"))
+        ],
+        "finals": finals,
+        "ranking": _ranking(exploration),
+        "samplers": _samplers(exploration, study),
+        "importance": _importance(study),
+        "winner": winner and {"network": winner["network"], "spec": winner["spec"]},
+    }
+
+
+def _remarks(
+    exploration: Exploration, winner: dict[str, Any] | None, prototype: dict[str, Any]
+) -> list[str]:
+    wanted = {k: v for k, v in vars(exploration.settings.requirements).items() if v is not None}
+    data = exploration.data
+    remarks = [
+        f"Requirements 1_r: {', '.join(f'{k} {v:g}' for k, v in wanted.items()) or 'none'}. U is "
+        f"NetScore. {len(data.classes)} classes, {len(data.train.paths):,} pictures train and "
+        f"{len(data.val.paths):,} of the training split judge; pictures of {data.image_size} "
+        "pixels.",
+    ]
+    if winner is None:
+        remarks.append(
+            "No network that was trained to the end meets the requirements: loosen them, train "
+            "longer (alone.final_epochs), or search longer (search.rounds)."
+        )
+    else:
+        remarks.append(
+            f"Found: {winner['network']}, U {winner['u']:.2f} with top-1 {winner['top1']:.1f} %, "
+            f"trained alone; the prototype reaches {prototype['u']:.2f} with "
+            f"{prototype['top1']:.1f} % by the same recipe."
+        )
+    return remarks
+
+
+def _generators(exploration: Exploration) -> list[Any]:
+    sampler, study = exploration.sampler, exploration.study()
+    if not isinstance(sampler, GeneratorSampler):
+        return []
+    rounds = exploration.settings.search.rounds
+    return [sampler.generator(study, number) for number in range(rounds + 1)]
+
+
+def _searched(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
+    space = exploration.settings.space
+    return {
+        "number": trial.number,
+        "network": short_name(spec_to_text(space.spec(trial.params))),
+        "u": trial.value,
+        "top1": trial.user_attrs.get("top1"),
+        "parameters": trial.user_attrs["parameters"],
+        "macs": trial.user_attrs["macs"],
+        "satisfies": satisfies(trial),
+        "constraints": trial.constraints,
+        "traits": _traits(space, trial.params),
+        "point": trial.params,
+    }
+
+
+def _traits(space: Space, point: Point) -> dict[str, float]:
+    """A network in a few numbers."""
+    spec = space.spec(point)
+    modules = [module for stage in STAGES for module in getattr(spec, stage)]
+    multipliers = [module.multiplier for module in modules if hasattr(module, "multiplier")]
+    return {
+        "stem": spec.stem,
+        **{f"{stage} width": getattr(spec, stage)[0].out_channels for stage in STAGES},
+        "modules": len(modules),
+        "condensers": sum(not hasattr(module, "multiplier") for module in modules),
+        "multiplier": float(np.mean(multipliers)) if multipliers else 0.0,
+    }
+
+
+def _final(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
+    found = _searched(exploration, trial)
+    spec = exploration.settings.space.spec(trial.params)
+    return found | {"val": _val(exploration, found["network"]), "spec": spec_to_dict(spec)}
+
+
+def _prototype(exploration: Exploration) -> dict[str, Any]:
+    """The prototype as the space has it, trained by the same recipe."""
+    point, settings = exploration.prototype, exploration.settings
+    cost = exploration.first.cost(point)
+    top1, _ = exploration.train_alone(point, settings.alone.final_epochs)  # read: it is trained
+    network = short_name(spec_to_text(settings.space.spec(point)))
+    excess = settings.requirements.excess(cost, top1=top1)
+    return {
+        "network": network,
+        "u": max(performance(top1, cost), -1e9),
+        "top1": top1,
+        "supernet": exploration.score(point),
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+        "satisfies": all(value <= 0 for value in excess.values()),
+        "val": _val(exploration, network),
+    }
+
+
+def _val(exploration: Exploration, network: str) -> float | None:
+    path = exploration.output / f"{exploration.name}-val.json"
+    return json.loads(path.read_text()).get(network) if path.exists() else None
+
+
+def _ranking(exploration: Exploration) -> dict[str, Any]:
+    """Kendall's tau of what ranks networks without a training with their top-1 alone."""
+    random = np.random.default_rng(exploration.seed)
+    rows = [
+        {key: trial.user_attrs[key] for key in ("top1", *RANKERS[:-1])}
+        | {"network": short_name(spec_to_text(exploration.settings.space.spec(trial.params)))}
+        | {"random": float(random.random())}
+        for trial in studies.finished(exploration.study("ranking"))
+    ]
+    top1 = [row["top1"] for row in rows]
+    taus = {name: float(kendalltau([row[name] for row in rows], top1)[0]) for name in RANKERS}
+    known = {name: tau for name, tau in taus.items() if np.isfinite(tau)}
+    return {"epochs": exploration.settings.alone.epochs, "networks": rows, "tau": known}
+
+
+def _samplers(exploration: Exploration, study: Study) -> list[dict[str, Any]]:
+    """The searches in the storage that explore the same, by whichever engine and seed."""
+    storage = study._storage
+    definition = exploration.settings.definition()
+    found = []
+    for name in sorted(optuna.get_all_study_names(storage)):
+        if not re.fullmatch(r"(generator|random|tpe|nsga2)-\d+", name):
+            continue
+        other = optuna.load_study(study_name=name, storage=storage)
+        known = dict(other.user_attrs.get(studies.DEFINITION, {}))
+        known.pop("seed", None)
+        if known != json.loads(json.dumps(definition)):
+            continue
+        trials, curve, best = studies.finished(other), [], -np.inf
+        good = [satisfies(t) and t.state == TrialState.COMPLETE for t in trials]
+        for place, (trial, is_good) in enumerate(zip(trials, good, strict=True), start=1):
+            if is_good and trial.value is not None and trial.value > best:
+                best = trial.value
+            if best > -np.inf:
+                curve.append((place, best))
+        found.append(
+            {
+                "name": name,
+                "asked": len(trials),
+                "satisfying": sum(good),
+                "curve": curve,
+                "final": _trained(storage, name),
+            }
+        )
+    return found
+
+
+def _trained(storage: Any, name: str) -> float | None:
+    """The highest U that was trained to the end in a search, and meets the requirements."""
+    if f"{name}-final" not in optuna.get_all_study_names(storage):
+        return None
+    trials = studies.finished(optuna.load_study(study_name=f"{name}-final", storage=storage))
+    return max((t.value for t in trials if satisfies(t) and t.value is not None), default=None)
+
+
+def _importance(study: Study) -> dict[str, float]:
+    values = [trial.value for trial in studies.finished(study) if trial.value is not None]
+    if len(values) < FEWEST or len(set(values)) < 3:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))

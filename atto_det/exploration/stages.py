@@ -1,0 +1,371 @@
+"""The stages of an exploration, from requirements to networks: what is cheap comes first.
+
+1. A supernet is trained, and the prototype alone, by the short and by the final schedule.
+2. Networks drawn from G_0 get the short training: how well does the supernet rank?
+3. The search: parameters and multiply-adds are exact, top-1 is estimated by the supernet.
+4. The best get the short training, and the worse half of them is broken off as it goes on.
+5. The best of these get the final training. Requirements on top-1 are judged by it alone.
+6. The val split is looked at, once.
+
+All trainings are the pretraining's, and all judge by the same part of the training split.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from atto_det.design.generator import Generator
+from atto_det.design.networks import find_network
+from atto_det.design.requirements import performance
+from atto_det.design.space import Point
+from atto_det.errors import UserError, atomic_path
+from atto_det.exploration import studies
+from atto_det.exploration.latency import milliseconds
+from atto_det.exploration.proxies import naswot, synflow
+from atto_det.exploration.sampler import GeneratorSampler, satisfies
+from atto_det.exploration.settings import Settings
+from atto_det.exploration.studies import TimeIsOver, locked, make_sampler, open_study
+from atto_det.exploration.supernet import (
+    Judges,
+    Supernet,
+    SupernetTraining,
+    build,
+    read_judges,
+    score_part,
+)
+from atto_det.nets.registry import get_spec, short_name
+from atto_det.nets.spec_file import spec_to_text
+from atto_det.pretraining.data import ClassifierData
+from atto_det.pretraining.fit import fit
+from atto_det.pretraining.measured import measure_top1
+from atto_det.pretraining.module import Classifier
+from atto_det.weights.backbone_file import read_pretraining
+from atto_det.weights.checkpoint import load_checkpoint
+
+Say = Callable[[str, int, int, str], None]
+"""Told how a stage goes: its name, what is done, of how many, and words on it."""
+
+RANKING_SEEDS = 1_000_000  # from here on: no trial of a search has such a number
+
+
+class Exploration:
+    """One of any number of workers on one study, and one output folder.
+
+    Args:
+        settings: what to explore.
+        output: folder, which all workers see.
+        storage: of the studies; see `open_study`.
+        sampler: "generator", "random", "tpe" or "nsga2".
+        seed: of all that is drawn.
+        is_over: whether to stop; asked after each network scored and each epoch trained.
+        say: told of the progress.
+
+    Raises:
+        UserError: data of one class, or requirements that no network of the space meets.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        output: Path,
+        storage: str,
+        sampler: str,
+        seed: int,
+        is_over: Callable[[], bool] = lambda: False,
+        say: Say = lambda stage, done, total, words: None,
+    ) -> None:
+        self.settings, self.output, self.storage, self.seed = settings, output, storage, seed
+        self.is_over, self.say = is_over, say
+        self.name = f"{sampler}-{seed}"
+        self.data = ClassifierData(**settings.data, seed=seed)
+        if len(self.data.classes) < 2:
+            raise UserError(f"{self.data.root} has one class: there is nothing to tell apart")
+        prototype = get_spec(find_network(settings.prototype, key="prototype"))
+        self.prototype = settings.space.nearest(prototype)
+        self.first = Generator.around(
+            settings.space,
+            prototype,
+            settings.requirements,
+            classes=len(self.data.classes),
+            size=self.data.image_size,
+        )
+        self.first.point(0)  # what nothing can meet is refused before anything trains
+        self.sampler = make_sampler(
+            sampler, self.first, population=settings.search.population, seed=seed
+        )
+        self.supernet: Supernet
+        self.judges: Judges
+        self.scores: dict[str, float] = {}
+        self.times: dict[str, float] = {}
+        # Top-1 after the final training over that by the supernet, and over that after a short
+        # one, both of the prototype: what turns the others' into estimates of the first.
+        self.final_per_score = self.final_per_short = 1.0
+
+    def run(self) -> bool:
+        """Go through the stages; whether it came to the end before the time was over."""
+        try:
+            return (
+                self.train_supernet()
+                and self.train_prototype()
+                and self.rank()
+                and self.search()
+                and self.train_candidates()
+                and self.train_finals()
+                and self.look_at_val()
+            )
+        except TimeIsOver:
+            return False
+
+    def train_supernet(self) -> bool:
+        """Train the shared weights, or read those of a finished training."""
+        wanted, recipe = self.settings.supernet, dict(self.settings.recipe)
+        recipe["learning_rate"] = wanted.learning_rate
+        module = SupernetTraining(
+            self.settings.space,
+            self.data.classes,
+            between=wanted.between,
+            seed=self.seed,
+            **recipe,
+        )
+        module.recipe = self._recipe(supernet=asdict(wanted), space=self.settings.space.to_dict())
+        folder = self.output / "supernet"
+
+        def stop(epoch: int, figures: dict[str, float]) -> bool:
+            self.say("supernet", epoch, wanted.epochs, f"loss {figures['train_loss']:.3f}")
+            return self.is_over()
+
+        with locked(self.output / "locks/supernet"):
+            fitted = fit(module, self.data, folder, epochs=wanted.epochs, stop=stop, validate=False)
+        if fitted.epochs < wanted.epochs:
+            return False
+        state = load_checkpoint(folder / "last.ckpt")["state_dict"]
+        own = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
+        module.net.load_state_dict(own)
+        self.supernet = module.net
+        self.judges = read_judges(self.data, most=self.settings.search.pictures)
+        return True
+
+    def train_prototype(self) -> bool:
+        """Train the prototype alone, by both schedules: what the others are measured by."""
+        with locked(self.output / "locks/prototype"):
+            short, _ = self.train_alone(self.prototype, self.settings.alone.epochs)
+            final, _ = self.train_alone(self.prototype, self.settings.alone.final_epochs)
+        score = self.score(self.prototype)
+        self.final_per_short = final / short if short and final else 1.0
+        self.final_per_score = final / score if score and final else 1.0
+        return True
+
+    def rank(self) -> bool:
+        """Train networks of G_0 alone, and note what would have ranked them without."""
+        settings = self.settings.alone
+        seeds = range(RANKING_SEEDS, RANKING_SEEDS + settings.ranking)
+        points = self._distinct([self.first.point(seed) for seed in seeds])
+
+        def judge(trial: Trial) -> None:
+            def training(point: Point, after: studies.After) -> tuple[float, int]:
+                trial.set_user_attr("supernet", self.score(point))
+                for name, value in self.proxies(point).items():
+                    trial.set_user_attr(name, value)
+                return self.train_alone(point, settings.epochs, after)
+
+            studies.train(study, trial, self.first, training, scale=self.final_per_short)
+
+        study = self.study("ranking")
+        return self._trainings(study, points, judge)
+
+    def search(self) -> bool:
+        """Score networks that the sampler asks for."""
+        study, wanted = self.study(), self.settings.search
+        count = wanted.rounds * wanted.population
+
+        def report(study: Study) -> None:
+            best = self.best(study)
+            words = f"best U {best[0].value:.2f}" if best else "none meets the requirements yet"
+            self.say("search", len(studies.finished(study)), count, words)
+
+        done = studies.work(
+            study,
+            lambda trial: studies.score(study, trial, self.first, self.estimate, self.milliseconds),
+            trials=count,
+            locks=self._locks(study),
+            is_over=self.is_over,
+            report=report,
+        )
+        return done and self._judge_generators(study)
+
+    def train_candidates(self) -> bool:
+        """Give the best by the supernet a short training, by successive halving."""
+        settings, best = self.settings.alone, self.best(self.study())
+        if not best:
+            raise UserError(
+                f"none of the networks that {self.name} asked for meets what is known before "
+                "training: loosen the requirements, or search longer"
+            )
+        points = self._distinct([trial.params for trial in best])[: settings.candidates]
+        # Half of those that came so far go on after 1, 2, 4 … epochs (arXiv 1810.05934).
+        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+        study = self.study("short", pruner)
+        return self._trainings(study, points, self._judge(study, settings.epochs))
+
+    def train_finals(self) -> bool:
+        """Train the best of the candidates to the end."""
+        settings, study = self.settings.alone, self.study("final")
+        best = self.best(self.study("short"))
+        points = self._distinct([trial.params for trial in best])[: settings.finals]
+        return self._trainings(study, points, self._judge(study, settings.final_epochs))
+
+    def look_at_val(self) -> bool:
+        """Measure top-1 on the val split, of what was trained to the end: once."""
+        path = self.output / f"{self.name}-val.json"
+        with locked(self.output / "locks/val"):
+            if path.exists():
+                return True
+            found = {}
+            points = [trial.params for trial in studies.finished(self.study("final"))]
+            for point in (self.prototype, *points):
+                checkpoint = self.folder(point, self.settings.alone.final_epochs) / "last.ckpt"
+                state, description = read_pretraining(checkpoint)
+                net = build(get_spec(description.network), len(description.class_names)).eval()
+                net.load_state_dict(state)
+                [top1] = measure_top1([net], description, self.settings.data["root"])
+                found[short_name(description.network)] = top1
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(found, indent=1) + "\n")
+        return True
+
+    def study(self, stage: str = "", pruner: optuna.pruners.BasePruner | None = None) -> Study:
+        """The search, or the study of a stage: of trainings of networks that are given."""
+        name = {"": self.name, "ranking": f"ranking-{self.seed}"}.get(stage, f"{self.name}-{stage}")
+        sampler = optuna.samplers.RandomSampler(seed=self.seed) if stage else self.sampler
+        definition = self.settings.definition() | {"seed": self.seed}
+        return open_study(self.storage, name, sampler, definition, pruner)
+
+    def best(self, study: Study) -> list[FrozenTrial]:
+        """Trials that came to the end: those that meet the requirements first, then by U."""
+        found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return sorted(found, key=lambda t: (not satisfies(t), -(t.value or 0), t.number))
+
+    def score(self, point: Point) -> float:
+        """Top-1 in percent with the supernet's weights."""
+        network = spec_to_text(self.settings.space.spec(point))
+        if network not in self.scores:
+            self.scores[network] = score_part(self.supernet, point, self.judges)
+        return self.scores[network]
+
+    def estimate(self, point: Point) -> float:
+        """Top-1 in percent that the final training would give, if all were as the prototype."""
+        return min(self.score(point) * self.final_per_score, 100.0)
+
+    def milliseconds(self, point: Point) -> float | None:
+        """Measured on this machine, where the requirements name them."""
+        if self.settings.requirements.milliseconds is None:
+            return None
+        spec = self.settings.space.spec(point)
+        network = spec_to_text(spec)
+        if network not in self.times:
+            classes, size = len(self.data.classes), self.data.image_size
+            self.times[network] = milliseconds(spec, classes=classes, size=size)
+        return self.times[network]
+
+    def proxies(self, point: Point) -> dict[str, float]:
+        """What ranks the network at a point without a training."""
+        spec, classes = self.settings.space.spec(point), len(self.data.classes)
+        return {
+            "synflow": synflow(build(spec, classes), self.data.image_size),
+            "naswot": naswot(build(spec, classes), self.judges.statistics[:64]),
+        }
+
+    def train_alone(
+        self, point: Point, epochs: int, after: studies.After = lambda epoch, top1: False
+    ) -> tuple[float, int]:
+        """Train the network at a point; top-1 on the pictures that judge, and epochs done.
+
+        Raises:
+            TimeIsOver: it is, halfway; the next call goes on.
+        """
+        network = spec_to_text(self.settings.space.spec(point))
+        module = Classifier(network, self.data.classes, seed=self.seed, **self.settings.recipe)
+        module.recipe = self._recipe(epochs=epochs)
+        poor = False
+
+        def stop(epoch: int, figures: dict[str, float]) -> bool:
+            nonlocal poor
+            top1 = figures["val_top1"]
+            self.say(short_name(network), epoch, epochs, f"top-1 {top1:.1f}")
+            poor = after(epoch, top1)
+            return poor or self.is_over()
+
+        fitted = fit(module, self.data, self.folder(point, epochs), epochs=epochs, stop=stop)
+        if fitted.epochs < epochs and not poor:
+            raise TimeIsOver
+        return fitted.figures["val_top1"], fitted.epochs
+
+    def folder(self, point: Point, epochs: int) -> Path:
+        """Of the training of a network alone, whichever study asks for it."""
+        network = short_name(spec_to_text(self.settings.space.spec(point)))
+        return self.output / "alone" / f"{network}-{epochs}"
+
+    def _judge(self, study: Study, epochs: int) -> Callable[[Trial], None]:
+        """Trains a trial's network for so many epochs."""
+        scale = self.final_per_short if epochs != self.settings.alone.final_epochs else 1.0
+        training = lambda point, after: self.train_alone(point, epochs, after)  # noqa: E731
+        common = {"scale": scale, "milliseconds": self.milliseconds}
+        return lambda trial: studies.train(study, trial, self.first, training, **common)
+
+    def _trainings(self, study: Study, points: list[Point], judge: Callable[[Trial], None]) -> bool:
+        """Train the networks at given points, each once."""
+        locks = self._locks(study)
+        studies.ask_for(study, points, locks)
+        stage = study.study_name
+
+        def report(study: Study) -> None:
+            self.say(stage, len(studies.finished(study)), len(points), "networks trained alone")
+
+        return studies.work(
+            study, judge, trials=len(points), locks=locks, is_over=self.is_over, report=report
+        )
+
+    def _judge_generators(self, study: Study) -> bool:
+        """Note U of each generator in the study: the mean over the networks of fixed seeds."""
+        if not isinstance(self.sampler, GeneratorSampler):
+            return True
+        wanted = self.settings.search
+        with locked(self._locks(study) / "generators"):
+            known = dict(study.user_attrs.get("generators", {}))
+            for number in range(wanted.rounds + 1):
+                generator = self.sampler.generator(study, number)
+                values = []
+                for seed in range(wanted.seeds) if str(number) not in known else ():
+                    if self.is_over():
+                        return False
+                    point = generator.point(seed)
+                    values.append(performance(self.estimate(point), generator.cost(point)))
+                if values:
+                    known[str(number)] = max(sum(values) / len(values), -1e9)
+                    study.set_user_attr("generators", known)
+                    words = f"U(G_{number}) = {known[str(number)]:.2f}"
+                    self.say("generators", number, wanted.rounds, words)
+        return True
+
+    def _distinct(self, points: list[dict[str, Any]]) -> list[Point]:
+        """Without those that are the same network as one before."""
+        found: dict[str, Point] = {}
+        for point in points:
+            found.setdefault(spec_to_text(self.settings.space.spec(point)), point)
+        return list(found.values())
+
+    def _locks(self, study: Study) -> Path:
+        return self.output / "locks" / study.study_name
+
+    def _recipe(self, **others: Any) -> str:
+        """What a training follows from; one of another recipe is not gone on with."""
+        common = {"seed": self.seed, "data": self.settings.data, "recipe": self.settings.recipe}
+        return yaml.safe_dump(common | others)

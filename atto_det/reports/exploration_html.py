@@ -1,0 +1,270 @@
+"""What an exploration found, as one HTML page which needs no network: light and dark."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from atto_det.reports.grid import Grid
+from atto_det.reports.html import bar, columns, document
+
+_STYLE = """
+.plot { max-width: 44rem; margin: 0; } .plot text { fill: var(--dim); font-size: 12px; }
+.open { fill: none; stroke: var(--dim); stroke-width: 1; }
+.final { fill: var(--second); stroke: var(--paper); stroke-width: 1.5; }
+.prototype { stroke: var(--second); stroke-width: 2; fill: none; }
+.line2 { stroke: var(--second); fill: none; stroke-width: 1.6; }
+.line3 { stroke: var(--dim); fill: none; stroke-width: 1.6; stroke-dasharray: 5 4; }
+.line4 { stroke: var(--ink); fill: none; stroke-width: 1.6; stroke-dasharray: 2 3; }
+.thread { stroke: var(--bar); fill: none; stroke-width: 1; opacity: .18; }
+.elite { stroke: var(--second); fill: none; stroke-width: 1.8; opacity: .9; }
+td:first-child { text-align: left; }
+"""
+_LINES = ("curve", "line2", "line3", "line4")
+_WIDE, _HIGH, _LEFT, _TOP, _BOTTOM = 640, 340, 56, 16, 40
+
+
+def page(content: Mapping[str, Any], grids: Sequence[Grid]) -> str:
+    """The page.
+
+    Args:
+        content: of exploration.json (`atto_det.exploration.outcome.collect`).
+        grids: tables of it.
+    """
+    parts = [
+        "<h2>Networks</h2>",
+        "<p>Filled: scored by the supernet, and meeting the requirements as far as they can be "
+        "known or estimated before training; rings: not. Large: trained to the end. Cross: the "
+        "prototype. The line is the front of those scored: no other has fewer multiply-adds and a "
+        "higher estimate.</p>",
+        _front(content),
+    ]
+    beside = []
+    if content["generators"]:
+        points = [(one["number"], one["u"]) for one in content["generators"]]
+        beside.append(
+            "<h2>Generators</h2><p>U of G_0, G_1, …: the mean over the networks of fixed seeds, "
+            f"with top-1 estimated by the supernet.</p>{_plot([('U', points)], 'k', 'U(G_k)')}"
+        )
+    if content["samplers"]:
+        lines = [(one["name"], one["curve"]) for one in content["samplers"]]
+        beside.append(
+            "<h2>Engines</h2><p>Highest estimated U so far of a network that meets the "
+            f"requirements.</p>{_plot(lines, 'networks asked for', 'U')}"
+        )
+    parts.append(columns(beside))
+    parts += ["<h2>What the networks are like</h2>", _threads(content)]
+    if content["importance"]:
+        parts += ["<h2>Which choices matter for U</h2>", _importance(content["importance"])]
+    parts += ["<h2>Tables</h2>", *(_table(grid) for grid in grids)]
+    return document(content["title"], content["remarks"], parts, _STYLE)
+
+
+def front(networks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that meet the requirements, of which no other has fewer multiply-adds and more top-1.
+
+    By multiply-adds.
+    """
+    found: list[Mapping[str, Any]] = []
+    allowed = [one for one in networks if one["satisfies"] and one["top1"] is not None]
+    for one in sorted(allowed, key=lambda one: (one["macs"], -one["top1"])):
+        if not found or one["top1"] > found[-1]["top1"]:
+            found.append(one)
+    return found
+
+
+def _front(content: Mapping[str, Any]) -> str:
+    scored = [one for one in content["networks"] if one["top1"] is not None]
+    finals, prototype = content["finals"], content["prototype"]
+    everything = [*scored, *finals, prototype]
+    x = _scale([math.log10(one["macs"]) for one in everything], _LEFT, _WIDE - 12)
+    y = _scale([one["top1"] for one in everything], _HIGH - _BOTTOM, _TOP)
+
+    def place(one: Mapping[str, Any]) -> tuple[float, float]:
+        return x(math.log10(one["macs"])), y(one["top1"])
+
+    line = " ".join("{:.1f},{:.1f}".format(*place(one)) for one in front(scored))
+    marks = [f'<polyline class="curve" points="{line}"/>']
+    for one in scored:
+        style, radius = ("dot", 3.5) if one["satisfies"] else ("open", 3)
+        marks.append(_circle(place(one), radius, style, one))
+    marks += [_circle(place(one), 7, "final", one) for one in finals]
+    a, b = place(prototype)
+    marks.append(
+        f'<path class="prototype" d="M{a - 6:.1f} {b - 6:.1f}l12 12m0 -12l-12 12">'
+        f"<title>{_words(prototype)}</title></path>"
+    )
+    low, high = (10**value for value in x.bounds)
+    ticks = [(x(math.log10(v)), f"{v / 1e6:.3g}") for v in _log_ticks(low, high)]
+    return _axes(marks, ticks, _ticks(y), "multiply-adds, millions (logarithmic)", "top-1, percent")
+
+
+def _plot(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], x_name: str, y_name: str) -> str:
+    """Lines of (x, y) points with their names at their ends."""
+    lines = [(name, points) for name, points in lines if points]
+    if not lines:
+        return "<p>None yet.</p>"
+    x = _scale([p[0] for _, points in lines for p in points], _LEFT, _WIDE - 110)
+    y = _scale([p[1] for _, points in lines for p in points], _HIGH - _BOTTOM, _TOP)
+    marks, ends = [], []
+    for index, (name, points) in enumerate(lines):
+        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+        marks.append(f'<polyline class="{_LINES[index % len(_LINES)]}" points="{path}"/>')
+        if len(points) < 30:
+            marks += [
+                f'<circle class="dot" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3">'
+                f"<title>{escape(name)}: {a:g}, {b:.2f}</title></circle>"
+                for a, b in points
+            ]
+        ends.append((y(points[-1][1]), f"{name} {points[-1][1]:.2f}", x(points[-1][0])))
+    before = -math.inf
+    for height, text, right in sorted(ends):  # names do not cover each other
+        before = max(height, before + 14)
+        marks.append(f'<text x="{right + 6:.1f}" y="{before + 4:.1f}">{escape(text)}</text>')
+    return _axes(marks, _ticks(x, whole=True), _ticks(y), x_name, y_name)
+
+
+def _threads(content: Mapping[str, Any]) -> str:
+    """Parallel coordinates: a line for each network through its figures."""
+    scored = [one for one in content["networks"] if one["u"] is not None]
+    if not scored:
+        return "<p>None was scored.</p>"
+    count = max(len(scored) // 10, 1)
+    best = sorted((one for one in scored if one["satisfies"]), key=lambda one: -one["u"])[:count]
+    elite = {one["number"] for one in best}
+    rows = [
+        one["traits"]
+        | {"param. (M)": one["parameters"] / 1e6, "MACs (M)": one["macs"] / 1e6}
+        | {"top-1": one["top1"], "U": one["u"]}
+        for one in scored
+    ]
+    names, wide = list(rows[0]), 1100
+    step = (wide - 80) / (len(names) - 1)
+    scales = {name: _scale([row[name] for row in rows], 250, 40, margin=0) for name in names}
+    marks = []
+    for index, name in enumerate(names):
+        a = 40 + index * step
+        low, high = scales[name].bounds
+        marks.append(
+            f'<line class="grid" x1="{a:.1f}" y1="40" x2="{a:.1f}" y2="250"/>'
+            f'<text x="{a:.1f}" y="20" text-anchor="middle">{escape(name)}</text>'
+            f'<text x="{a:.1f}" y="34" text-anchor="middle">{high:.3g}</text>'
+            f'<text x="{a:.1f}" y="266" text-anchor="middle">{low:.3g}</text>'
+        )
+    order = sorted(zip(scored, rows, strict=True), key=lambda pair: pair[0]["number"] in elite)
+    for one, row in order:
+        path = " ".join(
+            f"{40 + k * step:.1f},{scales[name](row[name]):.1f}" for k, name in enumerate(names)
+        )
+        style = "elite" if one["number"] in elite else "thread"
+        marks.append(
+            f'<polyline class="{style}" points="{path}"><title>{_words(one)}</title></polyline>'
+        )
+    return (
+        f"<p>One line a network; the {count} with the highest U that meet the requirements stand "
+        f'out.</p><figure class="plot" style="max-width:none"><svg viewBox="0 0 {wide} 276">'
+        f"{''.join(marks)}</svg></figure>"
+    )
+
+
+def _importance(importance: Mapping[str, float]) -> str:
+    found = sorted(importance.items(), key=lambda item: -item[1])[:12]
+    greatest = max(found[0][1], 1e-9)
+    rows = [bar(name, value / greatest, f"{value:.3f}") for name, value in found]
+    return (
+        "<p>PED-ANOVA (arXiv 2304.10255) over the networks scored; the twelve largest.</p>"
+        f'<div class="bars">{"".join(rows)}</div>'
+    )
+
+
+def _table(grid: Grid) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in grid.header)
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in grid.rows
+    )
+    return (
+        f"<p>{escape(grid.title)}</p>"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        "</div>"
+    )
+
+
+class _Scale:
+    """A linear map from a range of values to places."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self.bounds, self.start, self.end = (low, high), start, end
+
+    def __call__(self, value: float) -> float:
+        low, high = self.bounds
+        return self.start + (self.end - self.start) * (value - low) / (high - low)
+
+
+def _scale(values: Sequence[float], start: float, end: float, margin: float = 0.06) -> _Scale:
+    low, high = min(values), max(values)
+    room = margin * (high - low) or (0.5 if high == low else 0.0)
+    return _Scale(low - room, high + room, start, end)
+
+
+def _ticks(scale: _Scale, *, whole: bool = False) -> list[tuple[float, str]]:
+    low, high = scale.bounds
+    step = 10 ** math.floor(math.log10((high - low) / 3))
+    step = next(step * k for k in (1, 2, 5, 10) if (high - low) / (step * k) <= 6)
+    step = max(step, 1) if whole else step
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [(scale(k * step), f"{k * step:g}") for k in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for steps in ((1, 2, 5), (1, 2, 3, 5, 7), range(1, 10), [k / 10 for k in range(10, 100)]):
+        found = [k * 10.0**power for power in powers for k in steps]
+        found = [value for value in found if low <= value <= high]
+        if len(found) > 2:
+            break
+    return found[:: -(-len(found) // 9)] if found else []
+
+
+def _axes(
+    marks: Sequence[str],
+    x_ticks: Sequence[tuple[float, str]],
+    y_ticks: Sequence[tuple[float, str]],
+    x_name: str,
+    y_name: str,
+) -> str:
+    floor = _HIGH - _BOTTOM
+    grid = [
+        f'<line class="grid" x1="{a:.1f}" y1="{_TOP}" x2="{a:.1f}" y2="{floor}"/>'
+        f'<text x="{a:.1f}" y="{floor + 16}" text-anchor="middle">{text}</text>'
+        for a, text in x_ticks
+    ]
+    grid += [
+        f'<line class="grid" x1="{_LEFT}" y1="{b:.1f}" x2="{_WIDE - 12}" y2="{b:.1f}"/>'
+        f'<text x="{_LEFT - 6}" y="{b + 4:.1f}" text-anchor="end">{text}</text>'
+        for b, text in y_ticks
+    ]
+    names = (
+        f'<text x="{(_LEFT + _WIDE) / 2}" y="{_HIGH - 6}" text-anchor="middle">{x_name}</text>'
+        f'<text transform="translate(14 {_HIGH / 2}) rotate(-90)" text-anchor="middle">{y_name}'
+        "</text>"
+    )
+    return (
+        f'<figure class="plot"><svg viewBox="0 0 {_WIDE} {_HIGH}">{"".join(grid)}{names}'
+        f"{''.join(marks)}</svg></figure>"
+    )
+
+
+def _circle(place: tuple[float, float], radius: float, style: str, one: Mapping[str, Any]) -> str:
+    return (
+        f'<circle class="{style}" cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius}">'
+        f"<title>{_words(one)}</title></circle>"
+    )
+
+
+def _words(one: Mapping[str, Any]) -> str:
+    u = "" if one["u"] is None else f", U {one['u']:.2f}"
+    return escape(
+        f"{one['network']}: top-1 {one['top1']:.1f} %, {one['parameters'] / 1e6:.3f} M parameters, "
+        f"{one['macs'] / 1e6:.2f} M multiply-adds{u}"
+    )

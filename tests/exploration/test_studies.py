@@ -1,0 +1,248 @@
+"""The search on Optuna: rounds, storages, workers that die."""
+
+import functools
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from atto_det.design import Generator, Requirements
+from atto_det.errors import UserError
+from atto_det.exploration.sampler import GeneratorSampler, satisfies
+from atto_det.exploration.studies import (
+    TimeIsOver,
+    ask_for,
+    finished,
+    make_sampler,
+    open_study,
+    score,
+    train,
+    work,
+)
+
+
+def condensers(point) -> float:
+    """A toy top-1: more condensers, better."""
+    return 20.0 + 10 * sum(value == "condenser" for value in point.values())
+
+
+def judge(study, generator, estimate):
+    return functools.partial(score, study, generator=generator, estimate=estimate)
+
+
+def search(study, generator, estimate, trials, folder) -> None:
+    done = work(study, judge(study, generator, estimate), trials=trials, locks=folder / "locks")
+    assert done
+
+
+def study_in(folder, generator, name="generator", **changes):
+    sampler = make_sampler(name, generator, population=10, seed=1)
+    definition = {"space": generator.space.to_dict()} | changes
+    return open_study(str(folder / "journal.log"), "toy", sampler, definition)
+
+
+@pytest.mark.parametrize("name", ["generator", "random", "tpe", "nsga2"])
+def test_every_sampler_explores(name, generator, tmp_path):
+    study = study_in(tmp_path, generator, name)
+    search(study, generator, condensers, 15, tmp_path)
+    assert len(study.trials) == 15
+    best = study.best_trial
+    assert best.user_attrs["top1"] == condensers(best.params)
+    search(study, generator, condensers, 15, tmp_path)
+    assert len(study.trials) == 15  # there is nothing left to do
+
+
+def test_generators_rise(generator, tmp_path):
+    study = study_in(tmp_path, generator)
+    search(study, generator, condensers, 50, tmp_path)
+    sampler = study.sampler
+    assert isinstance(sampler, GeneratorSampler)
+    last = sampler.generator(study, 4)
+    assert last.number == 4
+    means = [
+        sum(condensers(g.point(seed)) for seed in range(30)) / 30
+        for g in (sampler.generator(study, 0), last)
+    ]
+    assert means[1] > means[0] + 5
+    # Another process derives the same generator from the storage.
+    again = study_in(tmp_path, generator)
+    same = again.sampler.generator(again, 4)
+    assert [same(seed) for seed in range(5)] == [last(seed) for seed in range(5)]
+
+
+def test_what_misses_a_requirement(space, tmp_path, generator):
+    costs = sorted(generator.cost(generator.point(seed)).macs for seed in range(20))
+    wanted = Requirements(macs=costs[5], top1=40)
+    strict = Generator(space, generator.probabilities, wanted, 5, 64)
+    study = study_in(tmp_path, strict, "random")
+    search(study, strict, condensers, 40, tmp_path)
+    pruned = [t for t in study.trials if t.state == TrialState.PRUNED]
+    assert pruned
+    assert all(t.constraints["macs"] > 0 and "top1" not in t.user_attrs for t in pruned)
+    for trial in study.get_trials(states=(TrialState.COMPLETE,)):
+        assert satisfies(trial) == (trial.user_attrs["top1"] >= 40)
+
+
+def slow(point) -> float:
+    time.sleep(0.02)
+    return condensers(point)
+
+
+def never(point) -> float:
+    """A worker that will be killed at its work."""
+    time.sleep(60)
+    return 0.0
+
+
+def run_worker(folder, generator, estimate, trials):
+    search(study_in(folder, generator), generator, estimate, trials, folder)
+
+
+def test_two_workers_one_killed(generator, tmp_path):
+    context = multiprocessing.get_context("fork")
+    doomed = context.Process(target=run_worker, args=(tmp_path, generator, never, 16))
+    doomed.start()
+    study = study_in(tmp_path, generator)
+    deadline = time.monotonic() + 60
+    while not any(t.params for t in study.get_trials(states=(TrialState.RUNNING,))):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    begun = study.get_trials(states=(TrialState.RUNNING,))[0]
+    other = context.Process(target=run_worker, args=(tmp_path, generator, slow, 16))
+    other.start()
+    while len(study.get_trials(states=(TrialState.COMPLETE,))) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(doomed.pid, signal.SIGKILL)
+    doomed.join()
+    other.join(120)
+    assert other.exitcode == 0
+    trials = study.get_trials()
+    states = [trial.state for trial in trials]
+    assert states.count(TrialState.COMPLETE) == 16
+    assert states.count(TrialState.FAIL) == 1
+    assert trials[begun.number].state == TrialState.FAIL
+    point = trials[begun.number].params
+    repeated = [t for t in trials if t.params == point and t.state == TrialState.COMPLETE]
+    assert repeated
+    assert len({t.number for t in trials}) == len(trials)
+
+
+def test_trainings_are_halved_and_broken_off(generator, tmp_path):
+    """Top-1 grows by one an epoch from where a network stands; time is over for the third."""
+    points = [generator.point(seed) for seed in range(4)]
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    sampler = make_sampler("random", generator, population=5, seed=1)
+    study = open_study(str(tmp_path / "journal.log"), "short", sampler, {}, pruner)
+    starts = {str(point): start for point, start in zip(points, (60, 20, 30, 80), strict=True)}
+    begun: list[str] = []
+
+    def training(point, after):
+        begun.append(str(point))
+        if len(begun) == 3:
+            raise TimeIsOver
+        for epoch in range(1, 5):
+            top1 = starts[str(point)] + epoch
+            if after(epoch, top1):
+                return top1, epoch
+        return top1, 4
+
+    judge = functools.partial(train, study, generator=generator, training=training)
+    for _ in range(2):
+        ask_for(study, points, tmp_path / "locks")
+    assert not work(study, judge, trials=4, locks=tmp_path / "locks")
+    assert len(finished(study)) == 2
+    assert work(study, judge, trials=4, locks=tmp_path / "locks")
+    found = {str(t.params): t for t in finished(study)}
+    assert set(found) == set(starts)
+    assert len(begun) == 5  # one of them twice
+    assert found[str(points[0])].state == TrialState.COMPLETE  # the first of all, with no rival
+    assert found[str(points[0])].user_attrs["top1"] == 64
+    assert found[str(points[1])].state == TrialState.PRUNED
+    assert found[str(points[1])].user_attrs["epochs"] == 1
+    assert [t.state for t in study.trials].count(TrialState.FAIL) == 1
+
+
+@pytest.fixture
+def postgresql():
+    """The URL of a server of its own, which does not run as root."""
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
+        pytest.skip("PostgreSQL's initdb and pg_ctl are not in the path")
+    other = {}
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:  # a short path, for the socket's sake
+        if os.geteuid() == 0:
+            try:
+                shutil.chown(folder, "postgres", "postgres")
+            except LookupError:
+                pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres")
+            other = {"user": "postgres", "group": "postgres", "extra_groups": []}
+
+        def run(*command: str) -> None:
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            subprocess.run(command, check=True, cwd=folder, timeout=120, **quiet, **other)
+
+        run("initdb", "-D", "data", "-A", "trust", "-U", "postgres")
+        options = f"-k {folder} -c listen_addresses=''"
+        run("pg_ctl", "-D", "data", "-w", "-t", "100", "-l", "log", "-o", options, "start")
+        yield f"postgresql+psycopg2://postgres@/postgres?host={folder}"
+        run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+
+
+@pytest.mark.slow
+def test_two_workers_on_postgresql(generator, tmp_path, postgresql):
+    # All are forked before this process has a connection, which they would share.
+    context = multiprocessing.get_context("fork")
+    begin = context.Event()
+    arguments = (postgresql, generator, tmp_path)
+    doomed = context.Process(target=work_on, args=(*arguments, never))
+    workers = [context.Process(target=work_on, args=(*arguments, slow, begin)) for _ in range(2)]
+    for worker in (doomed, *workers):
+        worker.start()
+    study = on(postgresql, generator)
+    deadline = time.monotonic() + 600
+    while not any(t.params for t in study.get_trials(states=(TrialState.RUNNING,))):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    begin.set()
+    while len(study.get_trials(states=(TrialState.COMPLETE,))) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(doomed.pid, signal.SIGKILL)
+    doomed.join()
+    for worker in workers:
+        worker.join(600)
+        assert worker.exitcode == 0
+    states = [trial.state for trial in study.get_trials()]
+    assert (states.count(TrialState.COMPLETE), states.count(TrialState.FAIL)) == (12, 1)
+
+
+def on(url, generator):
+    return open_study(url, "toy", make_sampler("generator", generator, population=6, seed=1), {})
+
+
+def work_on(url, generator, folder, estimate, begin=None) -> None:
+    if begin:
+        assert begin.wait(600)
+    search(on(url, generator), generator, estimate, 12, folder)
+
+
+def test_mistakes_are_sentences(generator, tmp_path):
+    with pytest.raises(UserError, match="there is no sampler 'magic'"):
+        make_sampler("magic", generator, population=5, seed=1)
+    study_in(tmp_path, generator)
+    with pytest.raises(UserError, match=r"study 'toy' in .* explores another space"):
+        study_in(tmp_path, generator, data="other")
+    sampler = make_sampler("random", generator, population=5, seed=1)
+    with pytest.raises(UserError, match="needs a port"):
+        open_study("grpc://somewhere", "toy", sampler, {})
+    (tmp_path / "broken.log").write_text("no journal\n")
+    with pytest.raises(UserError, match="cannot be opened"):
+        open_study(str(tmp_path / "broken.log"), "toy", sampler, {})
