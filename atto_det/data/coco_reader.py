@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atto_det.data.coco_masks import MAX_SIDE, is_number, read_mask
+from atto_det.data.files import read_bytes
 from atto_det.data.images import read_header, read_image
 from atto_det.data.masks import is_inside, mask_box
 from atto_det.data.orientation import UPRIGHT, Box, turn_box, turn_rle
@@ -324,7 +325,7 @@ class _Reader:
 
 def _load(path: Path) -> object:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except OSError as error:
         raise UserError(f"{shown(path)} cannot be read ({error.strerror})") from error
     except RecursionError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
+from atto_det.data.files import check_file
 from atto_det.data.orientation import TAG, UPRIGHT, Header, turn
 from atto_det.errors import UserError, shown
 
@@ -202,6 +203,7 @@ def voc_palette() -> np.ndarray:
 def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
     """Pillow's image, with everything that decoding it may raise turned into a `UserError`."""
     try:
+        check_file(path)
         with _strict(), Image.open(path) as image:
             if image.width * image.height > pixel_limit():
                 raise _too_large(path, image.width * image.height)

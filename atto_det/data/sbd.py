@@ -18,7 +18,7 @@ from atto_det.data.masks import encode_labels, mask_box
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, Progress
 from atto_det.data.voc import VOC_CLASSES, find_voc_root, load_voc, read_ids, read_split
 from atto_det.data.voc_image import VOID
-from atto_det.errors import UserError
+from atto_det.errors import UserError, shown
 
 
 class _SbdFiles(NamedTuple):
@@ -121,9 +121,7 @@ def _read_image(root: Path, image_id: str, findings: list[Finding]) -> ImageReco
     classes = _labels(files.classes, _read_struct(files.classes, "GTcls"), (height, width))
     struct = _read_struct(files.objects, "GTinst")
     objects = _labels(files.objects, struct, (height, width))
-    categories = np.atleast_1d(np.asarray(struct.get("Categories", ()))).ravel().tolist()
-    if not all(category in range(1, len(VOC_CLASSES) + 1) for category in categories):
-        raise UserError(f"{files.objects}: GTinst.Categories must be 1 to 20, not {categories}")
+    categories = _categories(files.objects, struct.get("Categories", ()))
 
     def leave_out(kind: str, what: str) -> None:
         message = f"{files.objects}: {what}; it is left out"
@@ -158,6 +156,17 @@ def _labels(path: Path, struct: dict, size: tuple[int, int]) -> np.ndarray:
             f" {size[1]}x{size[0]}"
         )
     return labels
+
+
+def _categories(path: Path, value: object) -> list[int]:
+    """The classes of the objects, from 1; MATLAB's own numbers are of floating point."""
+    try:
+        numbers = np.asarray(value, dtype=float).ravel().tolist()
+    except (TypeError, ValueError):  # text, a struct, cells of several lengths
+        numbers = [None]
+    if not all(number in range(1, len(VOC_CLASSES) + 1) for number in numbers):
+        raise UserError(f"{path}: GTinst.Categories must be 1 to 20, not {shown(value)}")
+    return [int(number) for number in numbers]
 
 
 def _read_struct(path: Path, name: str) -> dict:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from atto_det.data.files import read_utf8
 from atto_det.errors import UserError, shown
 
 VOC_CLASSES = (
@@ -241,7 +242,7 @@ def _names(folder: Path) -> list[str]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_utf8(path)
     except (OSError, ValueError) as error:
         if isinstance(error, UnicodeDecodeError):
             raise UserError(f"{path} is no UTF-8 text ({error})") from error

@@ -14,6 +14,7 @@ import defusedxml.ElementTree
 import numpy as np
 from defusedxml import DefusedXmlException
 
+from atto_det.data.files import read_bytes
 from atto_det.data.images import read_header, read_image, read_palette_png
 from atto_det.data.masks import box_iou, encode_labels, is_inside, mask_box
 from atto_det.data.orientation import UPRIGHT, Header, turn, turn_box
@@ -296,7 +297,7 @@ def _size_sentence(path: Path, size: tuple, jpeg: Path, expected: tuple[int, int
 def _read_xml(path: Path) -> tuple[tuple[int, int], list[_Object]]:
     """((height, width), objects in the order of the file)."""
     try:
-        top = defusedxml.ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
+        top = defusedxml.ElementTree.fromstring(read_bytes(path), forbid_dtd=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:

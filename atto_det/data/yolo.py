@@ -18,6 +18,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from atto_det.bounded_yaml import parse_yaml, read_text
+from atto_det.data.files import read_utf8
 from atto_det.data.images import read_header, read_image
 from atto_det.data.masks import is_inside
 from atto_det.data.orientation import Header
@@ -159,7 +160,7 @@ def _pictures(base: Path, value: object, path: Path) -> list[Path]:
                 place = path.parent / other
         if place.suffix == ".txt" and _exists(place):
             try:
-                rows = place.read_text(encoding="utf-8").split("\n")
+                rows = read_utf8(place).split("\n")
             except (OSError, ValueError) as error:
                 raise UserError(f"{place} cannot be read ({error})") from error
             found += [place.parent / row.strip() for row in rows if row.strip()]
@@ -192,7 +193,7 @@ def _labels_of(picture: Path) -> Path:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a label file that are not empty, numbered from 1; none without a file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_utf8(path)
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -112,6 +112,40 @@ def test_errors(sbd, cut, tmp_path):
         find_sbd_root(tmp_path / "elsewhere")
 
 
+def cells(*values):
+    """MATLAB's cell array."""
+    result = np.empty(len(values), object)
+    result[:] = values
+    return result
+
+
+@pytest.mark.parametrize(
+    ("categories", "right"),
+    [
+        (np.array([[float(COW)], [float(SHEEP)]]), True),
+        (cells(COW, SHEEP), True),
+        (cells(np.array([[COW]]), np.array([[SHEEP]])), True),
+        (np.array([[COW + 0.5], [SHEEP]]), False),
+        (np.array([[np.nan], [SHEEP]]), False),
+        (cells([COW], [COW, SHEEP]), False),
+        (np.array([10**18, SHEEP]), False),
+        ({"a": 1}, False),
+        ("cow", False),
+    ],
+    ids=str,
+)
+def test_categories_of_any_form(sbd, categories, right):
+    sbd.add("one")
+    content = {"GTinst": {"Segmentation": INST, "Categories": categories}}
+    savemat(sbd.file("inst", "one"), content)
+    if right:
+        [record] = load_sbd(sbd.root, "train", cache=False).records
+        assert [item.category for item in record.instances] == [COW - 1, SHEEP - 1]
+    else:
+        with pytest.raises(UserError, match=r"one\.mat: GTinst\.Categories must be 1 to 20, not"):
+            load_sbd(sbd.root, "train", cache=False)
+
+
 @pytest.mark.parametrize("name", ["SBD", "sbd", "benchmark_RELEASE"])
 def test_names_of_the_folder(tmp_path, name):
     TinySbd(tmp_path / name)

@@ -1,0 +1,37 @@
+"""Reading files whose names come from elsewhere, such as an annotation file that was downloaded."""
+
+import errno
+import os
+from pathlib import Path
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read, or is none: a device, or a pipe, may never end.
+    """
+    check_file(path)
+    return Path(path).read_bytes()
+
+
+def read_utf8(path: str | os.PathLike) -> str:
+    """The content of a file of UTF-8, without a byte order mark.
+
+    Raises:
+        OSError: as `read_bytes`.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Refuse what is neither a file nor a folder, which reading says itself.
+
+    Raises:
+        OSError: it is missing, or a device, a pipe, or the like.
+    """
+    path = Path(path)
+    path.stat()
+    if not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device or a pipe, and no file", str(path))
