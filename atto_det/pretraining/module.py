@@ -284,7 +284,7 @@ class Classifier(LightningModule):
         checkpoint[TRAINING_PART] = part
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another network or of other classes.
+        """Refuse the checkpoint of another network, of other classes or of another teacher.
 
         Raises:
             UserError: it is one, or was not written here.
@@ -302,3 +302,19 @@ class Classifier(LightningModule):
                 f"the checkpoint was trained on other classes ({len(part['class_names'])} of "
                 f"{part['data']['root']}) than those of the data ({len(self.class_names)})"
             )
+        before, now = (
+            {key: data.get(key) for key in ("teacher", "weights_sha256", "size")}
+            for data in (part["data"], self.trainer.datamodule.describe())
+        )
+        if before != now:
+            raise UserError(
+                "the checkpoint learned from another teacher "
+                f"({_of_teacher(before)}; now {_of_teacher(now)}): go on with that one, or start "
+                "anew in another --trainer.default_root_dir"
+            )
+
+
+def _of_teacher(values: dict[str, Any]) -> str:
+    if values["teacher"] is None:
+        return "none"
+    return f"{values['teacher']} at {values['size']} pixels, sha256 {values['weights_sha256'][:8]}…"

@@ -259,6 +259,20 @@ def test_resumed_is_as_never_stopped(run, taught, named, tmp_path):
         assert torch.equal(value, again["state_dict"][key]), key
 
 
+def test_resuming_with_another_teacher_is_refused(run, taught, weights, named, tmp_path):
+    settings = taught | {"data__root": named}
+    run(**settings, trainer__max_epochs=1)
+    state = torch.load(weights)
+    state["classifier.bias"] = state["classifier.bias"] + 1
+    torch.save(state, tmp_path / "other.pth")
+    for other in (
+        {"model__teacher_weights": str(tmp_path / "other.pth")},
+        {"model__teacher_size": 64},
+    ):
+        with pytest.raises(UserError, match="learned from another teacher"):
+            run(**settings | other, trainer__max_epochs=2, ckpt_path="last")
+
+
 def test_store_answers_ahead(run, taught, named, tmp_path):
     folder = tmp_path / "answers"
     settings = taught | {"data__root": named, "data__answers": folder, "data__crops": 2}

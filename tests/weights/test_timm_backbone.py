@@ -10,6 +10,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from atto_det.errors import UserError
+from atto_det.nets.blocks import START_LENGTH
 from atto_det.weights.timm_backbone import TimmBackbone, initialise
 
 SMALL = "mobilenetv3_small_050"
@@ -77,6 +78,37 @@ def config(path, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), fo
             "INPUT": {"FORMAT": form},
         }
     )
+
+
+def test_long_filters_of_attonets_alone_get_the_length_that_they_learn_with(classifier, tmp_path):
+    import atto_det.timm  # noqa: F401  registers it
+
+    torch.manual_seed(0)
+    attonet = timm.create_model("attonet_d", num_classes=5)
+    state = attonet.state_dict()
+    for key in list(state):  # as long training leaves them: eight times longer, the same output
+        if key.endswith("norm.running_mean"):
+            state[key.replace("norm.running_mean", "conv.weight")] *= 8
+            state[key] = torch.randn(state[key].shape) * 0.1
+            state[key.replace("running_mean", "running_var")] *= 64
+    attonet.load_state_dict(state)
+    torch.save(state, tmp_path / "attonet.pth")
+    backbone = TimmBackbone("attonet_d", STAGES).eval()
+    backbone.load(tmp_path / "attonet.pth")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        features = attonet.eval().forward_features(x)
+        assert torch.allclose(backbone(x)["res5"], features, rtol=1e-3, atol=1e-5)
+    found = backbone.net.state_dict()
+    weights = [value for key, value in found.items() if key.endswith(".conv.conv.weight")]
+    lengths = torch.cat([weight.flatten(1).norm(dim=1) for weight in weights])
+    assert lengths.max() < 1.5 * START_LENGTH
+
+    torch.save(classifier.state_dict(), tmp_path / "own.pth")
+    own = TimmBackbone(SMALL, STAGES)
+    own.load(tmp_path / "own.pth")
+    stem = "conv_stem.weight"
+    assert torch.equal(own.net.state_dict()[stem], classifier.state_dict()[stem])
 
 
 def test_another_normalisation_than_the_trained_one_is_said(classifier, tmp_path, caplog):
