@@ -1,7 +1,9 @@
 """Fixtures that several test modules share."""
 
 import importlib.util
+import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,16 +54,48 @@ def data_root(mini_voc, monkeypatch, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(mini_voc, repository, tmp_path_factory) -> Path:
-    """The checkpoint of two steps on the mini VOC."""
+    """The checkpoint of two steps on the mini VOC, in the folder of its run."""
     from atto_det.detectron2 import load_config, run
 
+    return _train(mini_voc, repository, tmp_path_factory, load_config, run)
+
+
+@pytest.fixture(scope="session")
+def trained_by_torchvision(mini_voc, repository, tmp_path_factory) -> Path:
+    """As `trained`, by the other engine."""
+    from atto_det.torchvision import load_config, run
+
+    return _train(mini_voc, repository, tmp_path_factory, load_config, run)
+
+
+def _train(mini_voc, repository, tmp_path_factory, load_config, run) -> Path:
     output = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DETECTRON2_DATASETS", str(mini_voc))
-        patch.setenv("ATTO_DET_CACHE", str(output / "cache"))
+        patch.setenv("ATTO_DET_CACHE", str(tmp_path_factory.mktemp("cache")))
         options = ["OUTPUT_DIR", str(output), "DATASETS.TEST", "()"]
         run.train(load_config(repository / "tests/tiny_mini_voc.yaml", options))
     return output / "model_final.pth"
+
+
+@pytest.fixture(autouse=True)
+def forget_logs():
+    """A function that ends logging to where commands and trainings of before let it go.
+
+    It is called after each test: what a process does once would go to ever more places here.
+    """
+
+    def close() -> None:
+        for name in ("atto_det", "detectron2", "fvcore"):
+            logger = logging.getLogger(name)
+            for handler in logger.handlers[:]:
+                logger.removeHandler(handler)
+                handler.close()
+        if logs := sys.modules.get("detectron2.utils.logger"):
+            logs.setup_logger.cache_clear()
+
+    yield close
+    close()
 
 
 OBJECT = """<object><name>{}</name><difficult>0</difficult><bndbox>

@@ -1,6 +1,7 @@
 """What importing loads, twice and without Detectron2. Each in a process of its own."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import atto_det
 
 def python(program: str) -> str:
     """What `program` prints; it must end well."""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    command = [sys.executable, "-W", "error::UserWarning", "-c", program]
+    environment = os.environ | {"DETECTRON2_DATASETS": "none"}  # importing reads no data
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -86,12 +89,14 @@ def test_detection_can_be_imported_and_reloaded():
         "import importlib, sys\n"
         "from detectron2.config import get_cfg\n"
         "from detectron2.data import DatasetCatalog, MetadataCatalog\n"
-        "from detectron2.modeling import BACKBONE_REGISTRY\n"
+        "from detectron2.modeling import BACKBONE_REGISTRY, ROI_MASK_HEAD_REGISTRY\n"
+        "from detectron2.modeling.proposal_generator import RPN_HEAD_REGISTRY\n"
         "before = get_cfg().dump(), set(DatasetCatalog.list())\n"
         "import atto_det.detectron2\n"
         "import atto_det.detectron2\n"
         "importlib.reload(atto_det.detectron2)\n"
-        "importlib.reload(sys.modules['atto_det.detectron2.backbone'])\n"
+        "for name in 'backbone', 'heads':\n"
+        "    importlib.reload(sys.modules[f'atto_det.detectron2.{name}'])\n"
         "importlib.reload(atto_det.detectron2)\n"
         "assert get_cfg().dump() == before[0], 'the default config changed'\n"
         "assert before[1] < set(DatasetCatalog.list())\n"
@@ -99,6 +104,8 @@ def test_detection_can_be_imported_and_reloaded():
         "print(*sorted(set(DatasetCatalog.list()) - before[1]))\n"
         "print(len(MetadataCatalog.get('voc_2012_seg_train').thing_classes))\n"
         "print('timm' in sys.modules)\n"
+        "registries = BACKBONE_REGISTRY, RPN_HEAD_REGISTRY, ROI_MASK_HEAD_REGISTRY\n"
+        "print(*(n for r in registries for n, _ in r if 'separable' in n.lower()))\n"
     ).splitlines()
     assert printed[0].split() == [
         "build_attonet_backbone",
@@ -111,4 +118,6 @@ def test_detection_can_be_imported_and_reloaded():
         *(f"sbd_{split}" for split in ("train", "val")),
         *(f"voc_2012_seg_{split}" for split in ("train", "train_aug", "trainval", "val")),
     ]
-    assert printed[2:] == ["20", "False"]
+    assert printed[2:4] == ["20", "False"]
+    heads = ["build_separable_fpn_backbone", "SeparableRPNHead", "SeparableMaskHead"]
+    assert printed[4].split() == heads

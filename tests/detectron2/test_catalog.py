@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -298,22 +296,3 @@ def test_the_data_of_a_replaced_folder_is_read_anew(root, tiny, voc_folder):
     voc_folder(root / "parts", ["wheel"], train=["b"])
     tiny([["parts", "parts"]], *own())
     assert [r.image_id for r in load_dataset("parts_train").records] == ["b"]
-
-
-def test_importing_registers_names_and_reads_no_file(tmp_path):
-    code = (
-        "import atto_det.detectron2 as d, atto_det.detectron2\n"
-        "from detectron2.data import DatasetCatalog as c\n"
-        "names = [n for n in c.list() if n.startswith(('voc_2012_seg', 'sbd_', 'mini_voc_'))]\n"
-        "print(sorted(names))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == str(
-        sorted(
-            [f"voc_2012_seg_{s}" for s in ("train", "val", "trainval", "train_aug")]
-            + ["sbd_train", "sbd_val"]
-            + [f"mini_voc_{s}" for s in ("train", "val", "trainval")]
-        )
-    )

@@ -1,7 +1,5 @@
 """Depthwise-separable FPN outputs, RPN head and mask head, on AttoNet and on ResNet-50."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -183,23 +181,3 @@ def test_lite_has_the_recipe_and_the_regions_of_the_baseline():
         assert lite[section] == r50[section]
     assert lite.MODEL.ROI_HEADS == r50.MODEL.ROI_HEADS
     assert {**lite.MODEL.RPN, "HEAD_NAME": ""} == {**r50.MODEL.RPN, "HEAD_NAME": ""}
-
-
-def test_registered_once_however_often_imported():
-    program = (
-        "import importlib, sys\n"
-        "import atto_det.detectron2\n"
-        "importlib.reload(sys.modules['atto_det.detectron2.heads'])\n"
-        "importlib.reload(atto_det.detectron2)\n"
-        "from detectron2.modeling import BACKBONE_REGISTRY, ROI_MASK_HEAD_REGISTRY\n"
-        "from detectron2.modeling.proposal_generator import RPN_HEAD_REGISTRY\n"
-        "registries = BACKBONE_REGISTRY, RPN_HEAD_REGISTRY, ROI_MASK_HEAD_REGISTRY\n"
-        "print(*(n for r in registries for n, _ in r if 'separable' in n.lower()))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [
-        "build_separable_fpn_backbone",
-        "SeparableRPNHead",
-        "SeparableMaskHead",
-    ]

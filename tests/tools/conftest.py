@@ -1,11 +1,16 @@
-"""Command lines as processes of their own, started in milliseconds.
+"""Command lines, run without waiting for what they import.
 
-A server process imports Detectron2 once; each tool runs in a fork of it, with its own arguments,
-working folder, environment and output files, and can be killed like any other.
+`run_tool` runs a tool in this process, with its own arguments, working folder, environment and
+output. What is to be killed, or changed before it starts, is a process of its own (`launch`): a
+server process imports Detectron2 once, and each is a fork of it.
 """
 
+import contextlib
+import io
 import multiprocessing
 import os
+import runpy
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,9 +98,43 @@ def launch(fork_context, repository, tmp_path, environment):
 
 
 @pytest.fixture
-def run_tool(launch):
-    """A function that runs a tool to its end."""
-    return lambda tool, *arguments, before="": launch(tool, *arguments, before=before).wait()
+def run_here(environment, forget_logs, tmp_path, monkeypatch):
+    """A function that runs a Python file as a command in this process."""
+
+    def run(path: Path, *arguments: object, folder: Path = tmp_path) -> Done:
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            for name in os.environ.keys() - environment:
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    runpy.run_path(str(path), run_name="__main__")
+                    code = 0
+                except SystemExit as end:
+                    code = end.code or 0
+                    if isinstance(code, str):
+                        print(code, file=err)
+                        code = 1
+        forget_logs()
+        return Done(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
+
+    return run
+
+
+@pytest.fixture
+def run_tool(run_here, launch, repository):
+    """A function that runs a tool to its end; with Python text to run before it, in a process."""
+
+    def run(tool: str, *arguments: object, before: str = "") -> Done:
+        if before:
+            return launch(tool, *arguments, before=before).wait()
+        return run_here(repository / "tools" / tool, *arguments)
+
+    return run
 
 
 @pytest.fixture

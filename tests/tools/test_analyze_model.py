@@ -1,6 +1,7 @@
 """tools/analyze_model.py as a user runs it."""
 
 import json
+import shutil
 
 import pytest
 
@@ -44,14 +45,14 @@ def test_a_retinanet_beside_its_zoo_s_and_others(run_tool, tmp_path):
     done = run_tool(
         "analyze_model.py",
         *("--config-file", config, "--against", zoo, "Misc/semantic_R_50_FPN_1x.yaml", "r50-fpn"),
-        *("--input", "256x320", "--output", tmp_path / "out", "--memory"),
+        *("--input", "64x96", "--output", tmp_path / "out", "--memory"),
     )
     assert done.returncode == 0, done.stderr
     for text in ("dense head", "semantic head", "mask head", zoo):
         assert text in done.stdout
     own, other, *_ = json.loads((tmp_path / "out/complexity.json").read_text())["detectors"]
     heads = [
-        next(p["macs"] for p in net["inputs"]["256x320"]["parts"] if p["name"] == "dense_head")
+        next(p["macs"] for p in net["inputs"]["64x96"]["parts"] if p["name"] == "dense_head")
         for net in (own, other)
     ]
     assert heads[0] > 0.9 * heads[1]  # 20 classes in both; the anchors of one are fewer
@@ -59,14 +60,17 @@ def test_a_retinanet_beside_its_zoo_s_and_others(run_tool, tmp_path):
 
 
 def test_on_pictures_with_a_checkpoint(run_tool, trained, mini_voc, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for path in sorted((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))[:3]:
+        shutil.copy(path, tmp_path / "photos")
     done = run_tool(
         "analyze_model.py",
-        *("--checkpoint", trained, "--images", mini_voc / "mini_voc/JPEGImages"),
+        *("--checkpoint", trained, "--images", tmp_path / "photos"),
         *("--input", "96x128", "--against", "r50-fpn"),
     )
     assert done.returncode == 0, done.stderr
-    assert "On 12 pictures the model found" in done.stdout
-    assert "At mean of 12 pictures" in done.stdout
+    assert "On 3 pictures the model found" in done.stdout
+    assert "At mean of 3 pictures" in done.stdout
     assert "At 96x128" in done.stdout
     assert not (tmp_path / "output").exists()
 
@@ -106,7 +110,7 @@ def test_measured_memory_stands_beside_the_counted(run_tool, repository, tmp_pat
     ],
 )
 def test_mistakes_are_one_sentence(run_tool, repository, sentence, arguments, expected):
-    config = ("--config-file", repository / "configs/atto_maskrcnn_d_voc.yaml")
+    config = ("--config-file", repository / "configs/atto_maskrcnn_d_voc.yaml", "--input", "64x64")
     assert expected in sentence(run_tool("analyze_model.py", *config, *arguments))
 
 

@@ -3,10 +3,7 @@
 import functools
 import http.server
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 
@@ -19,23 +16,15 @@ from atto_det.data.mini_voc import generate
 
 
 @pytest.fixture
-def run(repository, tmp_path):
-    def run_tool(*arguments, **environment):
-        return subprocess.run(
-            [sys.executable, str(repository / "tools" / "prepare_voc.py"), *map(str, arguments)],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(repository),
-                "ATTO_DET_CACHE": str(tmp_path / "cache"),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+def run(run_tool, environment):
+    """A function that runs the tool, with changes to the environment."""
+    del environment["DETECTRON2_DATASETS"]
 
-    return run_tool
+    def run(*arguments, **changes):
+        environment.update(changes)
+        return run_tool("prepare_voc.py", *arguments)
+
+    return run
 
 
 @pytest.fixture

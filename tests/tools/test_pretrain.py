@@ -68,18 +68,19 @@ def assert_same(one, other, where=""):
             assert_same(a, b, f"{where}/{index}")
 
 
-@pytest.mark.parametrize("before", [KILL, KILL_WHILE_WRITING], ids=["in a step", "while writing"])
-def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(pretrain, tmp_path, before):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(pretrain, tmp_path):
+    whole = tmp_path / "whole"
     assert pretrain(whole).returncode == 0
-    assert pretrain(killed, before=before).returncode == -9
-    done = pretrain(killed, "--ckpt_path", "last")
-    assert done.returncode == 0, done.stderr
-    one, other = (load_checkpoint(folder / "last.ckpt") for folder in (whole, killed))
-    for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
-        assert_same(one[key], other[key], key)
-    assert one["global_step"] == other["global_step"] == 27
-    assert (killed / "run2.json").exists()
+    for name, before in (("in_a_step", KILL), ("while_writing", KILL_WHILE_WRITING)):
+        killed = tmp_path / name
+        assert pretrain(killed, before=before).returncode == -9
+        done = pretrain(killed, "--ckpt_path", "last")
+        assert done.returncode == 0, done.stderr
+        one, other = (load_checkpoint(folder / "last.ckpt") for folder in (whole, killed))
+        for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+            assert_same(one[key], other[key], f"{name}: {key}")
+        assert one["global_step"] == other["global_step"] == 27
+        assert (killed / "run2.json").exists()
 
 
 def test_validate_and_test_print_the_accuracy(pretrain, tmp_path):

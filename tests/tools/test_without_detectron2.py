@@ -90,7 +90,7 @@ def test_two_processes_share_the_work(tool, tiny, tmp_path):
     [row] = (tmp_path / "two/metrics.json").read_text().splitlines()
     assert json.loads(row)["iteration"] == 1
     checkpoint.load_checkpoint(tmp_path / "two/model_final.pth")
-    broken = ["SOLVER.BASE_LR", "1e30", "SOLVER.WARMUP_ITERS", 0, "SOLVER.MAX_ITER", 20]
+    broken = ["SOLVER.BASE_LR", "1e9", "SOLVER.WARMUP_ITERS", 0, "SOLVER.MAX_ITER", 20]
     done = tool(*train, "--num-gpus", 2, "OUTPUT_DIR", "broken", *broken)
     assert done.returncode != 0
     assert "error: the loss became NaN or infinite at iteration" in done.stderr
