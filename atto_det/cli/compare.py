@@ -9,6 +9,8 @@ latencies, by
 
 atto-det compare --json FILE --runs output/r50_fpn output/lite output/lite_seed2 \\
     --ablation output/lite output/plain_fpn output/plain_rpn
+atto-det compare --json FILE --unlike --runs output/lite output/lite_longer output/r50_fpn
+    trainings of any schedule, by their folders' names: AP, AP by size, AR, cost; how they differ
 atto-det benchmark --config-file r50_fpn.yaml lite.yaml … --proposals 1000 \\
     --detections 100 --output FOLDER
 atto-det compare --json FILE --latency FOLDER/latency.json
@@ -29,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--json", type=Path, required=True, metavar="FILE", help="the comparison")
     result.add_argument("--runs", **folders, help="outputs of atto-det train, the baseline first")
     result.add_argument("--ablation", **folders, help="outputs: the base, then its variants")
+    unlike = "schedules may differ; what in, is said below the table"
+    result.add_argument("--unlike", action="store_true", help=unlike)
     result.add_argument("--input", default="800x1088", metavar="HxW", help="of costs; 800x1088")
     result.add_argument("--proposals", type=int, default=1000, help="of costs; 1000")
     result.add_argument("--detections", type=int, default=100, help="of costs; 100")
@@ -43,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if args.ablation and not args.runs:
         raise UserError("--ablation belongs to a comparison that is made anew: give --runs, too")
+    if args.unlike and (args.ablation or not args.runs):
+        raise UserError("--unlike is for --runs, without --ablation")
     if min(args.proposals, args.detections) < 1:
         raise UserError("--proposals and --detections must be at least 1")
 
@@ -62,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         read = {path: comparison.read_run(folder, cost_of) for path, folder in folders.items()}
         ablation = dict.fromkeys(read[folder.resolve()]["name"] for folder in args.ablation)
         before = content["latency"] if content else None
-        content = comparison.build(list(read.values()), list(ablation), work)
+        content = comparison.build(list(read.values()), list(ablation), work, unlike=args.unlike)
         content["latency"] = before
     if args.latency:
         comparison.add_latency(content, args.latency)

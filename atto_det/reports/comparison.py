@@ -8,6 +8,8 @@ runs        of each training: its name (the config's), seed, run record, config,
 ablation    names: the base, then its variants; the others are compared with the first run
 work        input size, proposals and detections that costs and latencies stand for
 latency     the JSON of `atto-det benchmark`, or None
+unlike      true where the schedules may differ; each run then has its folder's name, and
+            "config_name", and the tables say how each differs from the first
 
 Runs of one name differ in their seeds alone.
 """
@@ -40,6 +42,9 @@ class Model:
         ap_d, ap_m: of each run, in percent.
         parameters, macs: of one forward pass of the comparison's work.
         seconds: median latency by mode ("eager", "fast", "compile"); empty where not timed.
+        coco: of each run, COCO's columns of masks in percent; empty where it was not evaluated so.
+        steps: of its training.
+        differences: of its schedule to the first model's, "KEY VALUE" each.
     """
 
     name: str
@@ -49,6 +54,14 @@ class Model:
     parameters: int
     macs: int
     seconds: dict[str, float]
+    coco: tuple[dict[str, float | None], ...] = ()
+    steps: int = 0
+    differences: tuple[str, ...] = ()
+
+    def column(self, key: str) -> float | None:
+        """The mean over the seeds of a column of `coco`; None where one has none."""
+        values = [coco.get(key) for coco in self.coco]
+        return None if not values or None in values else statistics.fmean(values)
 
     def mean(self, measure: str) -> float:
         """The mean of "ap_d" or "ap_m" over the seeds."""
@@ -60,8 +73,11 @@ class Model:
         return max(values) - min(values) if len(values) > 1 else None
 
 
-def read_run(folder: Path, cost_of: CostOf) -> dict[str, Any]:
+def read_run(folder: Path, cost_of: CostOf, *, by_folder: bool = False) -> dict[str, Any]:
     """What `atto-det train` left in `folder`, with what its model costs.
+
+    Args:
+        by_folder: the run gets the folder's name, not the config's.
 
     Raises:
         UserError: no such run, one without evaluation at its end or without AP of masks, or what
@@ -74,6 +90,8 @@ def read_run(folder: Path, cost_of: CostOf) -> dict[str, Any]:
         name = Path(record["command"][record["command"].index("--config-file") + 1]).stem
         steps, data = config["SOLVER"]["MAX_ITER"], config["DATASETS"]["TEST"][0]
         run = {"name": name, "seed": record["seed"]}
+        if by_folder:
+            run |= {"name": folder.resolve().name, "config_name": name}
     except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
         raise UserError(
             f"{folder} is no run of a --config-file with a seed, SOLVER.MAX_ITER and "
@@ -92,26 +110,43 @@ def read_run(folder: Path, cost_of: CostOf) -> dict[str, Any]:
     return run | {"costs": cost_of(text, f"the config in {folder}")}
 
 
-def build(runs: list[dict], ablation: Sequence[str], work: dict[str, Any]) -> dict[str, Any]:
+def build(
+    runs: list[dict], ablation: Sequence[str], work: dict[str, Any], *, unlike: bool = False
+) -> dict[str, Any]:
     """The content of a comparison, without latencies.
+
+    Args:
+        unlike: schedules and start may differ. Runs that differ in seed alone get one name.
 
     Raises:
         UserError: one seed of a config twice, or runs of unlike schedules, start or protocol.
     """
     first = runs[0]
+    if unlike:
+        names: dict[str, str] = {}
+        for run in runs:
+            run["name"] = names.setdefault(_but_seed(run), run["name"])
     for index, run in enumerate(runs):
         if any(
             (run["name"], run["seed"]) == (other["name"], other["seed"]) for other in runs[:index]
         ):
             raise UserError(f"{run['name']} with seed {run['seed']} was given twice: leave one out")
         for key, own, other in _unlike(_terms(first), _terms(run)):
+            if unlike and not key.startswith("protocol"):
+                continue
             raise UserError(
                 f"{first['name']} has {key} {own}, {run['name']} has {other}: only runs that "
                 "agree in it can be compared"
             )
         if run["name"] == first["name"] and run["costs"] != first["costs"]:
             raise UserError(f"two models have the name {run['name']}: rename the config of one")
-    return {"work": work, "ablation": list(ablation), "runs": runs, "latency": None}
+    content = {"work": work, "ablation": list(ablation), "runs": runs, "latency": None}
+    return content | ({"unlike": True} if unlike else {})
+
+
+def _but_seed(run: dict[str, Any]) -> str:
+    config = yaml.safe_load(run["config"])
+    return json.dumps({k: v for k, v in config.items() if k not in ("SEED", "OUTPUT_DIR")})
 
 
 def _terms(run: dict[str, Any]) -> dict[str, Any]:
@@ -164,13 +199,18 @@ def models(content: dict[str, Any]) -> list[Model]:
         if all(one[key] == value for key, value in work.items()) and one["batch"] == 1:
             seconds.setdefault(one["detector"], {})[one["mode"]] = one["median_s"]
     result = []
+    first = _terms(content["runs"][0])
     for name in dict.fromkeys(run["name"] for run in content["runs"]):
         runs = [run for run in content["runs"] if run["name"] == name]
         seeds = tuple(run["seed"] for run in runs)
         aps = (tuple(run["evaluation"][key] for run in runs) for key in ("AP_d", "AP_m"))
         costs = runs[0]["costs"]
         sums = (sum(cost[key] for cost in costs) for key in ("parameters", "macs"))
-        result.append(Model(name, seeds, *aps, *sums, seconds.get(name, {})))
+        times = seconds.get(runs[0].get("config_name", name), {})
+        coco = tuple(run["evaluation"].get("coco", {}).get("mask", {}) for run in runs)
+        steps = yaml.safe_load(runs[0]["config"])["SOLVER"].get("MAX_ITER", 0)
+        unlike = tuple(f"{k} {other}" for k, _, other in _unlike(first, _terms(runs[0])))
+        result.append(Model(name, seeds, *aps, *sums, times, coco, steps, unlike))
     return result
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.errors import atomic_path
+from atto_det.evaluation.coco import SIZES
 from atto_det.reports.comparison import Model, models
 from atto_det.reports.comparison_plot import plot_comparison
 from atto_det.reports.grid import Grid, markdown_grids, print_grids
@@ -15,6 +16,8 @@ NONE = "–"
 def tables(content: dict[str, Any]) -> list[Grid]:
     """The models beside the first one; then, if there are any, the variants beside their base."""
     every = models(content)
+    if content.get("unlike"):
+        return [_unlike(every)]
     ablation = [model for name in content["ablation"] for model in every if model.name == name]
     compared = [model for model in every if model.name not in content["ablation"][1:]]
     grids = [_compared(compared, _modes(every))]
@@ -44,6 +47,29 @@ def _compared(rows: Sequence[Model], modes: Sequence[str]) -> Grid:
         own = (model.seconds.get(mode) for mode in modes[1:])
         lines.append((*line, *(_times(first.seconds.get(against), seconds) for seconds in own)))
     return Grid(f"Beside {first.name}", tuple(header), tuple(lines))
+
+
+def _unlike(rows: Sequence[Model]) -> Grid:
+    """Trainings of any schedule: what each reached, and its cost."""
+    columns = {"AP": "AP@\n[.5:.95]", **{f"AP_{size}": size for size in SIZES}, "AR100": "AR100"}
+    known = {
+        key: head for key, head in columns.items() if any(m.column(key) is not None for m in rows)
+    }
+    modes = _modes(rows)
+    header = ("training", "steps", "AP_d", "AP_m", *known.values(), "params\n(M)", "MACs\n(G)")
+    lines = []
+    for model in rows:
+        figures = [model.mean("ap_d"), model.mean("ap_m"), *(model.column(key) for key in known)]
+        seconds = (model.seconds.get(mode) for mode in modes)
+        lines.append(
+            (
+                *(_label(model), f"{model.steps:,}"),
+                *(NONE if figure is None else f"{figure:.1f}" for figure in figures),
+                *(f"{model.parameters / 1e6:,.2f}", f"{model.macs / 1e9:,.1f}"),
+                *(f"{1000 * own:,.0f}" if own else NONE for own in seconds),
+            )
+        )
+    return Grid("Trainings", (*header, *(f"{mode}\n(ms)" for mode in modes)), tuple(lines))
 
 
 def _ablation(rows: Sequence[Model], modes: Sequence[str]) -> Grid:
@@ -89,9 +115,11 @@ def remarks(content: dict[str, Any]) -> list[str]:
     """How the figures came about, and what the ablation says; a sentence or two each."""
     every, work, latency = models(content), content["work"], content["latency"]
     protocol = content["runs"][0]["evaluation"]["protocol"]
+    unlike = content.get("unlike", False)
+    schedules = "the COCO columns are of masks" if unlike else "one schedule for all"
     result = [
         f"AP_d and AP_m on {protocol['split']} ({protocol['images']} pictures, IoU "
-        f"{protocol['threshold']}, {protocol['style']}), of the last step; one schedule for all.",
+        f"{protocol['threshold']}, {protocol['style']}), of the last step; {schedules}.",
         f"Parameters, multiply-adds and latency at {work['input']}, {work['proposals']} proposals, "
         f"{work['detections']} detections. A ratio is the first model's figure over the model's.",
     ]
@@ -100,6 +128,12 @@ def remarks(content: dict[str, Any]) -> list[str]:
             runs = zip(model.seeds, model.ap_d, model.ap_m, strict=True)
             figures = "; ".join(f"seed {seed}: {d:.1f}, {m:.1f}" for seed, d, m in runs)
             result.append(f"{model.name}, AP_d and AP_m by seed: {figures}. The table has means.")
+    if unlike:
+        for model in every[1:]:
+            result.append(
+                f"{model.name} differs from {every[0].name} in "
+                f"{', '.join(model.differences) or 'the model alone'}."
+            )
     if content["ablation"]:
         result += _verdicts(every, content["ablation"])
     if latency:

@@ -140,6 +140,40 @@ def test_another_protocol_cannot_be_compared():
         comparison.build([run("lite", 1, 1, 4), other], [], WORK)
 
 
+def test_trainings_of_unlike_schedules():
+    def reached(name, ap_m, coco, **config):
+        one = run(name, ap_m + 2, ap_m, 4 * 10**9, **config) | {"config_name": "lite"}
+        one["evaluation"]["coco"] = {"mask": coco}
+        return one
+
+    short = {"AP": 20.0, "AP_small": None, "AP_medium": 12.0, "AP_large": 30.0, "AR100": 25.0}
+    runs = [
+        reached("lite", 40, {"AP": 18.04, "AP50": 40.0}),
+        reached("lite_2", 50, short, seed=2, SOLVER={"MAX_ITER": 4000}, SEED=2),
+        reached("lite_3", 51, short, seed=3, SOLVER={"MAX_ITER": 4000}, SEED=3),
+        reached("wide", 52, short, INPUT={"MIN_SIZE_TEST": 96}),
+    ]
+    content = comparison.build(copy.deepcopy(runs), [], WORK, unlike=True)
+    content["latency"] = latency(lite={"fast": 0.25})
+    [grid] = tables(content)
+    assert [name.replace("\n", "") for name in grid.header] == [
+        *("training", "steps", "AP_d", "AP_m", "AP@[.5:.95]", "medium", "large", "AR100"),
+        *("params(M)", "MACs(G)", "fast(ms)"),
+    ]
+    cost = ("2.00", "4.0", "250")
+    assert grid.rows == (
+        ("lite", "40", "42.0", "40.0", "18.0", "–", "–", "–", *cost),
+        ("lite_2 (2 seeds)", "4,000", "52.5", "50.5", "20.0", "12.0", "30.0", "25.0", *cost),
+        ("wide", "40", "54.0", "52.0", "20.0", "12.0", "30.0", "25.0", *cost),
+    )
+    text = "\n".join(remarks(content))
+    assert "lite_2 differs from lite in SOLVER.MAX_ITER 4000." in text
+    assert "wide differs from lite in INPUT.MIN_SIZE_TEST 96." in text
+    runs[1]["evaluation"]["protocol"]["split"] = "other_val"
+    with pytest.raises(UserError, match=r"lite has protocol\.split photos_val, lite_2 has other"):
+        comparison.build(runs, [], WORK, unlike=True)
+
+
 def test_latencies_of_other_work_do_not_count(content, tmp_path):
     path = tmp_path / "other.json"
     for change in ({"input": "800x1088"}, {"proposals": 31}, {"batch": 2}, {"detector": "lite2"}):
@@ -181,6 +215,10 @@ def test_reading_a_run(tmp_path):
     path = folder(tmp_path / "out", one)
     assert comparison.read_run(path, cost_of) == one
     assert asked == [(one["config"], f"the config in {path}")]
+    assert comparison.read_run(path, cost_of, by_folder=True) == one | {
+        "name": "out",
+        "config_name": "lite",
+    }
 
 
 def test_runs_that_cannot_be_read(tmp_path):
