@@ -77,7 +77,7 @@ def test_boxes_lie_within_the_picture():
     assert 0.16 < sizes.median() < 0.21  # 1/5 before what lies outside is cut off
 
 
-def test_run_times_all():
+def test_run_times_all(short_turns):
     cases = [case(), case(mode="fast")]
     slow, fast = benchmark.run(cases, repeats=2, threads=1, memory=False)
     assert (slow.mode, fast.mode) == ("eager", "fast")
@@ -95,7 +95,7 @@ def test_peak_memory_grows_with_the_picture():
     assert 5 < small.memory / 2**20 < large.memory / 2**20 < 1000
 
 
-def test_a_mode_that_does_not_work_is_one_line(monkeypatch):
+def test_a_mode_that_does_not_work_is_one_line(short_turns, monkeypatch):
     def fail(function, **options):
         def run(*args):
             raise RuntimeError("no compiler\nmore of it")

@@ -5,7 +5,7 @@ import torch
 from atto_det.pretraining.throughput import _inference, _training, speeds
 
 
-def test_both_kinds_of_each_network_in_order():
+def test_both_kinds_of_each_network_in_order(short_turns):
     found = speeds(["attonet_d", "attonet_c"], input_size=32, batch=2, repeats=2)
     assert [speed.network for speed in found] == ["attonet_d", "attonet_c"]
     for speed in found:

@@ -98,7 +98,7 @@ def launch(fork_context, repository, tmp_path, environment):
 
 
 @pytest.fixture
-def run_here(environment, forget_logs, tmp_path, monkeypatch):
+def run_here(environment, forget_logs, short_turns, tmp_path, monkeypatch):
     """A function that runs a Python file as a command in this process."""
 
     def run(path: Path, *arguments: object, folder: Path = tmp_path) -> Done:
