@@ -65,7 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
         work["detections"] = args.detections
         folders = {folder.resolve(): folder for folder in args.runs + args.ablation}
         cost_of = partial(analysis.cost_of_config, one_pass=one_pass)
-        read = {path: comparison.read_run(folder, cost_of) for path, folder in folders.items()}
+        read = {
+            path: comparison.read_run(folder, cost_of, by_folder=args.unlike)
+            for path, folder in folders.items()
+        }
         ablation = dict.fromkeys(read[folder.resolve()]["name"] for folder in args.ablation)
         before = content["latency"] if content else None
         content = comparison.build(list(read.values()), list(ablation), work, unlike=args.unlike)

@@ -68,6 +68,19 @@ def test_from_runs_to_the_plot(run_tool, outputs, tmp_path):
     assert "+50" in plot.with_suffix(".md").read_text()
 
 
+def test_unlike_trainings_have_their_folders_names(outputs, tmp_path, capsys):
+    from atto_det.cli import compare
+
+    work = ("--input", "64x96", "--proposals", "30", "--detections", "12")
+    file = tmp_path / "c.json"
+    assert compare.main(["--json", str(file), "--unlike", "--runs", *map(str, outputs), *work]) == 0
+    content = json.loads(file.read_text())
+    assert [run["name"] for run in content["runs"]] == [
+        *(outputs[0].name, outputs[0].name, outputs[2].name),  # the second is another seed
+    ]
+    assert f"{outputs[0].name} (2 seeds)" in capsys.readouterr().out
+
+
 def test_mistakes_are_one_sentence(run_tool, sentence, outputs, tmp_path):
     def said(*arguments):
         return sentence(run_tool("compare.py", "--json", tmp_path / "c.json", *arguments))
