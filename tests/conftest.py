@@ -6,13 +6,20 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests skip without the packages they need; where they must run, that is an error."""
+    """Tests skip without the packages they need; where they must run, that is an error.
+
+    Hypothesis gives its examples all the time they take: on a busy machine that may be long.
+    """
+    slow = hypothesis.HealthCheck.too_slow
+    hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[slow])
+    hypothesis.settings.load_profile("patient")
     required = os.environ.get("ATTO_DET_REQUIRE", "").split()
     missing = [name for name in required if importlib.util.find_spec(name) is None]
     if missing:

@@ -263,7 +263,7 @@ VALUE = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data(), value=VALUE)
 def test_any_value_is_taken_or_refused_in_one_sentence(data, value):
     for reader in readers():

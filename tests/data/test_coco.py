@@ -373,7 +373,7 @@ def test_a_number_of_seven_characters(written):
 
 
 @given(MASKS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_polygons_give_the_same_mask(mask):
     polygons = mask_polygons(mask)
     assert all(len(polygon) >= 8 for polygon in polygons)
@@ -404,7 +404,7 @@ def test_a_data_set_in_polygons_is_the_same(photos, tmp_path):
 
 
 @given(masks=st.lists(MASKS, max_size=3), categories=st.lists(st.integers(0, 2), min_size=3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_data_set_survives(tmp_path_factory, masks, categories):
     root = tmp_path_factory.mktemp("coco")
     records = []

@@ -290,7 +290,6 @@ def run(prepare, root, seconds: float, examples: int) -> None:
     for number in itertools.count():
         rules = settings(
             max_examples=examples,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )

@@ -227,7 +227,7 @@ LETTERS = string.ascii_letters + string.digits + "äß漢_-.,"
 FOLDERS = st.text(LETTERS, min_size=1, max_size=20).filter(lambda name: name[0] != ".")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     folders=st.lists(FOLDERS, min_size=1, max_size=8, unique=True),
     end=st.sampled_from(["\n", "\r\n"]),

@@ -70,7 +70,7 @@ def test_a_hidden_file_in_a_tar_does_not_count(source, wanted, tmp_path):
     ]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(order=st.permutations(tree.WNIDS), count=st.integers(1, 4), data=st.data())
 def test_any_list_keeps_its_order(tmp_path_factory, order, count, data):
     """Labels are the lines', from whichever layout; the number of classes is the list's."""

@@ -119,7 +119,7 @@ def test_box_agreement_by_hand():
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_label_image_comes_back_as_masks(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("voc")
     height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))

@@ -26,7 +26,7 @@ def built_cost(spec, classes: int, size: int) -> tuple[int, int]:
     return parameters, macs
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_every_point_is_a_network_of_known_cost(data):
     space = Space.from_dict(SMALL, "here")

@@ -46,7 +46,7 @@ def calls(monkeypatch) -> list[str]:
     return made
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kernel=st.sampled_from([1, 3]),
     stride=st.sampled_from([1, 2]),

@@ -146,7 +146,7 @@ def test_the_rpn_s_proposals_are_the_very_same():
 coordinate = st.floats(-40, 140, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(*[coordinate] * 4), min_size=1, max_size=6),
     st.sampled_from([0, 1, 2]),

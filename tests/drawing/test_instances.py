@@ -105,7 +105,7 @@ def test_scores_are_shown() -> None:
     assert (draw(gray(300, 300), row, scores=[0.31]) != scored).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 900),
     st.integers(1, 900),

@@ -139,7 +139,7 @@ def same(value: float | None, expected: Fraction | None) -> None:
         assert value == pytest.approx(float(100 * expected), abs=1e-9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(images, st.booleans(), st.sampled_from(["area", "11point"]))
 def test_every_figure_agrees_with_the_definition(data: list, counts: bool, style: str) -> None:
     truth = {

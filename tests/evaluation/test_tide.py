@@ -124,7 +124,7 @@ def scene(draw):
 
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scene())
 def test_equal_to_the_authors_program(kind, both):
     tidecv = pytest.importorskip("tidecv", reason="tidecv is not installed")

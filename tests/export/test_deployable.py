@@ -25,7 +25,7 @@ def pillow(image: np.ndarray, short: int, longest: int) -> np.ndarray:
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(16, 1000), st.integers(1, 1500))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_shapes(height, width, short, more):
     wanted = resized_shape(height, width, short, short + more)
     found = Resize(short, short + more).shape(torch.tensor([height, width]))
@@ -33,7 +33,7 @@ def test_shapes(height, width, short, more):
 
 
 @given(SIDE, SIDE, st.integers(16, 200), st.integers(0, 150))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pixels_are_pillows(height, width, short, more):
     image = noise(height, width)
     wanted = pillow(image, short, short + more)

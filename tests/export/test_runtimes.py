@@ -133,7 +133,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(DESCRIBED.as_properties())), JSON, max_size=3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_metadata_of_no_sense_is_a_sentence(tmp_path_factory, changes):
     texts = {name: json.dumps(value) for name, value in changes.items()}
     model = onnx.helper.make_model(onnx.helper.make_graph([], "nothing", [], []))

@@ -167,7 +167,7 @@ def test_shapes_at_224(name, nets):
     assert net.strides == STRIDE
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(name=st.sampled_from(list(GOLDEN)), height=st.integers(33, 160), width=st.integers(33, 160))
 def test_shapes_are_rounded_up_at_any_size(nets, name, height, width):
     with torch.no_grad():

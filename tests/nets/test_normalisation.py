@@ -44,7 +44,7 @@ spreads = st.tuples(*[st.floats(0.05, 300.0)] * 3)
 orders = st.sampled_from(["RGB", "BGR"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(colours, spreads, spreads, orders, orders, st.integers(0, 10_000))
 def test_the_outputs_are_equal_borders_included(mean, one, other, order, fed_order, seed):
     draw = torch.Generator().manual_seed(seed)

@@ -29,7 +29,7 @@ def test_by_hand():
     assert full[[3, 8]].tolist() == pytest.approx([0.1, 0.1], abs=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(2, 40), st.floats(0.1, 12), st.integers(0, 999))
 def test_shortened_answers_stay_distributions(classes, sharpness, seed):
     logits = sharpness * torch.randn(3, classes, generator=torch.Generator().manual_seed(seed))

@@ -297,7 +297,7 @@ def test_mistakes_are_one_sentence(infer, infer_here, device, tmp_path):
     st.tuples(*[st.floats(0, 30, width=32) for _ in range(2)]),
     st.tuples(*[st.floats(0.5, 30, width=32) for _ in range(2)]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_masks_are_pasted_as_everywhere(seed, corner, size):
     mask = np.random.default_rng(seed).random((28, 28)).astype(np.float32)
     box = np.float32([*corner, min(corner[0] + size[0], 48), min(corner[1] + size[1], 40)])
