@@ -9,12 +9,13 @@ Any number of workers may run the same command on one --output, which all of the
 several machines, on one --storage: a database's URL, or grpc://HOST:PORT of Optuna's proxy. The
 output folder then holds
 
-journal.log             the studies, which optuna-dashboard reads
-supernet/, alone/       trainings: of the weights that all networks share, and of single networks
-generator_<k>.yaml      the generators G_0, G_1, …
-found.yaml              the network with the highest U that meets the requirements, after training
-exploration.html, .png  what was found, to look at
-exploration.json        every network, its figures, and how they came about
+journal.log                  the studies, which optuna-dashboard reads
+supernet/, alone/            trainings: of the weights that all share, and of single networks
+<engine>-<seed>/             of each search
+    exploration.html, .png   what was found, to look at
+    exploration.json         every network, its figures, and how they came about
+    found.yaml               the network with the highest U that meets the requirements
+    generator_<k>.yaml       the generators G_0, G_1, …
 """
 
 import argparse

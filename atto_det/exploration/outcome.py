@@ -16,7 +16,7 @@ from atto_det.design.requirements import performance
 from atto_det.design.space import Point, Space
 from atto_det.errors import atomic_path
 from atto_det.exploration import studies
-from atto_det.exploration.sampler import GeneratorSampler, satisfies
+from atto_det.exploration.sampler import satisfies
 from atto_det.exploration.stages import Exploration
 from atto_det.nets.backbone import STAGES
 from atto_det.nets.registry import short_name
@@ -32,25 +32,22 @@ FEWEST = 10  # networks, from which importance is told
 
 
 def write_outcome(exploration: Exploration) -> list[Path]:
-    """Print tables, and write the files of the output folder; returns their paths.
+    """Print tables, and write the files of the search's own folder; returns their paths.
 
     Raises:
         UserError: a file cannot be written.
     """
-    output, content = exploration.output, collect(exploration)
+    content = collect(exploration)
     tables = grids(content)
     print_grids(tables)
-    with studies.locked(output / "locks/outcome"):
-        return _write(exploration, content, page(content, tables), output)
+    with studies.locked(exploration.output / "locks/outcome"):
+        return _write(exploration, content, page(content, tables), exploration.results)
 
 
 def _write(
     exploration: Exploration, content: dict[str, Any], html: str, output: Path
 ) -> list[Path]:
-    paths = []
-    for number, generator in enumerate(_generators(exploration)):
-        paths.append(output / f"generator_{number}.yaml")
-        generator.save(paths[-1])
+    paths = sorted(output.glob("generator_*.yaml"))
     texts = {"exploration.json": json.dumps(content, indent=1) + "\n", "exploration.html": html}
     if content["winner"]:
         spec = content["winner"]["spec"]
@@ -123,14 +120,6 @@ def _remarks(
     return remarks
 
 
-def _generators(exploration: Exploration) -> list[Any]:
-    sampler, study = exploration.sampler, exploration.study()
-    if not isinstance(sampler, GeneratorSampler):
-        return []
-    rounds = exploration.settings.search.rounds
-    return [sampler.generator(study, number) for number in range(rounds + 1)]
-
-
 def _searched(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
     space = exploration.settings.space
     return {
@@ -187,8 +176,8 @@ def _prototype(exploration: Exploration) -> dict[str, Any]:
 
 
 def _val(exploration: Exploration, network: str) -> float | None:
-    path = exploration.output / f"{exploration.name}-val.json"
-    return json.loads(path.read_text()).get(network) if path.exists() else None
+    """Top-1 on the val split."""
+    return json.loads(exploration.val_file.read_text()).get(network)
 
 
 def _ranking(exploration: Exploration) -> dict[str, Any]:

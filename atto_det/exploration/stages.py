@@ -85,6 +85,8 @@ class Exploration:
         self.settings, self.output, self.storage, self.seed = settings, output, storage, seed
         self.is_over, self.say = is_over, say
         self.name = f"{sampler}-{seed}"
+        self.results = output / self.name
+        self.val_file = self.results / "val.json"
         self.data = ClassifierData(**settings.data, seed=seed)
         if len(self.data.classes) < 2:
             raise UserError(f"{self.data.root} has one class: there is nothing to tell apart")
@@ -224,20 +226,21 @@ class Exploration:
 
     def look_at_val(self) -> bool:
         """Measure top-1 on the val split, of what was trained to the end: once."""
-        path = self.output / f"{self.name}-val.json"
         with locked(self.output / "locks/val"):
-            if path.exists():
+            if self.val_file.exists():
                 return True
-            found = {}
+            found, data = {}, self.settings.data
+            seen = ("class_list", "crop_share", "interpolation", "batch_size")
+            settings = {key: data[key] for key in seen if key in data}
             points = [trial.params for trial in studies.finished(self.study("final"))]
             for point in (self.prototype, *points):
                 checkpoint = self.folder(point, self.settings.alone.final_epochs) / "last.ckpt"
                 state, description = read_pretraining(checkpoint)
                 net = build(get_spec(description.network), len(description.class_names)).eval()
                 net.load_state_dict(state)
-                [top1] = measure_top1([net], description, self.settings.data["root"])
+                [top1] = measure_top1([net], description, data["root"], **settings)
                 found[short_name(description.network)] = top1
-            with atomic_path(path) as temporary:
+            with atomic_path(self.val_file) as temporary:
                 temporary.write_text(json.dumps(found, indent=1) + "\n")
         return True
 
@@ -316,9 +319,18 @@ class Exploration:
     def _judge(self, study: Study, epochs: int) -> Callable[[Trial], None]:
         """Trains a trial's network for so many epochs."""
         scale = self.final_per_short if epochs != self.settings.alone.final_epochs else 1.0
-        training = lambda point, after: self.train_alone(point, epochs, after)  # noqa: E731
-        common = {"scale": scale, "milliseconds": self.milliseconds}
-        return lambda trial: studies.train(study, trial, self.first, training, **common)
+
+        def judge(trial: Trial) -> None:
+            studies.train(
+                study,
+                trial,
+                self.first,
+                lambda point, after: self.train_alone(point, epochs, after),
+                scale=scale,
+                milliseconds=self.milliseconds,
+            )
+
+        return judge
 
     def _trainings(self, study: Study, points: list[Point], judge: Callable[[Trial], None]) -> bool:
         """Train the networks at given points, each once."""
@@ -334,7 +346,7 @@ class Exploration:
         )
 
     def _judge_generators(self, study: Study) -> bool:
-        """Note U of each generator in the study: the mean over the networks of fixed seeds."""
+        """Save each generator, and note its U in the study: the mean over fixed seeds' networks."""
         if not isinstance(self.sampler, GeneratorSampler):
             return True
         wanted = self.settings.search
@@ -342,6 +354,7 @@ class Exploration:
             known = dict(study.user_attrs.get("generators", {}))
             for number in range(wanted.rounds + 1):
                 generator = self.sampler.generator(study, number)
+                generator.save(self.results / f"generator_{number}.yaml")
                 values = []
                 for seed in range(wanted.seeds) if str(number) not in known else ():
                     if self.is_over():

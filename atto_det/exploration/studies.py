@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
@@ -43,13 +43,14 @@ After = Callable[[int, float], bool]
 Training = Callable[[Point, After], tuple[float, int]]
 """Train the network at a point alone; its top-1 in percent, and the epochs done."""
 
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+MEANWHILE = ("IntegrityError", "ProgrammingError")  # SQLAlchemy's: what is made exists by now
 PAUSE = 0.2  # seconds, between looks at whether other workers are done
 
-SamplerName = Literal["generator", "random", "tpe", "nsga2"]
 DEFINITION = "atto_det_generator"  # the study's attribute that says what it explores
 
 
-def make_sampler(name: SamplerName, first: Generator, *, population: int, seed: int) -> BaseSampler:
+def make_sampler(name: str, first: Generator, *, population: int, seed: int) -> BaseSampler:
     """The sampler of that name.
 
     Raises:
@@ -72,6 +73,7 @@ def open_study(
     sampler: BaseSampler,
     definition: dict[str, Any],
     pruner: BasePruner | None = None,
+    attempts: int = 10,
 ) -> Study:
     """The study of that name, made where there is none yet.
 
@@ -79,25 +81,32 @@ def open_study(
         storage: path of a journal file, or the URL of a database or of Optuna's gRPC proxy.
         definition: plain values that say what is explored: the space, requirements and data.
         pruner: breaks off trainings.
+        attempts: more of them, where another worker made the tables of an empty database meanwhile.
 
     Raises:
         UserError: the storage cannot be opened, or its study explores something else.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        study = optuna.create_study(
-            study_name=name,
-            storage=_storage(storage),
-            sampler=sampler,
-            pruner=pruner or optuna.pruners.NopPruner(),
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except UserError:
-        raise
-    except Exception as error:  # whatever the database's client raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"storage {storage} cannot be opened: {reason}") from error
+    while True:
+        try:
+            study = optuna.create_study(
+                study_name=name,
+                storage=_storage(storage),
+                sampler=sampler,
+                pruner=pruner or optuna.pruners.NopPruner(),
+                direction="maximize",
+                load_if_exists=True,
+            )
+            break
+        except UserError:
+            raise
+        except Exception as error:  # whatever the database's client raises
+            if type(error).__name__ in MEANWHILE and attempts:
+                attempts -= 1
+                time.sleep(PAUSE)
+                continue
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"storage {storage} cannot be opened: {reason}") from error
     known = study.user_attrs.get(DEFINITION)
     if known is None:
         study.set_user_attr(DEFINITION, definition)
@@ -153,11 +162,12 @@ def work(
         trial = None
         with locked(locks / "starting"):
             _take_up_again(study, locks)
-            done = len(finished(study))
+            # Read once: a trial that ends between two looks would count as neither.
+            states = [one.state for one in study.get_trials(deepcopy=False)]
+            done = sum(states.count(state) for state in DONE)
             if done >= trials:
                 return True
-            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if done + len(running) < trials:
+            if done + states.count(TrialState.RUNNING) < trials:
                 trial = study.ask()
                 held = _lock(locks / f"trial_{trial.number}")
         if trial is None:  # the last ones are other workers'
@@ -176,7 +186,7 @@ def work(
 
 def finished(study: Study) -> list[FrozenTrial]:
     """The trials that were judged, and those that were refused or broken off as poor."""
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return study.get_trials(deepcopy=False, states=DONE)
 
 
 def ask_for(study: Study, points: Sequence[Point], locks: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from atto_det.design.space import Point, Space
+from atto_det.errors import UserError
 from atto_det.nets.backbone import STAGES, Backbone, BackboneSpec
 from atto_det.nets.classifier import ImageClassifier
 from atto_det.nets.spec_file import spec_to_text
@@ -172,12 +173,17 @@ def read_judges(data: ClassifierData, *, statistics: int = 512, most: int = 2000
     for folder, count in ((data.train, statistics), (data.val, most)):
         pictures = LabelledPictures(folder, data.centre, data.seed)
         step = -(-len(pictures) // count)
-        found = [pictures[0, index] for index in range(0, len(pictures), step)]
-        for one in found:
-            data.on_before_batch_transfer(one, 0)
-        parts.append(found)
-    images = [torch.stack([image for image, _ in part]) for part in parts]
-    return Judges(*images, torch.tensor([label for _, label in parts[1]]))
+        found = (pictures[0, index] for index in range(0, len(pictures), step))
+        parts.append([_sound(one) for one in found])
+    statistics_of, judged = (torch.stack([image for image, _ in part]) for part in parts)
+    return Judges(statistics_of, judged, torch.tensor([label for _, label in parts[1]]))
+
+
+def _sound(sample: tuple[Tensor, int] | UserError) -> tuple[Tensor, int]:
+    """A sample, or the error of its picture."""
+    if isinstance(sample, UserError):
+        raise sample
+    return sample
 
 
 @torch.no_grad()

@@ -54,6 +54,7 @@ def measure_top1(
     description: Description,
     root: str,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    **settings: Any,
 ) -> list[float]:
     """Top-1 in percent of classifiers in evaluation mode, on the val pictures of one folder.
 
@@ -62,11 +63,12 @@ def measure_top1(
         description: how pictures are sized and normalised.
         root: folder of pictures by class, as `ClassifierData` takes it.
         progress: wraps the batches, as `rich.progress.track` does.
+        settings: further arguments of `ClassifierData`, such as the class list.
 
     Raises:
         UserError: no such pictures, or other classes.
     """
-    data = val_data(root, description, mean=description.mean, std=description.std)
+    data = val_data(root, description, mean=description.mean, std=description.std, **settings)
     right = [0] * len(networks)
     with torch.inference_mode():
         for batch in progress(data.val_dataloader()):
@@ -77,15 +79,28 @@ def measure_top1(
 
 
 def val_data(
-    root: str, description: Description, *, mean: Sequence[float], std: Sequence[float]
+    root: str,
+    description: Description,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    **settings: Any,
 ) -> ClassifierData:
     """The pictures of a folder, sized as `description` says, normalised by `mean` and `std`.
+
+    Args:
+        settings: further arguments of `ClassifierData`.
 
     Raises:
         UserError: no such pictures, or other classes than those of `description`.
     """
     data = ClassifierData(
-        root, image_size=description.input_size, workers=0, mean=tuple(mean), std=tuple(std)
+        root,
+        image_size=description.input_size,
+        workers=0,
+        mean=tuple(mean),
+        std=tuple(std),
+        **settings,
     )
     if list(data.classes) != description.class_names:
         raise UserError(

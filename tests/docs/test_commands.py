@@ -106,7 +106,7 @@ def _for_exploration(folder: Path) -> None:
     from atto_det.nets.spec_file import spec_to_text
 
     content = yaml.safe_load((folder / "configs/explore/tiny_imagenet50.yaml").read_text())
-    content["data"] |= {"root": "colours", "image_size": 32, "batch_size": 4}
+    content["data"] |= {"root": "colours", "image_size": 32, "batch_size": 12}
     content["requirements"]["top1"] = None
     content["supernet"]["epochs"] = content["alone"]["epochs"] = 1
     content["alone"] |= {"candidates": 1, "ranking": 1, "finals": 1, "final_epochs": 1}
@@ -117,9 +117,9 @@ def _for_exploration(folder: Path) -> None:
     first = Generator.around(
         settings.space, get_spec(settings.prototype), settings.requirements, classes=3, size=32
     )
-    (folder / "output/explore").mkdir(parents=True)
-    first.save(folder / "output/explore/generator_0.yaml")
-    (folder / "output/explore/found.yaml").write_text(spec_to_text(first(1)))
+    (folder / "output/explore/generator-1").mkdir(parents=True)
+    first.save(folder / "output/explore/generator-1/generator_0.yaml")
+    (folder / "output/explore/generator-1/found.yaml").write_text(spec_to_text(first(1)))
 
 
 @pytest.fixture

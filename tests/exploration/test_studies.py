@@ -97,7 +97,7 @@ def slow(point) -> float:
 
 def never(point) -> float:
     """A worker that will be killed at its work."""
-    time.sleep(60)
+    time.sleep(3600)
     return 0.0
 
 

@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import yaml
@@ -18,7 +21,8 @@ pytest.importorskip("optuna", reason="Optuna is not installed")
 STAGES = ("res2", "res3", "res4", "res5")
 CONFIG = {
     "data": {
-        **{"root": "colours", "image_size": 32, "batch_size": 9, "workers": 0, "hold_out": 0.25}
+        **{"root": "colours", "image_size": 32, "batch_size": 9, "workers": 0, "hold_out": 0.25},
+        "crop_share": 1.0,
     },
     "prototype": "attonet_d",
     "requirements": {"parameters": 60_000},
@@ -49,7 +53,7 @@ def test_from_requirements_to_a_network(colours, tmp_path, monkeypatch, capsys):
     assert explore(colours, tmp_path, monkeypatch, "--hours", "1e-9") == 0
     assert "time is up" in capsys.readouterr().out
     assert explore(colours, tmp_path, monkeypatch) == 0
-    out = tmp_path / "out"
+    out = tmp_path / "out/generator-1"
     content = json.loads((out / "exploration.json").read_text())
     assert len(content["networks"]) == 6
     assert content["run"]["versions"]
@@ -64,7 +68,7 @@ def test_from_requirements_to_a_network(colours, tmp_path, monkeypatch, capsys):
     # U by hand, from a training alone; val is looked at after it.
     cost = classifier_cost(best, classes=3, size=32)
     assert final["u"] == pytest.approx(performance(final["top1"], cost))
-    assert set(json.loads((out / "generator-1-val.json").read_text())) == {
+    assert set(json.loads((out / "val.json").read_text())) == {
         final["network"],
         content["prototype"]["network"],
     }
@@ -74,12 +78,37 @@ def test_from_requirements_to_a_network(colours, tmp_path, monkeypatch, capsys):
     assert all(part in page for part in (final["network"], "G_k", "generator-1"))
     assert (out / "exploration.png").stat().st_size > 10_000
     assert "Trained alone to the end" in capsys.readouterr().out
-    # Another engine beside it takes the supernet and what was trained alone, and is compared.
-    trained = {path.name: path.stat().st_mtime_ns for path in out.glob("alone/*/last.ckpt")}
-    assert explore(colours, tmp_path, monkeypatch, "--sampler", "random") == 0
-    again = {path.name: path.stat().st_mtime_ns for path in out.glob("alone/*/last.ckpt")}
-    assert trained.items() <= again.items()
-    content = json.loads((out / "exploration.json").read_text())
+
+
+@pytest.mark.slow
+def test_workers_and_engines_share_a_folder(colours, tmp_path, monkeypatch, repository):
+    """Two workers of one command, of which one is killed; then another engine beside it."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(colours))
+    path, out = tmp_path / "space.yaml", tmp_path / "out"
+    larger = {"search": {"rounds": 3, "population": 8, "seeds": 2}}
+    path.write_text(yaml.safe_dump(CONFIG | larger))
+    tool = str(repository / "tools/explore.py")
+    command = [sys.executable, tool, "--config", str(path), "--output", str(out)]
+    doomed, other = (subprocess.Popen(command) for _ in range(2))
+    deadline = time.monotonic() + 900
+    while not list(out.glob("locks/generator-1/trial_*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    doomed.kill()
+    doomed.wait()
+    assert other.wait(900) == 0
+    content = json.loads((out / "generator-1/exploration.json").read_text())
+    assert len(content["networks"]) == 24
+    assert len({one["number"] for one in content["networks"]}) == 24
+    names = [one["network"] for one in content["candidates"]]
+    assert len(set(names)) == len(names) == 2
+    # The other engine takes the supernet and what was trained alone as they are.
+    trained = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("alone/*/last.ckpt")}
+    assert subprocess.run([*command, "--sampler", "random"]).returncode == 0
+    again = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("alone/*/last.ckpt")}
+    kept = {content["prototype"]["network"] + f"-{epochs}" for epochs in (1, 2)}
+    assert {name: again[name] for name in kept} == {name: trained[name] for name in kept}
+    content = json.loads((out / "random-1/exploration.json").read_text())
     assert [one["name"] for one in content["samplers"]] == ["generator-1", "random-1"]
     assert content["generators"] == []
 
