@@ -1,6 +1,13 @@
 """tools/add_to_zoo.py as a user runs it."""
 
 import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from atto_det.data import VOC_CLASSES
+from atto_det.reports import zoo_page
 
 
 def test_a_file_and_its_card(run_tool, environment, classifier, colours, tmp_path):
@@ -35,3 +42,23 @@ def test_a_name_that_is_no_word(run_tool, classifier, tmp_path):
     done = run_tool("add_to_zoo.py", "--checkpoint", classifier()[0], *flags)
     assert done.returncode == 1
     assert done.stderr == "error: --name ../x must be a word, such as distilled\n"
+
+
+@pytest.mark.slow
+def test_a_detector_and_its_card(run_tool, environment, mini_voc, tmp_path):
+    environment["DETECTRON2_DATASETS"] = str(mini_voc)
+    tiny = runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py"))
+    checkpoint = tiny["write"](tmp_path / "model.pth", class_names=VOC_CLASSES)
+    flags = ["--name", "tiny", "--check", "mini_voc_val", "--terms", "ours", "--limits", "none"]
+    done = run_tool("add_to_zoo.py", "--checkpoint", checkpoint, *flags, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "tiny.json").read_text())
+    assert (card["kind"], card["terms"], card["class_names"]) == (
+        *("detector", "ours", list(VOC_CLASSES)),
+    )
+    figures = card["figures"]["AP"]
+    assert figures["data"] == figures["protocol"]["split"] == "mini_voc_val"
+    assert 0 <= figures["AP_m"] <= 100
+    assert (tmp_path / card["file"]).stat().st_size == card["bytes"]
+    [grid] = zoo_page.tables([card])
+    assert grid.rows[0][0] == "zoo:tiny"
