@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from yacs.config import CfgNode
 
 from atto_det.bounded_yaml import line_of, parse_yaml, read_text
-from atto_det.config.ranges import first_fault
+from atto_det.config.ranges import WORDS, first_fault
 from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
@@ -341,7 +341,7 @@ def _set(cfg: CfgNode, key: str, value: Any, where: Callable[[], str]) -> None:
     if isinstance(node[name], CfgNode):
         raise UserError(f"{where()}: {key} is a section; set one of the keys in it")
     if isinstance(value, str):
-        value = _literal(value, text_expected=isinstance(node[name], str))
+        value = _literal(value, text_expected=isinstance(node[name], str) and key not in WORDS)
     node[name] = _fitting(value, node[name], key, where)
 
 
@@ -371,7 +371,8 @@ def _all_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
 
 def _fitting(value: Any, old: Any, key: str, where: Callable[[], str]) -> Any:
     """`value` if it has the type of `old`, lists and tuples being one; else an error."""
-    if old is None or type(value) is type(old):
+    may_be_word = key in WORDS and (value == WORDS[key] or type(value) is int)
+    if old is None or type(value) is type(old) or may_be_word:
         return value
     if isinstance(old, list | tuple) and isinstance(value, list | tuple):
         return type(old)(value)

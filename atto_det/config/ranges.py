@@ -161,6 +161,7 @@ BY_LEVEL = either(  # one list stands for all levels
 POOLED = whole(1, 512)
 SAMPLES = whole(0, 64)
 
+WORDS = {"SOLVER.ACCUMULATE": "auto"}  # keys that take a word in place of a whole number
 RANGES: dict[str, Rule] = {
     "MODEL.WEIGHTS": path,
     "MODEL.PIXEL_MEAN": each(number(), least=1),
@@ -267,7 +268,7 @@ RANGES: dict[str, Rule] = {
     "DATALOADER.NUM_WORKERS": whole(0, 1000),
     "DATALOADER.REPEAT_THRESHOLD": SHARE,
     "SOLVER.IMS_PER_BATCH": whole(1, 100_000),
-    "SOLVER.ACCUMULATE": whole(1),
+    "SOLVER.ACCUMULATE": either(whole(1), one_of("auto")),
     "SOLVER.BASE_LR": NOT_NEGATIVE,
     "SOLVER.BASE_LR_END": NOT_NEGATIVE,
     "SOLVER.MOMENTUM": number(0, below=1),

@@ -1,5 +1,6 @@
 """Detectron2's output into `atto_det.evaluation`, as a Detectron2 evaluator."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ class VOCInstanceEvaluator(DatasetEvaluator):
         dataset_name: a registered data set of this project.
         score_floor: SCORE_THRESH_TEST of the model's head, for the protocol.
         detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, likewise.
+        output: folder of the run, for the detections as COCO's results JSON; None writes none.
 
     Attributes:
         result: all figures of the last `evaluate` in the main process, else None; see
@@ -66,8 +68,15 @@ class VOCInstanceEvaluator(DatasetEvaluator):
     """
 
     @configurable
-    def __init__(self, dataset_name: str, *, score_floor: float, detections_per_image: int) -> None:
-        self.dataset_name = dataset_name
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        score_floor: float,
+        detections_per_image: int,
+        output: Path | None = None,
+    ) -> None:
+        self.dataset_name, self.output = dataset_name, output
         self.score_floor = score_floor
         self.detections_per_image = detections_per_image
         self.reset()
@@ -80,6 +89,7 @@ class VOCInstanceEvaluator(DatasetEvaluator):
             "dataset_name": dataset_name,
             "score_floor": class_head(cfg)[1].SCORE_THRESH_TEST,
             "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "output": Path(cfg.OUTPUT_DIR),
         }
 
     def reset(self) -> None:
@@ -108,6 +118,7 @@ class VOCInstanceEvaluator(DatasetEvaluator):
             name=self.dataset_name,
             score_floor=self.score_floor,
             detections_per_image=self.detections_per_image,
+            output=self.output,
         )
         tasks = (("bbox", "AP_d"), ("segm", "AP_m"))
         return {

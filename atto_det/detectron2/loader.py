@@ -66,6 +66,10 @@ class TrainLoader(batches.TrainLoader):
         dicts = training_dicts(cfg)
         super().__init__(cfg, _Mapped(dicts, cfg), map(_annotated, dicts))
 
+    def sample(self, index: int, cfg: CfgNode) -> dict | UserError:
+        """Picture `index` as the training gets it, under the keys of INPUT in `cfg`."""
+        return _Mapped([self.samples.dicts[index]], cfg)[(0, 0, 0)]
+
 
 class TestLoader:
     """The pictures of a test set, one to a batch, this process's share of them, in order."""

@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from atto_det.errors import UserError
 from atto_det.training import run_folder
-from atto_det.training.batches import seed_step
+from atto_det.training.batches import parts_in, seed_step
 from atto_det.training.finite import finite_outputs
 from atto_det.training.policy import Run
 from atto_det.weights import checkpoint
@@ -76,6 +76,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         loader = self.build_train_loader(cfg)
+        self.loader = loader
         self.pictures: int | None = getattr(loader, "fingerprint", None)
         check_split(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         check_test_pictures(cfg.DATASETS.TEST)
@@ -102,12 +103,13 @@ class Trainer(DefaultTrainer):
         model = create_ddp_model(self.network, broadcast_buffers=False, device_ids=device_ids)
         step = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = step(model, loader, optimizer)
-        if cfg.SOLVER.ACCUMULATE > 1:
-            self._accumulate(cfg.SOLVER.ACCUMULATE)
+        self.use_parts(parts_in(cfg))
         self.register_hooks(self.build_hooks())
 
-    def _accumulate(self, count: int) -> None:
-        """Train on each batch in so many parts."""
+    def use_parts(self, count: int) -> None:
+        """Train on each batch in so many parts; once."""
+        if count == 1:
+            return
         step = self._trainer
         step.model = Accumulating(step.model, count, self._backward)
         step.zero_grad_before_forward = True
@@ -188,6 +190,12 @@ class Trainer(DefaultTrainer):
         self.register_hooks([PolicyHook()])
         self._train()
         return self.policy.results
+
+    def try_step(self, network: nn.Module, sample: dict) -> None:
+        """Pass one sample of the loader forward and back through a copy of the network."""
+        with EventStorage(), torch.autocast("cuda", enabled=self.cfg.SOLVER.AMP.ENABLED):
+            losses = network([sample])
+        sum(losses.values()).backward()
 
     def fit(self) -> None:
         """Train to the end."""

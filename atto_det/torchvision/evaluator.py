@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 
 from rich.progress import track
 from torch import distributed, nn
@@ -68,4 +69,5 @@ def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
         name=name,
         score_floor=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        output=Path(cfg.OUTPUT_DIR),
     )

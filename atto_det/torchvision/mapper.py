@@ -88,6 +88,10 @@ class TrainLoader(batches.TrainLoader):
         annotated = (_annotated(picture.record) for picture in pictures)
         super().__init__(cfg, _Samples(pictures, cfg), annotated, processes)
 
+    def sample(self, index: int, cfg: CfgNode) -> Sample | UserError:
+        """Picture `index` as the training gets it, under the keys of INPUT in `cfg`."""
+        return _Samples([self.samples.pictures[index]], cfg)[(0, 0, 0)]
+
 
 def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
     """What the network sees in training, picture by picture: the name of each, and its `Scene`.

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import run_folder
-from atto_det.training.batches import parts_of, seed_step
+from atto_det.training.batches import parts_in, parts_of, seed_step
 from atto_det.training.policy import PERIOD, Run
 
 from . import ENGINE
@@ -75,7 +75,7 @@ class DetectorTraining(LightningModule):
         self.factor = rate_factor(cfg)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.resumed: dict[str, Any] = {}
-        self.parts = cfg.SOLVER.ACCUMULATE  # of a batch, which Lightning takes for batches
+        self.parts = parts_in(cfg)  # of a batch, which Lightning takes for batches
         self.losses: dict[str, Tensor] = {}
         self.meter = Meter(Path(cfg.OUTPUT_DIR) / "metrics.json")
         self.policy = Run(self)
@@ -116,6 +116,19 @@ class DetectorTraining(LightningModule):
         self.policy.load_state_dict(self.resumed["run"])
         self.loader.start = self.start_iter = self.resumed["iteration"] + 1
         logger.info("resumed from %s", path)
+
+    def use_parts(self, count: int) -> None:
+        """Train on each batch in so many parts."""
+        self.parts = count
+
+    def try_step(self, network: nn.Module, sample: Sample) -> None:
+        """Pass one sample of the loader forward and back through a copy of the network."""
+        device = torch.device(self.cfg.MODEL.DEVICE)
+        image, target = sample
+        target = {key: value.to(device) for key, value in target.items()}
+        with torch.autocast("cuda", torch.float16, enabled=self.cfg.SOLVER.AMP.ENABLED):
+            losses = network([image.to(device).float()], [target])
+        torch.stack(list(losses.values())).sum().backward()
 
     def fit(self) -> None:
         """Train from `start_iter` until `max_iter` with Lightning's loop.

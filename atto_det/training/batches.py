@@ -18,7 +18,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from atto_det.errors import UserError
-from atto_det.training.keys import REPEATING, SAMPLERS
+from atto_det.training.keys import AUTO, REPEATING, SAMPLERS
 
 BatchSlot = tuple[int, int, int]  # iteration, slot in the batch, index of the picture
 
@@ -149,6 +149,12 @@ def check_batch_size(batch_size: int, processes: int, parts: int = 1) -> None:
             f"SOLVER.IMS_PER_BATCH is {batch_size}: {processes} processes{each} need a multiple of "
             f"{processes * parts}"
         )
+
+
+def parts_in(cfg: Mapping[str, Any]) -> int:
+    """SOLVER.ACCUMULATE; 1 for "auto", until it is known how many parts are needed."""
+    value = cfg["SOLVER"]["ACCUMULATE"]
+    return 1 if value == AUTO else value
 
 
 def parts_of(batch: list, count: int) -> Iterator[list]:
@@ -291,7 +297,7 @@ class TrainLoader:
             repeats = repeat_factors(
                 classes, loading["REPEAT_THRESHOLD"], root=loading["REPEAT_SQRT"]
             )
-        check_batch_size(solver["IMS_PER_BATCH"], processes or ranks()[1], solver["ACCUMULATE"])
+        check_batch_size(solver["IMS_PER_BATCH"], processes or ranks()[1], parts_in(cfg))
         grouped = (self.sizes[:, 0] > self.sizes[:, 1]) & loading["ASPECT_RATIO_GROUPING"]
         self.order = BatchOrder(grouped, solver["IMS_PER_BATCH"], cfg["SEED"], repeats)
         self.samples, self.workers = samples, loading["NUM_WORKERS"]

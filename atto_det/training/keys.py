@@ -7,6 +7,8 @@ With the values here each of them is off.
 REPEATING = "RepeatFactorTrainingSampler"
 SAMPLERS = ("TrainingSampler", REPEATING)
 
+AUTO = "auto"  # of SOLVER.ACCUMULATE
+
 KEYS = {
     "DATASETS": {
         # So many pictures of the first set in TRAIN, drawn by SEED, are not trained on but make up
@@ -30,7 +32,8 @@ KEYS = {
     },
     "SOLVER": {
         # Each step's pictures are trained on in so many parts, one after the other, whose gradients
-        # are averaged: as much less memory. Batch norm has the statistics of a part.
+        # are averaged: as much less memory. Batch norm has the statistics of a part. "auto": as few
+        # parts as memory allows on the machine that starts the run, kept when it is resumed.
         "ACCUMULATE": 1,
         # An exponential moving average of the weights, such as 0.999, which is evaluated and saved
         # in their place; 0: none. See `atto_det.training.averaging`.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, distributed, nn
 from yacs.config import CfgNode
@@ -34,6 +34,7 @@ class Training(Protocol):
         engine: the name that its checkpoints carry.
         cfg: the config that it is built from.
         class_names: of the data.
+        loader: of the training pictures.
         pictures: the fingerprint of those that are trained on; None where it is not known.
         start_iter, max_iter: the first iteration, and the one after the last.
         policy: what its loop calls.
@@ -42,6 +43,7 @@ class Training(Protocol):
     engine: str
     cfg: CfgNode
     class_names: list[str]
+    loader: Any
     pictures: int | None
     start_iter: int
     max_iter: int
@@ -53,6 +55,12 @@ class Training(Protocol):
 
     def resume_or_load(self, resume: bool) -> None:
         """Go on from the last checkpoint of the folder, or else load `MODEL.WEIGHTS`."""
+
+    def use_parts(self, count: int) -> None:
+        """Train on each batch in so many parts; once, before `fit`."""
+
+    def try_step(self, network: nn.Module, sample: Any) -> None:
+        """Pass one sample of the loader forward and back through a copy of `network`."""
 
     def fit(self) -> None:
         """Train from `start_iter` until `max_iter`, calling `policy`."""
@@ -90,6 +98,7 @@ class Run:
         best: the best AP so far, of the pictures held out or else of the first test set: AP_m, or
             AP_d of a model without masks.
         waited: evaluations since that one.
+        parts: of each batch, where SOLVER.ACCUMULATE is "auto" and they are known; else 0.
         owes: whether the step before the next one is still to be evaluated.
         results: of the last evaluation, by data set; in the main process.
 
@@ -102,7 +111,7 @@ class Run:
         self.seconds: float | None = None
         self.output = Path(training.cfg.OUTPUT_DIR)
         self.best, self.waited, self.results = -1.0, 0, {}
-        self.owes = False
+        self.owes, self.parts = False, 0
         self.kept: list[Path] = []  # checkpoints to resume from, oldest first
         self.average: WeightAverage | None = None
         self.decay, self.patience = training.cfg.SOLVER.EMA.DECAY, training.cfg.TEST.PATIENCE
@@ -138,6 +147,8 @@ class Run:
         state: dict[str, Any] = {"best": self.best, "waited": self.waited}
         if self.training.pictures:
             state["pictures"] = self.training.pictures
+        if self.parts:
+            state["parts"] = self.parts
         if self.owes:
             state["owes"] = True
         if self.average:
@@ -151,7 +162,7 @@ class Run:
             UserError: it was written with a moving average and this run has none, or the reverse.
         """
         self.best, self.waited = float(state["best"]), int(state.get("waited", 0))
-        self.owes = bool(state.get("owes", False))
+        self.owes, self.parts = bool(state.get("owes", False)), int(state.get("parts", 0))
         if (self.decay > 0) != ("updates" in state):
             had = "had a" if "updates" in state else "had no"
             raise UserError(
@@ -313,7 +324,10 @@ class Clock(Run):
         self.ends.append(time.monotonic())
 
 
-def agreed(decision: bool) -> bool:
+Decision = TypeVar("Decision", bool, int)
+
+
+def agreed(decision: Decision) -> Decision:
     """The decision of the main process, in all: each must stop after the same step."""
     if ranks()[1] == 1:
         return decision

@@ -82,18 +82,26 @@ def refuse_used(output: Path) -> None:
         )
 
 
-def record(output: Path, config: str, *, seed: int, processes: int, device: str) -> None:
-    """Write config.yaml and run.json; records that a resumed run had stay under "earlier".
+def write_config(output: Path, config: str) -> None:
+    """Write config.yaml.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with atomic_path(output / "config.yaml") as temporary:
+        temporary.write_text(config)
+
+
+def record(output: Path, *, seed: int, processes: int, device: str, **more: Any) -> None:
+    """Write run.json; records that a resumed run had stay under "earlier".
 
     Args:
-        config: YAML text.
+        more: what else it holds.
 
     Raises:
         UserError: a file cannot be written.
     """
-    with atomic_path(output / "config.yaml") as temporary:
-        temporary.write_text(config)
-    content = checkpoint.run_record(seed=seed, processes=processes, device=device)
+    content = checkpoint.run_record(seed=seed, processes=processes, device=device) | more
     path = output / "run.json"
     if path.exists() and (output / "last_checkpoint").exists():
         try:
@@ -103,6 +111,14 @@ def record(output: Path, config: str, *, seed: int, processes: int, device: str)
             set_aside(path)  # a damaged record is worth less than going on
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def recorded_parts(output: Path) -> int:
+    """The parts of a batch that run.json tells; 1 where it does not."""
+    try:
+        return int(json.loads((output / "run.json").read_text())["memory"]["parts"])
+    except (KeyError, OSError, TypeError, ValueError):
+        return 1
 
 
 def write_checkpoint(

@@ -10,14 +10,21 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from rich.console import Console
 from torch import nn
 from yacs.config import CfgNode
 
 from atto_det.config import ConfigReader, class_head
-from atto_det.errors import UserError
-from atto_det.training import run_folder
+from atto_det.data.catalog import load_dataset, training_sets
+from atto_det.data.catalog import names as known_sets
+from atto_det.data.training_report import format_report, training_report
+from atto_det.errors import UserError, shown
+from atto_det.training import estimate, run_folder
+from atto_det.training.batches import ranks
+from atto_det.training.estimate import out_of_memory_as_sentence
+from atto_det.training.keys import AUTO
 from atto_det.training.lock import locked
-from atto_det.training.policy import Clock, Training
+from atto_det.training.policy import Clock, Training, agreed
 from atto_det.training.scoring import report
 from atto_det.training.workers import death_as_sentence
 from atto_det.weights import checkpoint
@@ -141,6 +148,7 @@ class Runner:
             if not resume:
                 run_folder.refuse_used(output)
             self._start(cfg, output)
+            used = self._training_data(cfg)
             training = self.engine.build_training(cfg)
             run = training.policy
             run.seconds = seconds
@@ -151,8 +159,72 @@ class Runner:
                 raised = "TEST.PATIENCE" if run.patience else "SOLVER.MAX_ITER"
                 logger.info("this run is complete; raise %s to go on", raised)
                 return {}
-            training.fit()
+            memory = self._fit_into_memory(cfg, training)
+            if self.engine.is_main:
+                self._record(cfg, output, data=used, memory=memory)
+            with out_of_memory_as_sentence():
+                training.fit()
             return run.results
+
+    def _training_data(self, cfg: CfgNode) -> dict[str, dict]:
+        """Print what is trained on and what is left out, of the data sets in `atto_det.data`.
+
+        Returns:
+            The same for JSON.
+        """
+        if not self.engine.is_main:
+            return {}
+        names = [name for name, _ in training_sets(cfg, cfg.DATASETS.NO_HORIZONTAL_FLIP)]
+        found = training_report(
+            {name: load_dataset(name) for name in names if name in known_sets()},
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        )
+        if found:
+            Console().print(format_report(found))
+        return found
+
+    def _fit_into_memory(self, cfg: CfgNode, training: Training) -> dict[str, Any]:
+        """Say what the steps need and take, and choose the parts of a batch where they are "auto".
+
+        Returns:
+            The same for JSON; empty where it is not known.
+
+        Raises:
+            UserError: they need more than there is.
+        """
+        run, device = training.policy, cfg.MODEL.DEVICE
+        pictures = cfg.SOLVER.IMS_PER_BATCH // self.engine.processes
+        automatic = cfg.SOLVER.ACCUMULATE == AUTO
+        measured, free = None, None
+        if self.engine.is_main and hasattr(training.loader, "sample"):
+            network = training.network.to(device)
+            free = estimate.free_memory(device)
+            sharing = 1 if free is None or device.startswith("cuda") else self.engine.processes
+            free = free and free // sharing
+            try:
+                with out_of_memory_as_sentence():
+                    measured = estimate.measure(cfg, training.loader, network, training.try_step)
+            except UserError:
+                raise
+            except (
+                Exception
+            ) as error:  # of a model that no one here knows: its first step will tell
+                logger.warning("what a step needs is not known: %s", shown(error))
+        if automatic and not run.parts:
+            run.parts = 1
+            if measured:
+                run.parts = estimate.parts_that_fit(measured, cfg, pictures, free)
+            elif not self.engine.is_main and ranks()[1] == 1:  # started by the main one
+                run.parts = run_folder.recorded_parts(Path(cfg.OUTPUT_DIR))
+            run.parts = agreed(run.parts)
+        if automatic:
+            training.use_parts(run.parts)
+            logger.info("SOLVER.ACCUMULATE auto: %d", run.parts)
+        if measured is None:
+            return {"parts": run.parts} if automatic else {}
+        steps = training.max_iter - training.start_iter
+        parts = run.parts or cfg.SOLVER.ACCUMULATE
+        return estimate.check(measured, cfg, pictures, parts, steps, free)
 
     def evaluate(self, cfg: CfgNode) -> dict[str, dict]:
         """Evaluate `MODEL.WEIGHTS` on each of `DATASETS.TEST`; prints tables, writes JSON.
@@ -176,6 +248,8 @@ class Runner:
         output = Path(cfg.OUTPUT_DIR) / "evaluation"  # the files of the training stay as they are
         with self._alone_in(output):
             self._start(cfg, output)
+            if self.engine.is_main:
+                self._record(cfg, output)
             if content:
                 content = {"model": content.get("model", content)}
             model = self.engine.load_model(cfg, content, known)
@@ -206,14 +280,15 @@ class Runner:
         return locked(output) if self.engine.is_main else nullcontext()
 
     def _start(self, cfg: CfgNode, output: Path) -> None:
-        """Set up logging, and record in folder `output` what the results follow from."""
+        """Keep the config in folder `output`, and set up logging."""
         logging.raiseExceptions = False  # a log that cannot be written (full disk) is no traceback
         if self.engine.is_main:
-            run_folder.record(
-                output,
-                cfg.dump(),
-                seed=cfg.SEED,
-                processes=self.engine.processes,
-                device=cfg.MODEL.DEVICE,
-            )
+            run_folder.write_config(output, cfg.dump())
         self.engine.set_up(cfg, output)
+
+    def _record(self, cfg: CfgNode, output: Path, **more: Any) -> None:
+        """Record in folder `output` what its results follow from beside the config."""
+        processes = self.engine.processes
+        run_folder.record(
+            output, seed=cfg.SEED, processes=processes, device=cfg.MODEL.DEVICE, **more
+        )

@@ -8,7 +8,14 @@ import numpy as np
 from rich.console import Console
 
 from atto_det import __version__, data
-from atto_det.evaluation import Detections, GroundTruth, evaluate, format_table, write_json
+from atto_det.evaluation import (
+    Detections,
+    GroundTruth,
+    evaluate,
+    format_table,
+    write_coco_results,
+    write_json,
+)
 
 
 def to_ground_truth(record: data.ImageRecord) -> GroundTruth:
@@ -31,6 +38,7 @@ def score(
     name: str,
     score_floor: float,
     detections_per_image: int,
+    output: Path | None = None,
 ) -> dict:
     """AP_d and AP_m; `atto_det.evaluation.evaluate` documents every key of the result.
 
@@ -39,10 +47,15 @@ def score(
         name: of the data set, for the protocol.
         score_floor: MODEL.ROI_HEADS.SCORE_THRESH_TEST of the model, for the protocol.
         detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, likewise.
+        output: folder of the run; the detections go into COCO's results JSON
+            evaluation/coco_instances_results_<name>.json of it.
 
     Raises:
-        UserError: as `evaluate`.
+        UserError: as `evaluate`, or the file cannot be written.
     """
+    if output is not None:
+        path = output / "evaluation" / f"coco_instances_results_{name}.json"
+        write_coco_results(path, detections, *data.coco_ids(dataset))
     return evaluate(
         {record.image_id: to_ground_truth(record) for record in dataset.records},
         detections,

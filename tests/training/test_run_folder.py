@@ -76,7 +76,7 @@ def test_the_config_that_a_checkpoint_carries(tmp_path):
 def test_the_records_of_a_resumed_run_stay(tmp_path, monkeypatch):
     for seed, command in enumerate(("first", "second", "third")):
         monkeypatch.setattr("sys.argv", [command])
-        run_folder.record(tmp_path, "SEED: 1\n", seed=seed, processes=1, device="cpu")
+        run_folder.record(tmp_path, seed=seed, processes=1, device="cpu")
         run_folder.tag_last(tmp_path, "model_0000009.pth")
     record = json.loads((tmp_path / "run.json").read_text())
     assert (record["command"], record["seed"]) == (["third"], 2)
@@ -89,7 +89,7 @@ def test_the_records_of_a_resumed_run_stay(tmp_path, monkeypatch):
 
 def test_a_new_run_over_one_without_checkpoints_starts_afresh(tmp_path):
     for _ in range(2):
-        run_folder.record(tmp_path, "SEED: 1\n", seed=1, processes=1, device="cpu")
+        run_folder.record(tmp_path, seed=1, processes=1, device="cpu")
     assert "earlier" not in json.loads((tmp_path / "run.json").read_text())
 
 
@@ -179,7 +179,7 @@ def test_damaged_records_are_named_and_kept_aside(tmp_path, caplog):
     ):  # fmt: skip
         (tmp_path / name).write_bytes(content)
         with caplog.at_level("WARNING"):
-            run_folder.record(tmp_path, "SEED: 1\n", seed=1, processes=1, device="cpu")
+            run_folder.record(tmp_path, seed=1, processes=1, device="cpu")
             run_folder.forget_after(tmp_path / "metrics.json", 9)
         assert f"{name} is damaged: it is kept as {name}.damaged" in caplog.text
         assert content in [path.read_bytes() for path in tmp_path.glob(f"{name}.damaged*")]

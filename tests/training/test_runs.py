@@ -400,6 +400,8 @@ def test_pictures_held_out_choose_the_best_model(engine, config, out):
     assert list(results) == ["mini_voc_train_held_out", "mini_voc_val"]
     assert results["mini_voc_train_held_out"]["protocol"]["images"] == 3
     assert sorted(path.name for path in (out / "evaluation").iterdir()) == [
+        "coco_instances_results_mini_voc_train_held_out.json",
+        "coco_instances_results_mini_voc_val.json",
         "mini_voc_train_held_out_0000001.json",
         "mini_voc_train_held_out_0000002.json",
         "mini_voc_val_0000002.json",

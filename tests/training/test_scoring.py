@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from atto_det import data
 from atto_det.evaluation import Detections
@@ -47,3 +49,18 @@ def test_a_picture_that_is_missed_costs_its_share_and_all_is_reported(dataset, t
     scoring.report(result, tmp_path / "deep/result.json")
     assert json.loads((tmp_path / "deep/result.json").read_text()) == result
     assert "AP in percent on parts_val" in capsys.readouterr().out
+
+
+def test_the_detections_lie_beside_it_as_coco_s_results(dataset, tmp_path):
+    detections = {record.image_id: found(record, 0.9) for record in dataset.records}
+    floor = {"score_floor": 0.05, "detections_per_image": 7}
+    scoring.score(dataset, detections, name="parts_val", **floor, output=tmp_path / "run")
+    [path] = (tmp_path / "run/evaluation").iterdir()
+    assert path.name == "coco_instances_results_parts_val.json"
+    (tmp_path / "truth.json").write_text(json.dumps(data.to_coco(dataset, tmp_path)))
+    official = COCO(str(tmp_path / "truth.json"))
+    judge = COCOeval(official, official.loadRes(str(path)), "segm")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert judge.stats[0] == pytest.approx(1)
