@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # before OpenCV is loaded
+os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")  # before OpenCV is loaded
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
@@ -229,8 +229,11 @@ def annotate_video(path: Path, target: Path, look: Callable[[np.ndarray, int], n
     height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2  # video wants even sides
     rate, count = capture.get(cv2.CAP_PROP_FPS) or 25, 0
     with whole(target) as temporary:
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(temporary), code, rate, (width, height))
+        for name in ("avc1", "mp4v"):  # H.264 where OpenCV has it, else MPEG-4
+            code = cv2.VideoWriter.fourcc(*name)
+            writer = cv2.VideoWriter(str(temporary), code, rate, (width, height))
+            if writer.isOpened():
+                break
         try:
             while readable and writer.isOpened():
                 writer.write(look(frame, count)[:height, :width])

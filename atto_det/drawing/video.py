@@ -1,5 +1,6 @@
 """Reading the frames of a video, and writing one whole or not at all, with OpenCV."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,10 @@ import numpy as np
 from atto_det.drawing.instances import check_image
 from atto_det.errors import UserError, atomic_path
 
-CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # what every build of OpenCV can write
+logger = logging.getLogger(__name__)
+# By suffix, the best first; the last is what every build of OpenCV can write. Most builds lack an
+# encoder of H.264 (avc1), the one that browsers play, since its licence is not theirs.
+CODECS = {".mp4": ("avc1", "mp4v"), ".avi": ("MJPG",)}
 
 
 class Video:
@@ -53,16 +57,17 @@ def video_writer(
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield a function that adds one BGR uint8 frame of `size` (width, height) to a new video.
 
-    The file appears when the block ends well. `.mp4` is MPEG-4, `.avi` is Motion JPEG. Where a
-    side is odd its last pixels are repeated once, since video formats want even sides.
+    The file appears when the block ends well. `.mp4` is H.264 where OpenCV can write it, and else
+    MPEG-4, as a log line says; `.avi` is Motion JPEG. Where a side is odd its last pixels are
+    repeated once, since video formats want even sides.
 
     Raises:
         UserError: another suffix, a frame of another size, no frame, or a file that cannot be
             written whole.
     """
     path = Path(path)
-    codec = CODECS.get(path.suffix.lower())
-    if codec is None:
+    codecs = CODECS.get(path.suffix.lower())
+    if codecs is None:
         raise UserError(f"{path} was not written: a video's suffix must be {' or '.join(CODECS)}")
     count, odd = 0, (size[0] % 2, size[1] % 2)
     even = (size[0] + odd[0], size[1] + odd[1])
@@ -79,7 +84,7 @@ def video_writer(
         count += 1
 
     with atomic_path(path) as temporary:
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), fps, even)
+        writer, codec = _open(temporary, codecs, fps, even)
         try:
             if not writer.isOpened():
                 raise UserError(
@@ -91,6 +96,12 @@ def video_writer(
             writer.release()
         if count == 0:
             raise UserError(f"{path} was not written: it would hold no frame")
+        if codec != codecs[0]:
+            logger.warning(
+                "%s is MPEG-4, since this OpenCV cannot write H.264: browsers need it converted, "
+                "as by ffmpeg -i %s -c:v libx264 out.mp4",
+                *(path, path.name),
+            )
         # OpenCV reports no failed write, so what came out is counted.
         stored = int(cv2.VideoCapture(str(temporary)).get(cv2.CAP_PROP_FRAME_COUNT))
         if stored != count:
@@ -98,3 +109,20 @@ def video_writer(
                 f"{path} was not written: only {max(0, stored)} of {count} frames were stored; "
                 f"is the disk full?"
             )
+
+
+def _open(
+    path: Path, codecs: tuple[str, ...], fps: float, size: tuple[int, int]
+) -> tuple[cv2.VideoWriter, str]:
+    """A writer with the first of the codecs that OpenCV has, and that codec."""
+    logs = cv2.utils.logging
+    level = logs.getLogLevel()
+    logs.setLogLevel(logs.LOG_LEVEL_SILENT)  # of a codec that it lacks it says a lot
+    try:
+        for codec in codecs:
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size)
+            if writer.isOpened():
+                break
+    finally:
+        logs.setLogLevel(level)
+    return writer, codec

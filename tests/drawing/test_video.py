@@ -1,5 +1,6 @@
 """Videos go in and come out whole, or with one sentence."""
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atto_det.drawing.video import Video, video_writer
+from atto_det.drawing.video import CODECS, Video, video_writer
 from atto_det.errors import UserError
 
 
@@ -36,6 +37,20 @@ def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
     )
     assert {f.shape for f in frames} == {(48, 64, 3)}
     assert [p.name for p in (tmp_path / "new").iterdir()] == [name]
+
+
+def test_the_first_codec_that_there_is_and_a_line_where_it_is_not_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("atto_det.drawing"), "handlers", [caplog.handler])
+    monkeypatch.setitem(CODECS, ".mp4", ("none", "mp4v"))
+    write(tmp_path / "a.mp4")
+    assert "a.mp4 is MPEG-4, since this OpenCV cannot write H.264" in caplog.messages[0]
+    caplog.clear()
+    monkeypatch.setitem(CODECS, ".mp4", ("mp4v", "none"))
+    write(tmp_path / "b.mp4")
+    assert not caplog.messages
+    assert Video(tmp_path / "a.mp4").frame_count == Video(tmp_path / "b.mp4").frame_count == 20
 
 
 def test_odd_sides_lose_nothing(tmp_path: Path) -> None:

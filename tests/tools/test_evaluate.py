@@ -6,10 +6,15 @@ import pytest
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from atto_det.data import load_voc, to_coco
+
 PROGRAM = "import sys; from atto_det.cli import main; sys.exit(main())"
 
 
-def test_a_checkpoint_is_all_it_takes(run_tool, trained, tmp_path):
+def test_a_checkpoint_is_all_it_takes(run_tool, trained, data_root, tmp_path):
     program = tmp_path / "atto-det"
     program.write_text(PROGRAM)
     options = ["DATASETS.TEST", "('mini_voc_val',)", "OUTPUT_DIR", "ours"]
@@ -24,6 +29,19 @@ def test_a_checkpoint_is_all_it_takes(run_tool, trained, tmp_path):
         for name in ("ours", "theirs")
     )
     assert ours == theirs
+    dataset = load_voc(data_root / "mini_voc", "val")
+    truth = COCO()
+    truth.dataset = to_coco(dataset, data_root / "mini_voc/JPEGImages")
+    truth.createIndex()
+    found = truth.loadRes(
+        str(tmp_path / "ours/evaluation/coco_instances_results_mini_voc_val.json")
+    )
+    evaluation = COCOeval(truth, found, "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert len(found.anns) > 0
+    assert 100 * evaluation.stats[1] == pytest.approx(ours["coco"]["mask"]["AP50"], abs=1e-6)
 
 
 def test_a_checkpoint_is_asked_for(run_tool, sentence, tmp_path):
