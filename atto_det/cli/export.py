@@ -16,6 +16,7 @@ atto-det export --checkpoint last.ckpt --format pth --output attonet_a.pth \\
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,7 +159,7 @@ def _rounded(
         network = create_network(before.network, len(before.class_names)).eval()
         network.load_state_dict(values)
         networks.append(network)
-    wrap = lambda batches: track(batches, "measuring", disable=not sys.stdout.isatty())  # noqa: E731
-    old, new = measure_top1(networks, before, data, wrap)
+    shown = partial(track, description="measuring", disable=not sys.stdout.isatty())
+    old, new = measure_top1(networks, before, data, shown)
     line = f"rounded  to 8 bits; top-1 on {data}: {old:.2f} % before, {new:.2f} % after"
     return dataclasses.replace(after, top1=new), [line]

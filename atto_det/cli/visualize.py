@@ -12,8 +12,11 @@ atto-det visualize --augmented --config-file mine.yaml                  what tra
 
 import argparse
 import os
+from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
@@ -99,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         register_own_data(predictor.cfg)
     for video, target in zip(videos, targets, strict=True):
         names = predictor.class_names
-        progress = lambda frames, total: track(frames, video.name, total=total or None)  # noqa: B023, E731
+        progress = partial(_track_frames, video.name)
         count = gallery.annotate_video(
             video, target, predictor, names, threshold, progress, args.labels
         )
@@ -125,3 +128,10 @@ def main(arguments: list[str] | None = None) -> int:
         where = f"on {args.sheet}" if args.sheet else f"to {args.output}"
         print(f"wrote {total} pictures {where}")
     return 0
+
+
+def _track_frames(name: str, frames: Iterator[Any], total: int) -> Iterator[Any]:
+    """The frames of a video with a bar that shows how many are done, of 0 an unknown number."""
+    from rich.progress import track
+
+    return track(frames, name, total=total or None)

@@ -6,7 +6,6 @@ A name is known before its files are looked for; they are read when it is first 
 `DETECTRON2_DATASETS` (default: `datasets/` in the working folder).
 """
 
-import filecmp
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from atto_det import data
 from atto_det.data import data_root, held_out
+from atto_det.data.copies import find_copies
 from atto_det.data.images import check_whole
 from atto_det.data.sources import Source, open_source
 from atto_det.data.yolo import find_yolo
@@ -130,7 +130,7 @@ def register_own_data(
             ):
                 raise UserError(f"each entry of DATASETS.COCO must be {form}, not {shown(item)}")
             loaded = data.with_classes(loaded, mapping, name)
-        loader = lambda root, loaded=loaded: loaded  # noqa: E731
+        loader = partial(_load_given, loaded)
         add(name, NamedDataset(loader, loaded.class_names, name, loaded.category_ids))
     if cfg["DATASETS"].get("HOLD_OUT"):
         found |= _parts_of_training(cfg, found)
@@ -169,10 +169,9 @@ def _load_part(
         first,
         cfg["DATASETS"]["HOLD_OUT"],
         cfg["SEED"],
-        lambda record: _known_by(first, record.image_id, record.file_name),
+        partial(_keys_of, first),
     )
-    keys = lambda record: _known_by(name, record.image_id, record.file_name)  # noqa: E731
-    return held_out.part(load_dataset(name), held, keys, inside=inside)
+    return held_out.part(load_dataset(name), held, partial(_keys_of, name), inside=inside)
 
 
 def uses_masks(cfg: Mapping[str, Any]) -> bool:
@@ -184,6 +183,10 @@ def uses_masks(cfg: Mapping[str, Any]) -> bool:
 
 def _load_masked(loader: Loader, name: str, root: Path) -> data.Dataset:
     return data.with_masks(loader(root), name)
+
+
+def _load_given(dataset: data.Dataset, root: Path) -> data.Dataset:
+    return dataset
 
 
 def _load_split(source: Source, split: str, root: Path) -> data.Dataset:
@@ -349,6 +352,11 @@ def check_test_pictures(
             raise UserError(f"the test set {name} cannot be evaluated on: {broken[0]}{more}")
 
 
+def _keys_of(name: str, record: data.ImageRecord) -> tuple[str, ...]:
+    """What a record of data set `name` is known by in others."""
+    return _known_by(name, record.image_id, record.file_name)
+
+
 def _known_by(name: str, image_id: str, file_name: str) -> tuple[str, ...]:
     """What a picture of a data set is known by in others."""
     file = os.path.realpath(file_name)
@@ -357,7 +365,7 @@ def _known_by(name: str, image_id: str, file_name: str) -> tuple[str, ...]:
 
 def _warn_of_copies(train: Iterable[str], test: Iterable[str]) -> None:
     """Say which test pictures have the content of a training picture."""
-    copies = _copies(train, test)
+    copies = find_copies(train, test)
     if copies:
         some = ", ".join(f"{one} and {other}" for one, other in copies[:3])
         logger.warning(
@@ -367,35 +375,3 @@ def _warn_of_copies(train: Iterable[str], test: Iterable[str]) -> None:
             some,
             ", …" if len(copies) > 3 else "",
         )
-
-
-def _copies(train: Iterable[str], test: Iterable[str]) -> list[tuple[str, str]]:
-    """The test files that have the bytes of a training file of another path, each with that one."""
-    by_size: dict[int, list[str]] = {}
-    for file in dict.fromkeys(map(os.path.realpath, train)):
-        by_size.setdefault(_size(file), []).append(file)
-    known: dict[int, dict[bytes, str]] = {}
-    found = []
-    for file in dict.fromkeys(map(os.path.realpath, test)):
-        size = _size(file)
-        others = by_size.get(size, []) if size else []
-        if others and size not in known:  # of most sizes there is nothing to be read
-            known[size] = {_middle(other, size): other for other in others}
-        other = known[size].get(_middle(file, size)) if others else None
-        if other and other != file and filecmp.cmp(file, other, shallow=False):
-            found.append((other, file))
-    return found
-
-
-def _size(file: str) -> int:
-    try:
-        return Path(file).stat().st_size
-    except OSError:  # the reader will say what is wrong
-        return 0
-
-
-def _middle(file: str, size: int) -> bytes:
-    """Four kilobytes that differ from picture to picture."""
-    with Path(file).open("rb") as stream:
-        stream.seek(size // 2)
-        return stream.read(4096)

@@ -4,10 +4,10 @@ Boxes are XYXY in continuous pixel coordinates with the origin at the top left c
 picture: VOC's 1-based inclusive (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymin - 1, xmax, ymax).
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Literal
 
 from atto_det.errors import UserError, shown
@@ -128,7 +128,7 @@ def with_classes(dataset: Dataset, mapping: Mapping[str, str | None], name: str)
 
 def image_ids(names: Sequence[str]) -> list[str]:
     """Ids of pictures from their file names: without the suffix, unless two differ in it alone."""
-    stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122  (folders included)
+    stems = [name.removesuffix(PurePosixPath(name).suffix) for name in names]
     counts = Counter(stems)
     return [name if counts[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
 

@@ -76,8 +76,8 @@ class VocFolder:
             photos = xml = root  # side by side
         found: dict[str, list[str]] = {}
         for name in sorted(_names(photos)):
-            stem, suffix = os.path.splitext(name)  # noqa: PTH122  (a Path for each takes longer)
-            if suffix.lower() in PHOTO_SUFFIXES:
+            stem, dot, suffix = name.rpartition(".")  # making a Path of each takes longer
+            if stem and f"{dot}{suffix.lower()}" in PHOTO_SUFFIXES:
                 found.setdefault(stem, []).append(name)
         has_boxes = any(name.endswith(".xml") for name in _names(xml))
         has_masks = any(name.endswith(".png") for name in _names(root / "SegmentationObject"))

@@ -5,7 +5,7 @@ cfg = atto_det.detectron2.get_cfg()            # or add_attonet_config(your_cfg)
 cfg.MODEL.BACKBONE.NAME = "build_attonet_fpn_backbone"
 """
 
-from . import _detectron2, run  # noqa: F401  (first: says if Detectron2 is missing)
+from . import _detectron2, run  # in this order: the first says if Detectron2 is missing
 from .backbone import AttoNetBackbone, create_backbone, register_backbones
 from .catalog import data_root, load_dataset, register_builtin
 from .checkpointer import ENGINE, AttoCheckpointer
@@ -22,6 +22,7 @@ __all__ = [
     "AttoCheckpointer",
     "AttoDatasetMapper",
     "AttoNetBackbone",
+    "MissingDetectron2",
     "Predictor",
     "SeparableMaskHead",
     "SeparableRPNHead",
@@ -37,6 +38,8 @@ __all__ = [
     "run",
     "training_scenes",
 ]
+
+MissingDetectron2 = _detectron2.MissingDetectron2
 
 register_backbones()
 register_heads()

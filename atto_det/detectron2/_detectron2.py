@@ -1,5 +1,6 @@
 """Imports Detectron2, or says in a sentence that it is missing."""
 
+import importlib
 import logging
 import warnings
 
@@ -18,7 +19,7 @@ warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        import detectron2.modeling  # noqa: F401
+        importlib.import_module("detectron2.modeling")
 except ImportError as error:
     raise MissingDetectron2(
         "atto_det.detectron2 needs Detectron2, which cannot be imported here "

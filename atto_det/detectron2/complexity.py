@@ -136,9 +136,12 @@ def split(part: Part) -> list[Part]:
     """The children of a part's module with the inputs they get; the part where they are not all."""
     name, module, inputs = part
     children, hooks = [], []
+
+    def note(key: str, child: nn.Module, args: tuple) -> None:
+        children.append((key, child, args))
+
     for key, child in module.named_children():
-        note = lambda child, args, key=key: children.append((key, child, args))  # noqa: E731
-        hooks.append(child.register_forward_pre_hook(note))
+        hooks.append(child.register_forward_pre_hook(functools.partial(note, key)))
     [whole] = count([(name, module, inputs)])
     for hook in hooks:
         hook.remove()

@@ -49,7 +49,18 @@ def fuse(model: nn.Module) -> None:
         fused = None if module in new else _fused(module, relu=False)
         if fused is not None:
             new[module] = fused
-    _replace(model, new)
+    replace(model, new)
+
+
+class BuiltFrom:
+    """Before a module's class: a subclass of it that is built from a module of that class.
+
+    It has the other's attributes, tensors, modules and hooks themselves, under the same names.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        nn.Module.__init__(self)
+        vars(self).update(vars(module))
 
 
 def _fused(layer: nn.Module, *, relu: bool) -> nn.Module | None:
@@ -59,7 +70,7 @@ def _fused(layer: nn.Module, *, relu: bool) -> nn.Module | None:
     return FusedConv(layer, relu=relu) if _has_onednn_call(layer) else None
 
 
-def _replace(model: nn.Module, new: dict[nn.Module, nn.Module]) -> None:
+def replace(model: nn.Module, new: dict[nn.Module, nn.Module]) -> None:
     """Put other modules in the places of those in `new`, also in the lists that Detectron2 keeps
     beside its modules.
     """

@@ -12,8 +12,8 @@ single precision:
 - the mask head computes the mask of the chosen class, not of all;
 - on a CPU masks are pasted by two matrix products each, into memory that only they touch.
 
-None of Detectron2's classes is changed: single modules of the model get a subclass of their own
-class. Modules of any other class stay as they are.
+None of Detectron2's classes is changed: in the places of single modules stand ones of a subclass,
+built from them. Modules of any other class stay as they are.
 """
 
 import torch
@@ -26,7 +26,7 @@ from detectron2.modeling.roi_heads import (
     MaskRCNNConvUpsampleHead,
     StandardROIHeads,
 )
-from detectron2.structures import Boxes, Instances, ROIMasks
+from detectron2.structures import BitMasks, Boxes, Instances, ROIMasks
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,7 +36,7 @@ from atto_det.ops.chosen_masks import chosen_masks
 from atto_det.ops.fold_norms import fold_norms
 from atto_det.ops.paste_masks import paste_masks
 
-from .fusion import FusedConv, fuse, linear
+from .fusion import BuiltFrom, FusedConv, fuse, linear, replace
 from .heads import SeparableMaskHead
 from .pooling import GatherPooler
 
@@ -54,9 +54,14 @@ def optimise_for_inference(model: nn.Module) -> nn.Module:
         for module in model.modules():
             if type(module) in (StandardROIHeads, CascadeROIHeads):
                 _flatten_channels_last(module)
-    for module in model.modules():
-        if type(module) in _FASTER and _fits(module):
-            module.__class__ = _FASTER[type(module)]
+    replace(
+        model,
+        {
+            module: _FASTER[type(module)](module)
+            for module in model.modules()
+            if type(module) in _FASTER and _fits(module)
+        },
+    )
     return model
 
 
@@ -88,7 +93,7 @@ class _FlattenChannelsLast(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)  # (R, P * P * C)
 
 
-class _InPlaceModule(AttoModule):
+class _InPlaceModule(BuiltFrom, AttoModule):
     """The sum goes into the shortcut's memory: without a convolution there, that of the module
     before, whose result nobody else reads."""
 
@@ -97,7 +102,7 @@ class _InPlaceModule(AttoModule):
         return self.expand.conv.add_to(self.shortcut(x), y, relu=True)
 
 
-class _InPlaceCondenser(VisualAttentionCondenser):
+class _InPlaceCondenser(BuiltFrom, VisualAttentionCondenser):
     """The sum goes into its input's memory: a condenser opens no stage, so nobody else reads it."""
 
     def forward(self, v: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ class _InPlaceCondenser(VisualAttentionCondenser):
         return self.up.conv.add_to(v, self.attended(v), relu=relu)
 
 
-class _InPlaceFPN(FPN):
+class _InPlaceFPN(BuiltFrom, FPN):
     """Each level's sum goes into the memory of the enlarged coarser level."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -139,13 +144,13 @@ class _Undecoded:
         return decode(deltas.reshape(-1, 4), anchors.reshape(-1, 4)).view_as(deltas)
 
 
-class _SparingRPN(RPN):
+class _SparingRPN(BuiltFrom, RPN):
     def _decode_proposals(self, anchors: list[Boxes], deltas: list[Tensor]) -> list[_Undecoded]:
         pairs = zip(anchors, deltas, strict=True)
         return [_Undecoded(self, a.tensor, d.view(len(d), -1, 4)) for a, d in pairs]
 
 
-class _ChosenMasks(MaskRCNNConvUpsampleHead):
+class _ChosenMasks(BuiltFrom, MaskRCNNConvUpsampleHead):
     """Detectron2's mask head, for the class of each detection alone.
 
     `chosen_masks` says how.
@@ -178,7 +183,9 @@ class LeanMasks(ROIMasks):
         """Some of them."""
         return LeanMasks(super().__getitem__(item).tensor)
 
-    def to_bitmasks(self, boxes: Boxes, height: int, width: int, threshold: float = 0.5):  # noqa: ANN201
+    def to_bitmasks(
+        self, boxes: Boxes, height: int, width: int, threshold: float = 0.5
+    ) -> BitMasks:
         """Detectron2's `BitMasks`, (N, height, width)."""
         whole = super().to_bitmasks
         if self.device.type != "cpu" or threshold < 0 or not len(self):

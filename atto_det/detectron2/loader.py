@@ -1,7 +1,6 @@
 """Detectron2's pictures in the batches of `atto_det.training.batches`, and those of test sets."""
 
 import itertools
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from atto_det.training.batches import (
     ErrorsAsItems,
     draw_seeds,
     raise_errors,
+    restored_generators,
     training_items,
 )
 from atto_det.training.scene import Scene
@@ -44,14 +44,9 @@ class _Mapped(torch.utils.data.Dataset):
         iteration, slot, index = place
         if self.recipe:
             return self.mapper(self.dicts, index, draw_seeds(self.seed, iteration, slot)[0])
-        # Detectron2's augmentations draw from numpy's and Python's global generators.
-        states = np.random.get_state(), random.getstate()  # noqa: NPY002
-        seed_augmentation(self.seed, iteration, slot)
-        try:
+        with restored_generators():
+            seed_augmentation(self.seed, iteration, slot)
             return self.mapper(self.dicts[index])
-        finally:
-            np.random.set_state(states[0])  # noqa: NPY002
-            random.setstate(states[1])
 
 
 class TrainLoader(batches.TrainLoader):

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from atto_det.ops.roi_align import roi_align
 
+from .fusion import BuiltFrom
 
-class GatherPooler(ROIPooler):
+
+class GatherPooler(BuiltFrom, ROIPooler):
     """Detectron2's pooler whose ROIAlignV2 of plain boxes on a CPU is `roi_align`."""
 
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:

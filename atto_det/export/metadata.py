@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from atto_det.errors import UserError
+from atto_det.nets.normalisation import ORDERS
 from atto_det.nets.registry import short_name
 
 FORMAT = 1
@@ -94,7 +94,7 @@ def read_metadata(path: str | Path) -> Metadata:
     names = {field.name for field in dataclasses.fields(Metadata)}
     if missing := sorted(names - values.keys()):
         raise UserError(f"{path} lacks {', '.join(missing)} in its metadata: export it again")
-    if wrong := sorted(name for name in names if not _CHECKS[name](values[name])):
+    if wrong := sorted(name for name in names if not _is_sound(name, values[name])):
         raise UserError(
             f"{path} has no sense in its metadata's {', '.join(wrong)}: it was damaged or changed; "
             "export it again"
@@ -112,35 +112,34 @@ def _parsed(texts: dict[str, str]) -> dict[str, Any]:
     return values
 
 
+def _is_sound(name: str, value: object) -> bool:
+    """Whether a value can be the field `name` of a `Metadata`."""
+    match name:
+        case "kind":
+            return value in ("detector", "backbone")
+        case "class_names":
+            return _are_texts(value) and len(set(value)) == len(value)
+        case "channel_order":
+            return value in ORDERS
+        case "mean" | "std":
+            return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+        case "score_threshold":
+            return _is_number(value)
+        case "min_size" | "max_size" | "detections_per_image" | "opset":
+            return isinstance(value, int) and _is_number(value) and value >= 0
+        case "versions":
+            return isinstance(value, dict) and _are_texts([*value.values()])
+        case _:
+            return _is_text(value)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and _is_number(value) and value >= 0
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) < 50_000  # a spec of many modules
 
 
-def _is_list(check: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "kind": lambda value: value in ("detector", "backbone"),
-    "network": _is_text,
-    "class_names": lambda value: _is_list(_is_text)(value) and len(set(value)) == len(value),
-    "channel_order": lambda value: value in ("RGB", "BGR"),
-    "mean": lambda value: _is_list(_is_number)(value) and len(value) == 3,
-    "std": lambda value: _is_list(_is_number)(value) and len(value) == 3,
-    "min_size": _is_count,
-    "max_size": _is_count,
-    "score_threshold": _is_number,
-    "detections_per_image": _is_count,
-    "precision": _is_text,
-    "opset": _is_count,
-    "versions": lambda value: isinstance(value, dict) and _is_list(_is_text)([*value.values()]),
-    "checkpoint_sha256": _is_text,
-}
+def _are_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(map(_is_text, value))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from atto_det.errors import UserError
+from atto_det.training.batches import restored_generators
 
 SampleKey = tuple[int, int]  # epoch, or number of a crop; index of the picture
 
@@ -18,17 +19,15 @@ SampleKey = tuple[int, int]  # epoch, or number of a crop; index of the picture
 def seeded(*numbers: int) -> Iterator[None]:
     """Random numbers of this process follow from `numbers`; afterwards the former state returns."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    # timm's transforms draw from all three.
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
+    state = torch.get_rng_state()
+    with restored_generators():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_rng_state(state)
 
 
 def collate(samples: list[tuple | Tensor | UserError]) -> list[Tensor] | Tensor | UserError:

@@ -59,13 +59,13 @@ def tables(analyses: Sequence[Analysis]) -> list[Grid]:
     """A summary for each input, then every part: parameters, multiply-adds, activations, memory."""
     sizes = list(analyses[0].costs)
     grids = [_summary(analyses, size) for size in sizes]
-    by_part = [("parameters (M)", sizes[0], lambda cost: cost.parameters / 1e6, 2)]
+    by_part = [("parameters (M)", sizes[0], "parameters", 1e6, 2)]
     for size in sizes:
-        by_part.append((f"MACs (G) at {size}", size, lambda cost: cost.macs / 1e9, 2))
-        by_part.append((f"activations (M) at {size}", size, lambda cost: cost.activations / 1e6, 1))
-    for title, size, value, digits in by_part:
-        columns = [{c.name: value(c) for c in a.costs[size]} for a in analyses]
-        sums = [value(a.total(size)) for a in analyses]
+        by_part.append((f"MACs (G) at {size}", size, "macs", 1e9, 2))
+        by_part.append((f"activations (M) at {size}", size, "activations", 1e6, 1))
+    for title, size, key, unit, digits in by_part:
+        columns = [{c.name: getattr(c, key) / unit for c in a.costs[size]} for a in analyses]
+        sums = [getattr(a.total(size), key) / unit for a in analyses]
         grids.append(_grid(f"By part: {title}", analyses, columns, digits, ("total", sums)))
     for size in analyses[0].memory:
         columns = [{k: v / 2**20 for k, v in a.memory[size].items()} for a in analyses]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from atto_det.complexity.count import Cost
 from atto_det.errors import atomic_path
 from atto_det.reports.costs import LABELS, Analysis, part_names
 
@@ -35,18 +34,21 @@ def plot_costs(analyses: Sequence[Analysis], output: str | Path) -> None:
     panels_high = (0.55 * len(analyses) + 0.75) * (1 + len(sizes))
     figure = Figure(figsize=(13, panels_high + 0.6))
     figure.set_layout_engine("constrained", hspace=0.06, w_pad=0.12)
-    panels = [("parameters, millions", sizes[0], lambda cost: cost.parameters / 1e6, 2)]
+    panels = [("parameters, millions", sizes[0], "parameters", 1e6, 2)]
     panels += [
-        (f"multiply-adds at {size.replace('x', ' × ')}, thousand millions", size, _giga, 1)
+        (f"multiply-adds at {size.replace('x', ' × ')}, thousand millions", size, "macs", 1e9, 1)
         for size in sizes
     ]
     names = part_names(analyses)
     blues = iter(BLUES * len(names))
     colours = {name: COLOURS.get(name) or next(blues) for name in names}
     grid = figure.subplots(len(panels), 2, squeeze=False, width_ratios=(5, 3))
-    for (axes, share), (title, size, value, digits) in zip(grid, panels, strict=True):
+    for (axes, share), (title, size, key, unit, digits) in zip(grid, panels, strict=True):
         table = {
-            name: [sum(value(c) for c in a.costs[size] if c.name == name) for a in analyses]
+            name: [
+                sum(getattr(c, key) for c in a.costs[size] if c.name == name) / unit
+                for a in analyses
+            ]
             for name in names
         }
         totals = [sum(column) for column in zip(*table.values(), strict=True)]
@@ -77,10 +79,6 @@ def plot_costs(analyses: Sequence[Analysis], output: str | Path) -> None:
     )
     with atomic_path(output) as temporary:
         figure.savefig(temporary, dpi=150)
-
-
-def _giga(cost: Cost) -> float:
-    return cost.macs / 1e9
 
 
 def _percent(values: list[float], totals: list[float]) -> list[float]:

@@ -7,8 +7,10 @@ that epoch's permutation, and its place in it; and what is drawn for a picture f
 
 import array
 import hashlib
+import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -180,6 +182,20 @@ def seed_step(seed: int, iteration: int, rank: int) -> None:
     """Make what a model draws in a step (sampled anchors …) follow from these three numbers."""
     sequence = np.random.SeedSequence((seed, iteration, rank))
     torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+
+@contextmanager
+def restored_generators() -> Iterator[None]:
+    """Within it numpy's and Python's global generators may be seeded; then they are as before.
+
+    Detectron2's and timm's augmentations draw from them.
+    """
+    states = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(states[0])  # noqa: NPY002
+        random.setstate(states[1])
 
 
 class ErrorsAsItems:

@@ -11,7 +11,7 @@ beside `…weight` stands `…weight_scale`, the step of each output channel's g
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -105,6 +105,36 @@ class Weights(NamedTuple):
     description: Description
 
 
+def _is_sound(name: str, value: Any) -> bool:
+    """Whether a value can be the field `name` of a `Description`."""
+    match name:
+        case "network":
+            return _is_text(value) and bool(value)
+        case "class_names":
+            return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+        case "mean":
+            return is_colour(value) and all(0 <= number <= 1 for number in value)
+        case "std":
+            return is_colour(value) and all(0 < number <= 1 for number in value)
+        case "channel_order":
+            return value in ORDERS
+        case "input_size":
+            return _is_count(value) and value > 0
+        case "weight_bits":
+            return value is None or (_is_count(value) and value > 0)
+        case "data":
+            sound = isinstance(value, dict) and _is_text(value.get("root"))
+            return sound and all(_is_count(value.get(split)) for split in ("train", "val"))
+        case "top1":
+            return value is None or (type(value) in (int, float) and 0 <= value <= 100)
+        case "epoch":
+            return _is_count(value)
+        case "versions":
+            return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
+        case _:
+            return _is_text(value)
+
+
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
@@ -113,36 +143,16 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "network": lambda v: _is_text(v) and bool(v),
-    "class_names": lambda v: isinstance(v, list) and bool(v) and all(map(_is_text, v)),
-    "mean": lambda v: is_colour(v) and all(0 <= x <= 1 for x in v),
-    "std": lambda v: is_colour(v) and all(0 < x <= 1 for x in v),
-    "channel_order": lambda v: v in ORDERS,
-    "input_size": lambda v: _is_count(v) and v > 0,
-    "weight_bits": lambda v: v is None or (_is_count(v) and v > 0),
-    "recipe": _is_text,
-    "data": lambda v: (
-        isinstance(v, dict)
-        and _is_text(v.get("root"))
-        and all(_is_count(v.get(split)) for split in ("train", "val"))
-    ),
-    "top1": lambda v: v is None or (type(v) in (int, float) and 0 <= v <= 100),
-    "epoch": _is_count,
-    "versions": lambda v: (
-        isinstance(v, dict) and all(map(_is_text, v)) and all(map(_is_text, v.values()))
-    ),
-    "command": _is_text,
-}
+_FIELDS = tuple(field.name for field in dataclasses.fields(Description))
 _TEXTS = ("network", "channel_order", "recipe", "command")  # the other values are JSON
 
 
 def _describe(values: Mapping[str, Any], where: str) -> Description:
     """The checked description in `values`; further keys are ignored."""
-    for name, check in _CHECKS.items():
-        if name not in values or not check(values[name]):
+    for name in _FIELDS:
+        if name not in values or not _is_sound(name, values[name]):
             raise UserError(f"{where} has no valid {name} in its description: it was changed")
-    return Description(**{name: values[name] for name in _CHECKS})
+    return Description(**{name: values[name] for name in _FIELDS})
 
 
 def read_pretraining(path: str | Path) -> Weights:
@@ -285,7 +295,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
     _check_format(int(number), path, newest=FORMAT_8_BITS)
     check_sum(state, metadata, path)
     try:
-        values = {k: metadata[k] if k in _TEXTS else json.loads(metadata[k]) for k in _CHECKS}
+        values = {k: metadata[k] if k in _TEXTS else json.loads(metadata[k]) for k in _FIELDS}
     except (KeyError, ValueError):
         values = {}
     state = _as_floats(state)

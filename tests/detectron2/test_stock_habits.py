@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ class Counter(DatasetEvaluator):
 class Lines(EventWriter):
     """A writer of a user's own."""
 
-    seen: list[dict] = []  # noqa: RUF012
+    seen: ClassVar[list[dict]] = []
 
     def write(self):
         self.seen.append({k: v for k, (v, _) in get_event_storage().latest().items()})

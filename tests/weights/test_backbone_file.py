@@ -140,7 +140,8 @@ def test_a_truncated_file(backbone):
 def rewrite(path: Path, metadata: dict | None = None, **tensors: torch.Tensor) -> None:
     """Change tensors or metadata of a backbone file, the sum staying as it was."""
     with safetensors.safe_open(path, "pt") as file:
-        whole = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        names = file.keys()
+        whole = {name: file.get_tensor(name) for name in names}
         whole |= tensors
         metadata = file.metadata() | (metadata or {})
     path.write_bytes(safetensors.torch.save(whole, metadata))
