@@ -38,12 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     if args.worst < 0:
         raise UserError(f"--worst is {args.worst}: give 0 or more pictures")
 
-    import numpy as np
     from rich.progress import track
 
     from atto_det import data, engine
     from atto_det.data import catalog
-    from atto_det.drawing.gallery import draw_detections, draw_truth
+    from atto_det.drawing.gallery import draw_detections, draw_truth, to_bgr
     from atto_det.drawing.instances import encode_image, side_by_side
     from atto_det.reports.errors import analyse
     from atto_det.reports.errors_html import page
@@ -85,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     pictures = []
     for one in content["worst"]:
         record = records[one["image"]]
-        image = np.ascontiguousarray(data.read_image(record.file_name)[:, :, ::-1])
+        image = to_bgr(data.read_image(record.file_name))
         names, detected = dataset.class_names, found[record.image_id]
         drawn = side_by_side(
             draw_truth(image, record, names),

@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{args.dataset} has other classes than {args.model} was trained on")
     found, seconds = {}, 0.0
     for record in track(dataset.records, "detecting", disable=not sys.stdout.isatty()):
-        image = data.read_image(record.file_name)[:, :, ::-1]
+        image = data.read_image(record.file_name)
         start = time.perf_counter()
-        found[record.image_id] = detector(image)
+        found[record.image_id] = detector(image, order="RGB")
         seconds += time.perf_counter() - start
     metadata = detector.metadata
     floor, most = metadata.score_threshold, metadata.detections_per_image

@@ -86,11 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _onnx(args: argparse.Namespace) -> list[str]:
     from atto_det.export.onnx_export import export
-    from atto_det.export.samples import calibration_pictures, check_pictures
+    from atto_det.export.samples import calibration_pictures, pictures_to_check
 
     source, path = args.calibration, args.checkpoint
     measured = calibration_pictures(source, path) if args.int8 else []
-    metadata, checks = export(path, args.output, check_pictures(args.images or []), measured)
+    metadata, checks = export(path, args.output, pictures_to_check(args.images or []), measured)
     return [*metadata.summary(), *(f"checked  {check}" for check in checks)]
 
 

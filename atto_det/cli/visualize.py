@@ -79,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         count, sheet = args.limit or 16, args.sheet or args.output / "augmented.png"
         scenes = islice(package.training_scenes(cfg), count)
         names = class_names_of(cfg.DATASETS.TRAIN[0])
-        tiles = gallery.scene_tiles(track(scenes, "drawing", total=count), names, args.labels)
+        scenes = track(scenes, "drawing", total=count)
+        tiles = gallery.scene_tiles(scenes, names, args.labels, order=cfg.INPUT.FORMAT)
         gallery.write_tiles(tiles, args.output, sheet, args.columns)
         print(f"wrote {count} pictures on {sheet}")
         return 0

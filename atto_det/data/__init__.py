@@ -1,7 +1,14 @@
 """Readers of data sets; they give plain records (see records.py) and know no framework."""
 
 from atto_det.data.coco import coco_ids, load_coco, to_coco
-from atto_det.data.images import image_size, read_image, read_palette_png, rgb_picture, voc_palette
+from atto_det.data.images import (
+    image_size,
+    in_order,
+    read_image,
+    read_palette_png,
+    take_picture,
+    voc_palette,
+)
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, with_classes, with_masks
 from atto_det.data.root import data_root
 from atto_det.data.sbd import find_sbd_root, load_sbd, load_voc_train_aug
@@ -27,6 +34,7 @@ __all__ = [
     "find_sbd_root",
     "find_voc_root",
     "image_size",
+    "in_order",
     "list_splits",
     "load_coco",
     "load_sbd",
@@ -36,7 +44,7 @@ __all__ = [
     "read_image",
     "read_palette_png",
     "read_split",
-    "rgb_picture",
+    "take_picture",
     "to_coco",
     "voc_palette",
     "with_classes",

@@ -130,21 +130,33 @@ def _ends(content: bytes, end: bytes) -> bool:
     return content.find(end, max(0, content.rfind(b"\xff\xda") if end[0] == 0xFF else 0)) >= 0
 
 
-def rgb_picture(image: str | Path | np.ndarray) -> np.ndarray:
-    """What a predictor is given, as RGB uint8 (H, W, 3).
+def in_order(pixels: np.ndarray, given: str, wanted: str) -> np.ndarray:
+    """Pixels (H, W, 3) whose channels have the order `given`, in the order `wanted`: a view.
 
     Args:
-        image: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
+        given, wanted: "RGB" or "BGR".
+    """
+    return pixels if given == wanted else pixels[:, :, ::-1]
+
+
+def take_picture(image: str | Path | np.ndarray, order: str, given: str = "BGR") -> np.ndarray:
+    """What a predictor is given, as uint8 (H, W, 3) whose channels have the order `order`.
+
+    Args:
+        image: a path, or uint8 (H, W, 3).
+        given: order of an array's channels: "BGR", as OpenCV reads it, or "RGB".
 
     Raises:
         UserError: an unreadable picture, or an array of another form.
     """
     if isinstance(image, str | Path):
-        return read_image(image)
+        return in_order(read_image(image), "RGB", order)
     fits = isinstance(image, np.ndarray) and image.dtype == np.uint8
     if not fits or image.shape[2:] != (3,) or not image.size:
         raise UserError("a picture must be a path or a uint8 array of shape (H, W, 3), BGR")
-    return image[:, :, ::-1]
+    if given not in ("RGB", "BGR"):
+        raise UserError(f"the order of a picture's channels is {given!r}: give RGB or BGR")
+    return in_order(image, given, order)
 
 
 def read_palette_png(path: str | os.PathLike) -> np.ndarray:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_util
 from detectron2.config import CfgNode, configurable
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
@@ -13,6 +12,7 @@ from detectron2.utils import comm
 from atto_det.config import class_head
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
+from atto_det.evaluation.arrays import encode_masks
 from atto_det.training.scoring import score
 
 from .catalog import load_dataset
@@ -40,8 +40,7 @@ def to_detections(instances: Instances) -> Detections:
     instances = instances.to("cpu")
     rles = None
     if instances.has("pred_masks"):
-        masks = instances.pred_masks.bool().numpy().view(np.uint8)  # (M, H, W)
-        rles = [mask_util.encode(np.asfortranarray(mask)) for mask in masks]
+        rles = encode_masks(instances.pred_masks.bool().numpy())  # of (M, H, W)
     return Detections(
         boxes=instances.pred_boxes.tensor.numpy().astype(np.float64),
         rles=rles,

@@ -87,6 +87,8 @@ class TestLoader:
 def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
     """What the network sees in training, picture by picture: the name of each, and its `Scene`.
 
+    The channels of the scene's picture have the order INPUT.FORMAT.
+
     Raises:
         UserError: as `TrainLoader`, or an unreadable picture.
     """
@@ -101,7 +103,7 @@ def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
         yield (
             Path(item["file_name"]).stem,
             Scene(
-                np.ascontiguousarray(image[:, :, :: -1 if cfg.INPUT.FORMAT == "BGR" else 1]),
+                np.ascontiguousarray(image),
                 objects.gt_boxes.tensor.numpy(),
                 objects.gt_classes.numpy(),
                 masks,

@@ -54,8 +54,7 @@ class AttoDatasetMapper(DatasetMapper):
         """
         item = copy.deepcopy(dataset_dict)
         image = data.read_image(item["file_name"])  # (H, W, 3) RGB
-        if self.image_format == "BGR":
-            image = image[:, :, ::-1]
+        image = data.in_order(image, "RGB", "BGR" if self.image_format == "BGR" else "RGB")
         stated = (item.get("height", image.shape[0]), item.get("width", image.shape[1]))
         if image.shape[:2] != stated:
             raise UserError(

@@ -33,10 +33,8 @@ class Predictor(CheckpointPredictor):
         return augmented(self.cfg, optimise_for_inference(model))
 
     def detect(self, image: np.ndarray) -> Detections:
-        """Detections in uint8 RGB (H, W, 3), at its own size."""
+        """Detections in uint8 (H, W, 3), channels in the order INPUT.FORMAT, at its own size."""
         height, width = image.shape[:2]
-        if self.cfg.INPUT.FORMAT == "BGR":
-            image = image[:, :, ::-1]
         short = unresized(self.cfg).INPUT.MIN_SIZE_TEST
         resize = AtLeastAPixel(T.ResizeShortestEdge([short, short], self.cfg.INPUT.MAX_SIZE_TEST))
         image = resize.get_transform(image).apply_image(image)

@@ -1,14 +1,14 @@
 """Annotated pictures of data sets, image files and videos, for whichever engine predicts.
 
-A predictor is a callable from a BGR uint8 picture (H, W, 3) to `atto_det.evaluation.Detections`.
+A predictor is a callable from a uint8 picture (H, W, 3), and the order of its channels, to
+`atto_det.evaluation.Detections`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from pycocotools import mask as mask_utils
 
 from atto_det import data
 from atto_det.drawing.instances import (
@@ -21,12 +21,24 @@ from atto_det.drawing.instances import (
 from atto_det.drawing.video import CODECS, Video, video_writer
 from atto_det.errors import Outputs, UserError, check_outputs
 from atto_det.evaluation import Detections
+from atto_det.evaluation.arrays import encode_masks
 
-Predictor = Callable[[np.ndarray], Detections]
 Tile = tuple[str, np.ndarray]  # name, BGR picture
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (*CODECS, ".mov", ".mkv", ".webm")
+
+
+class PicturePredictor(Protocol):
+    """What finds the objects that are drawn."""
+
+    def __call__(self, image: np.ndarray, *, order: str = "BGR") -> Detections:
+        """Detections in a picture whose channels have this order."""
+
+
+def to_bgr(image: np.ndarray) -> np.ndarray:
+    """A copy of an RGB picture as OpenCV draws on it."""
+    return np.ascontiguousarray(data.in_order(image, "RGB", "BGR"))
 
 
 def list_images(inputs: Sequence[str | Path]) -> list[Path]:
@@ -93,7 +105,7 @@ def check_dataset_target(folder: Path, dataset: data.Dataset, sheet: Path | None
 
 
 def predict_image(
-    predictor: Predictor,
+    predictor: PicturePredictor,
     image: np.ndarray,
     class_names: Sequence[str],
     threshold: float,
@@ -143,35 +155,39 @@ def draw_truth(
 
 def dataset_tiles(
     dataset: data.Dataset,
-    predictor: Predictor | None,
+    predictor: PicturePredictor | None,
     threshold: float,
     limit: int | None,
     labels: Labels = "auto",
 ) -> Iterator[Tile]:
     """Ground truth of each picture, beside the prediction where there is a predictor."""
     for record in dataset.records[:limit]:
-        image = np.ascontiguousarray(data.read_image(record.file_name)[:, :, ::-1])
-        truth = draw_truth(image, record, dataset.class_names, labels)
+        image = data.read_image(record.file_name)
+        canvas, names = to_bgr(image), dataset.class_names
+        truth = draw_truth(canvas, record, names, labels)
         if predictor is not None:
-            predicted = predict_image(predictor, image, dataset.class_names, threshold, labels)
-            truth = side_by_side(truth, predicted)
+            found = predictor(image, order="RGB")
+            truth = side_by_side(truth, draw_detections(canvas, found, names, threshold, labels))
         yield record.image_id, truth
 
 
 def scene_tiles(
-    scenes: Iterable[tuple[str, Any]], class_names: Sequence[str], labels: Labels = "auto"
+    scenes: Iterable[tuple[str, Any]],
+    class_names: Sequence[str],
+    labels: Labels = "auto",
+    order: str = "RGB",
 ) -> Iterator[Tile]:
     """Training pictures as the network sees them, enlarged so that labels can be read.
 
     Args:
         scenes: name, and an `atto_det.training.scene.Scene`.
+        order: of the channels of their pictures.
     """
     for name, scene in scenes:
         scale = max(1, round(480 / min(scene.image.shape[:2])))
-        image, masks = scene.image[:, :, ::-1], scene.masks
+        image, masks = data.in_order(scene.image, order, "BGR"), scene.masks
         if masks is not None:
-            large = [mask.repeat(scale, 0).repeat(scale, 1) for mask in masks]
-            masks = [mask_utils.encode(np.asfortranarray(mask)) for mask in large]
+            masks = encode_masks(masks.repeat(scale, 1).repeat(scale, 2).astype(bool))
         yield (
             name,
             draw_instances(
@@ -187,15 +203,16 @@ def scene_tiles(
 
 def image_tiles(
     paths: Sequence[Path],
-    predictor: Predictor,
+    predictor: PicturePredictor,
     class_names: Sequence[str],
     threshold: float,
     labels: Labels = "auto",
 ) -> Iterator[Tile]:
     """Predictions on image files, each called after its file."""
     for path in paths:
-        image = np.ascontiguousarray(data.read_image(path)[:, :, ::-1])
-        yield path.stem, predict_image(predictor, image, class_names, threshold, labels)
+        image = data.read_image(path)
+        found = predictor(image, order="RGB")
+        yield path.stem, draw_detections(to_bgr(image), found, class_names, threshold, labels)
 
 
 def write_tiles(tiles: Iterable[Tile], folder: Path, sheet: Path | None, columns: int) -> None:
@@ -218,7 +235,7 @@ def write_tiles(tiles: Iterable[Tile], folder: Path, sheet: Path | None, columns
 def annotate_video(
     source: Path,
     target: Path,
-    predictor: Predictor,
+    predictor: PicturePredictor,
     class_names: Sequence[str],
     threshold: float,
     track: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]],

@@ -57,6 +57,11 @@ class Detections:
     scores: np.ndarray
 
 
+def encode_masks(masks: np.ndarray) -> list[dict]:
+    """Masks bool (N, H, W) compressed by pycocotools, fastest with columns first in memory."""
+    return [rle_masks.encode(np.asfortranarray(mask.view(np.uint8))) for mask in masks]
+
+
 def have_masks(
     ground_truth: Mapping[str, GroundTruth], detections: Mapping[str, Detections]
 ) -> bool:
@@ -74,7 +79,7 @@ def mask_areas(rles: Sequence[dict]) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
-_KINDS = {
+_DTYPES = {
     "boxes": ("f", "floating-point numbers"),
     "classes": ("iu", "integers"),
     "scores": ("f", "floating-point numbers"),
@@ -109,7 +114,7 @@ def _check(where: str, value: GroundTruth | Detections, flag: str, num_classes: 
         shapes["crowd"] = (count,)
     for key, shape in shapes.items():
         array = getattr(value, key)
-        kinds, words = _KINDS[key]
+        kinds, words = _DTYPES[key]
         if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
             raise UserError(f"{where}: {key} must be a numpy array of {words}")
         if array.shape != shape:

@@ -50,7 +50,7 @@ from atto_det.evaluation.matching import Overlaps, find_overlaps
 
 THRESHOLD = 0.5
 THRESHOLDS = (0.25, 0.5, 0.7, 0.75)
-_KINDS = {"AP_d": "box", "AP_m": "mask"}
+_COMPARED = {"AP_d": "box", "AP_m": "mask"}
 
 
 def evaluate(
@@ -130,7 +130,7 @@ def voc_metrics(
             class_ap(
                 overlaps,
                 category,
-                _KINDS[name],
+                _COMPARED[name],
                 threshold=threshold,
                 difficult_counts=counts,
                 style=style,
@@ -139,7 +139,7 @@ def voc_metrics(
         ]
 
     aps = {
-        counts: {name: per_class(name, THRESHOLD, counts) for name in _KINDS}
+        counts: {name: per_class(name, THRESHOLD, counts) for name in _COMPARED}
         for counts in (True, False)
     }
     summaries = {counts: _summary(aps[counts], class_names) for counts in aps}
@@ -149,7 +149,7 @@ def voc_metrics(
         "difficult_ignored": summaries[False],
         "thresholds": {
             f"{threshold:g}": {
-                name: _mean(per_class(name, threshold, difficult_counts)) for name in _KINDS
+                name: _mean(per_class(name, threshold, difficult_counts)) for name in _COMPARED
             }
             for threshold in THRESHOLDS
         },

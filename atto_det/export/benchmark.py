@@ -9,7 +9,6 @@ file from elsewhere the network alone is timed, on noise.
 
 import tempfile
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,9 @@ from atto_det.complexity.regions import spread_boxes, sure_scores
 from atto_det.config import CONFIGS
 from atto_det.data.sample import sample_picture
 from atto_det.errors import UserError
+from atto_det.export.onnx_export import OPSET
 from atto_det.export.rewrite import for_onnx
+from atto_det.export.runtimes import Run, open_runtime
 from atto_det.ops.fold_norms import folded
 from atto_det.ops.paste_masks import paste_masks
 from atto_det.torchvision.config import read_file
@@ -42,7 +43,6 @@ R50_FPN_KEYS = [
     *("MODEL.ROI_BOX_HEAD.FC_DIM", "1024"),
 ]
 NETWORK_OUTPUTS = ("boxes", "scores", "labels", "masks")
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def contestant(
@@ -190,11 +190,6 @@ def _open(
     model: nn.Module, proposals: int, pixels: Tensor, runtime: str, int8: bool, threads: int | None
 ) -> Run:
     """The model in a runtime, prepared as `onnx_export` prepares it."""
-    try:
-        from atto_det.export.onnx_export import OPSET
-        from atto_det.export.runtimes import open_runtime
-    except ImportError as error:
-        raise Unavailable(f"{error.name} is not installed") from error
     fixed = _Fixed(for_onnx(model, int8=int8), proposals, *pixels.shape[1:])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -209,8 +204,10 @@ def _open(
                 output_names=list(NETWORK_OUTPUTS),
             )
         if int8:
-            from atto_det.export.quantise import quantise
-
+            try:
+                from atto_det.export.quantise import quantise
+            except ImportError as error:
+                raise Unavailable(f"{error.name} is not installed") from error
             quantise(path, path, [pixels.numpy()], detector=True)
         try:
             return open_runtime(path, runtime, threads or 0)

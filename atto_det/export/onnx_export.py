@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from atto_det import data
 from atto_det.errors import UserError, atomic_path
 from atto_det.evaluation import Detections
 from atto_det.nets import STAGES, create_backbone, list_backbones
@@ -110,7 +111,7 @@ def _detector(
             dynamic_axes=axes,
         )
     _describe(target, metadata)
-    wanted = [predictor(picture[:, :, ::-1]) for picture in pictures]
+    wanted = [predictor(picture, order="RGB") for picture in pictures]
     checks = _check_detector(target, pictures, wanted, strict=True)
     if calibration:
         from .quantise import quantise
@@ -134,7 +135,7 @@ def _check_detector(
         if importlib.util.find_spec(runtime) is None:
             continue
         detector = OnnxDetector(path, runtime=runtime)
-        found = [detector(picture[:, :, ::-1]) for picture in pictures]
+        found = [detector(picture, order="RGB") for picture in pictures]
         overlaps = {} if strict else {"box_iou": 0.5, "mask_iou": 0.5}
         result = agreement(wanted, found, **overlaps)
         what = "the same" if strict else "overlapping by half"
@@ -241,7 +242,7 @@ def _check_backbone(path: Path, net: nn.Module, pictures: Iterable[np.ndarray]) 
 
 def _in_order(picture: np.ndarray, order: str) -> np.ndarray:
     """An RGB picture in a channel order."""
-    return np.ascontiguousarray(picture[:, :, ::-1] if order == "BGR" else picture)
+    return np.ascontiguousarray(data.in_order(picture, "RGB", order))
 
 
 def _origin(path: Path, calibration: Sequence[np.ndarray]) -> dict:

@@ -46,8 +46,11 @@ class OnnxDetector:
         self.class_names = self.metadata.class_names
         self._run = open_runtime(path, runtime, threads)
 
-    def __call__(self, image: str | Path | np.ndarray) -> Detections:
+    def __call__(self, image: str | Path | np.ndarray, *, order: str = "BGR") -> Detections:
         """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
+
+        Args:
+            order: of an array's channels: "BGR", or "RGB".
 
         Returns:
             boxes, masks and scores at the picture's own size, highest score first.
@@ -56,9 +59,7 @@ class OnnxDetector:
             UserError: an unreadable picture, an array of another form, or a model that gives values
                 which are not finite, or classes without a name.
         """
-        image = data.rgb_picture(image)
-        if self.metadata.channel_order == "BGR":
-            image = image[:, :, ::-1]
+        image = data.take_picture(image, self.metadata.channel_order, order)
         outputs = self._run(np.ascontiguousarray(image))
         if broken := [name for name, value in outputs.items() if not np.isfinite(value).all()]:
             raise UserError(

@@ -12,11 +12,11 @@ from atto_det.errors import UserError
 from atto_det.torchvision.config import config_from_text
 from atto_det.weights import checkpoint
 
-MOST = 32
+MOST_PICTURES = 32
 """Pictures to calibrate on: ranges hardly change with more."""
 
 
-def check_pictures(inputs: Sequence[str | Path]) -> list[np.ndarray]:
+def pictures_to_check(inputs: Sequence[str | Path]) -> list[np.ndarray]:
     """Image files and those in folders; without any, one painted picture with a dozen objects.
 
     Raises:
@@ -33,7 +33,7 @@ def check_pictures(inputs: Sequence[str | Path]) -> list[np.ndarray]:
 
 
 def calibration_pictures(source: str, path: str | Path) -> list[np.ndarray]:
-    """At most `MOST` pictures spread over a folder or a data set.
+    """At most `MOST_PICTURES` pictures spread over a folder or a data set.
 
     Args:
         source: the folder, or a data set's name: a built-in one, or one of the checkpoint's config.
@@ -55,5 +55,5 @@ def calibration_pictures(source: str, path: str | Path) -> list[np.ndarray]:
                 f"{', '.join(catalog.names())}"
             )
         files = [record.file_name for record in catalog.load_dataset(source).records]
-    places = np.linspace(0, len(files) - 1, min(MOST, len(files))).round().astype(int)
+    places = np.linspace(0, len(files) - 1, min(MOST_PICTURES, len(files))).round().astype(int)
     return [data.read_image(files[place]) for place in places]

@@ -54,6 +54,7 @@ def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
         pictures = track(batches, f"evaluating {name}", len(mine), transient=True, disable=hidden)
         with finite_outputs(model):
             for index, [image] in zip(mine, pictures, strict=True):
+                image = data.in_order(image, "RGB", cfg.INPUT.FORMAT)
                 found[dataset.records[index].image_id] = detect(model, cfg, image)
     finally:
         model.train(was_training)

@@ -96,6 +96,8 @@ class TrainLoader(batches.TrainLoader):
 def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
     """What the network sees in training, picture by picture: the name of each, and its `Scene`.
 
+    The channels of the scene's picture have the order INPUT.FORMAT.
+
     Raises:
         UserError: as `TrainLoader`, or an unreadable picture.
     """
@@ -106,7 +108,7 @@ def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
             yield (
                 Path(loader.samples.pictures[index].record.file_name).stem,
                 Scene(
-                    np.ascontiguousarray(image[:, :, :: -1 if cfg.INPUT.FORMAT == "BGR" else 1]),
+                    np.ascontiguousarray(image),
                     target["boxes"].numpy(),
                     target["labels"].numpy() - 1,
                     target["masks"].numpy(),

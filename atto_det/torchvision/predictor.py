@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_util
 import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 from yacs.config import CfgNode
 
 from atto_det.evaluation import Detections
+from atto_det.evaluation.arrays import encode_masks
 from atto_det.ops.fold_norms import fold_norms
 from atto_det.ops.nms import grouped_nms
 from atto_det.ops.paste_masks import paste_masks
@@ -38,7 +38,7 @@ class Predictor(CheckpointPredictor):
         return model
 
     def detect(self, image: np.ndarray) -> Detections:
-        """Detections in uint8 RGB (H, W, 3), at its own size."""
+        """Detections in uint8 (H, W, 3), channels in the order INPUT.FORMAT, at its own size."""
         return detect(self.model, self.cfg, image)
 
 
@@ -53,7 +53,9 @@ def load_weights(model: nn.Module, cfg: CfgNode, content: dict, path: str | Path
 
 
 def prepare(cfg: CfgNode, image: np.ndarray, view: View | None = None) -> Tensor:
-    """What the model takes: uint8 RGB (H, W, 3) to float (3, h, w) in 0 to 255, resized.
+    """What the model takes: uint8 (H, W, 3) to float (3, h, w) in 0 to 255, resized.
+
+    The channels have the order INPUT.FORMAT before and after.
 
     Args:
         view: in place of the keys of INPUT.
@@ -61,17 +63,15 @@ def prepare(cfg: CfgNode, image: np.ndarray, view: View | None = None) -> Tensor
     if view is None:
         view = View(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, mirrored=False)
     shape = resized_shape(*image.shape[:2], view.short, view.longest)
-    if cfg.INPUT.FORMAT == "BGR":
-        image = image[:, :, ::-1]
     image = resize(np.ascontiguousarray(image), *shape)[:, :: -1 if view.mirrored else 1]
     return torch.as_tensor(image.transpose(2, 0, 1).astype(np.float32), device=cfg.MODEL.DEVICE)
 
 
 def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> Detections:
-    """Detections of `model` in uint8 RGB (H, W, 3), at its own size; masks are run-length encoded.
+    """Detections of `model` in uint8 (H, W, 3), at its own size; masks are run-length encoded.
 
     `model` is one of `build_model(cfg)`, in evaluation mode. With TEST.AUG.ENABLED it looks at
-    several views.
+    several views. The picture's channels have the order INPUT.FORMAT.
     """
     if cfg.TEST.AUG.ENABLED:
         return detect_in_views(model, cfg, image, views_of(cfg))
@@ -90,7 +90,7 @@ def detect_in_views(
     The same as Detectron2's `GeneralizedRCNNWithTTA`.
 
     Args:
-        image: uint8 RGB (H, W, 3).
+        image: uint8 (H, W, 3), its channels in the order INPUT.FORMAT.
     """
     height, width = image.shape[:2]
     heads, seen, found = model.roi_heads, [], []
@@ -148,7 +148,7 @@ def to_detections(
     pasted = paste_masks(masks, boxes, height, width, 0.5).numpy()
     return Detections(
         boxes=boxes.numpy().astype(np.float64),
-        rles=[mask_util.encode(np.asfortranarray(mask.view(np.uint8))) for mask in pasted],
+        rles=encode_masks(pasted),
         classes=found["labels"][keep].numpy() - 1,
         scores=found["scores"][keep].numpy().astype(np.float64),
     )

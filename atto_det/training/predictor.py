@@ -92,17 +92,18 @@ class CheckpointPredictor(ABC):
         self.cfg, self.class_names = cfg, list(class_names)
 
     @overload
-    def __call__(self, image: PictureSource) -> Detections: ...
+    def __call__(self, image: PictureSource, *, order: str = ...) -> Detections: ...
     @overload
-    def __call__(self, image: Sequence[PictureSource]) -> list[Detections]: ...
+    def __call__(self, image: Sequence[PictureSource], *, order: str = ...) -> list[Detections]: ...
     def __call__(
-        self, image: PictureSource | Sequence[PictureSource]
+        self, image: PictureSource | Sequence[PictureSource], *, order: str = "BGR"
     ) -> Detections | list[Detections]:
         """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
 
         Args:
             image: one, or a list of them; each is looked at by itself, so that its result does not
                 depend on the others.
+            order: of the channels of arrays: "BGR", or "RGB".
 
         Returns:
             boxes, masks and scores at the picture's own size, highest score first; of a list of
@@ -114,8 +115,11 @@ class CheckpointPredictor(ABC):
         """
         with finite_outputs(self.model):
             if isinstance(image, list | tuple):
-                return [self.detect(data.rgb_picture(one)) for one in image]
-            return self.detect(data.rgb_picture(image))
+                return [self.detect(self._picture(one, order)) for one in image]
+            return self.detect(self._picture(image, order))
+
+    def _picture(self, image: PictureSource, order: str) -> np.ndarray:
+        return data.take_picture(image, self.cfg.INPUT.FORMAT, order)
 
     @abstractmethod
     def build(self, content: dict[str, Any], path: str | Path) -> nn.Module:
@@ -123,4 +127,4 @@ class CheckpointPredictor(ABC):
 
     @abstractmethod
     def detect(self, image: np.ndarray) -> Detections:
-        """Detections in uint8 RGB (H, W, 3), at its own size."""
+        """Detections in uint8 (H, W, 3), channels in the order INPUT.FORMAT, at its own size."""

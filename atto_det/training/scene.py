@@ -18,7 +18,7 @@ class Scene:
     """A picture and its objects, as the network is to see them.
 
     Attributes:
-        image: uint8 RGB (H, W, 3).
+        image: uint8 (H, W, 3), RGB where nothing else is said.
         boxes: float64 (M, 4), x1 y1 x2 y2 in its pixels.
         classes: int64 (M,), from 0.
         masks: uint8 (M, H, W), 0 or 1; None of what is shown of a detector of boxes alone.

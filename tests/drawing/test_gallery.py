@@ -22,8 +22,8 @@ class FindsSquare:
         self.scores = scores
         self.seen: list[np.ndarray] = []
 
-    def __call__(self, image: np.ndarray) -> Detections:
-        self.seen.append(image.copy())
+    def __call__(self, image: np.ndarray, *, order: str = "BGR") -> Detections:
+        self.seen.append(image[:, :, :: 1 if order == "BGR" else -1].copy())
         mask = np.zeros(image.shape[:2], np.uint8)
         mask[10:30, 20:50] = 1
         rle = mask_util.encode(np.asfortranarray(mask))

@@ -22,7 +22,7 @@ from atto_det.export import onnx_export
 from atto_det.export.metadata import read_metadata
 from atto_det.export.onnx_export import export
 from atto_det.export.runtimes import RUNTIMES, OnnxDetector, agreement, open_runtime
-from atto_det.export.samples import check_pictures
+from atto_det.export.samples import pictures_to_check
 from atto_det.nets import create_backbone
 from atto_det.torchvision.predictor import Predictor
 from atto_det.weights import backbone_file, checkpoint
@@ -36,7 +36,7 @@ COUNTS = ("TEST.DETECTIONS_PER_IMAGE", 40, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 
 
 def pictures() -> list[np.ndarray]:
     """Parts of the painted one, of other sizes."""
-    [whole] = check_pictures([])
+    [whole] = pictures_to_check([])
     return [whole[:150, :211], whole[100:370, 50:200], whole[200:231, 300:329], whole]
 
 

@@ -19,7 +19,7 @@ from atto_det.errors import UserError
 from atto_det.export.metadata import read_metadata
 from atto_det.export.onnx_export import export
 from atto_det.export.runtimes import OnnxDetector, agreement, open_runtime
-from atto_det.export.samples import calibration_pictures, check_pictures
+from atto_det.export.samples import calibration_pictures, pictures_to_check
 from atto_det.torchvision.predictor import Predictor
 
 LAST = ("/rpn/head/last", "/box_predictor/")  # layers whose outputs are boxes and scores
@@ -27,7 +27,7 @@ file = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("detector_f
 
 
 def pictures() -> list[np.ndarray]:
-    [whole] = check_pictures([])
+    [whole] = pictures_to_check([])
     return [whole[:200, :300], whole[200:, 100:420], whole[90:330, 330:]]
 
 

@@ -26,7 +26,7 @@ from atto_det.data import read_image
 from atto_det.drawing.video import Video
 from atto_det.export.onnx_export import export
 from atto_det.export.runtimes import OnnxDetector
-from atto_det.export.samples import check_pictures
+from atto_det.export.samples import pictures_to_check
 from atto_det.ops.paste_masks import paste_masks
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def device(tmp_path_factory):
     """A folder with the tool, a model of its own and a picture."""
     folder = tmp_path_factory.mktemp("device")
     (folder / "infer_onnx.py").write_text(TOOL.read_text())
-    [picture] = check_pictures([])
+    [picture] = pictures_to_check([])
     cv2.imwrite(str(folder / "photo.png"), picture[:300, :400, ::-1])
     cv2.imwrite(str(folder / "photo.jpg"), picture[:300, :400, ::-1])
     path = file.write(folder / "model.pth", "INPUT.FORMAT", "BGR")
