@@ -1,4 +1,4 @@
-"""AttoNet backbones and Atto-MaskRCNN for Detectron2. Importing this loads neither torch nor it.
+"""AttoNet backbones and Atto-MaskRCNN for Detectron2. Importing it loads neither torch nor them.
 
 `create_backbone`, `create_classifier`, `find_network` and `list_backbones` need torch alone,
 `Predictor` takes Detectron2 or else torchvision (`atto_det.engine`), `OnnxDetector` a runtime of

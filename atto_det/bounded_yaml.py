@@ -55,7 +55,9 @@ def read_text(path: Path, what: str) -> str:
     except (OSError, ValueError) as error:  # a ValueError: a NUL in the name
         raise UserError(f"{what} {shown(path, 400)} cannot be read: {shown(error)}") from error
     if len(content) > MOST_CHARACTERS:
-        raise UserError(f"{what} {path} is larger than {MOST_CHARACTERS:,} bytes: it is no config")
+        raise UserError(
+            f"{what} {path} is larger than {MOST_CHARACTERS:,} bytes: it is not a config"
+        )
     return text
 
 
@@ -80,7 +82,7 @@ def line_of(text: str, key: str) -> int | None:
 def _compose(text: str, where: str, kind: type) -> tuple[Any, Node | None]:
     """A loader of this kind, and the root of its nodes, which are within bounds."""
     if len(text) > MOST_CHARACTERS:
-        raise UserError(f"{where} has more than {MOST_CHARACTERS:,} characters: it is no config")
+        raise UserError(f"{where} has more than {MOST_CHARACTERS:,} characters: it is not a config")
     try:
         loader = kind(text)
         root = loader.get_single_node()
@@ -140,7 +142,7 @@ def _check_keys(node: MappingNode, where: str) -> None:
 
 
 def _too_deep(where: str) -> UserError:
-    return UserError(f"{where} has more than {DEEPEST} lists or sections in each other")
+    return UserError(f"{where} has more than {DEEPEST} nested lists or sections")
 
 
 def _sentence(error: Exception, where: str) -> UserError:
@@ -150,4 +152,4 @@ def _sentence(error: Exception, where: str) -> UserError:
         return UserError(f"{where} holds a YAML tag that could run code ({problem}); remove it")
     mark = getattr(error, "problem_mark", None)
     line = f", line {mark.line + 1}" if mark else ""
-    return UserError(f"{where}{line} is no valid YAML: {problem}")
+    return UserError(f"{where}{line} is not valid YAML: {problem}")

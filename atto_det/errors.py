@@ -215,11 +215,11 @@ def _host() -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine that are no more were writing to a folder."""
+    """Remove what processes of this machine that have ended were writing to a folder."""
     if folder in _swept:
         return
     _swept.add(folder)
-    with suppress(OSError):  # what cannot be cleared away is no reason not to write
+    with suppress(OSError):  # what cannot be removed must not keep us from writing
         for path in folder.iterdir():
             found = _TEMPORARY.fullmatch(path.name)
             if not found or found["host"] != _host() or _runs(int(found["process"])):

@@ -1,4 +1,4 @@
-"""Trained models beside one another: accuracy, cost, latency; an ablation; the Pareto plot."""
+"""Trained detectors side by side: accuracy, cost, latency; an ablation; the Pareto plot."""
 
 import sys
 

@@ -40,7 +40,7 @@ def load_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise Mistake(f"{path} is no ONNX model, or damaged ({str(error).strip()})") from error
+        raise Mistake(f"{path} is not an ONNX model, or damaged ({str(error).strip()})") from error
     texts = session.get_modelmeta().custom_metadata_map
     number = texts.get("atto_det_format", "")
     if not (number.isdecimal() and len(number) < 9):
@@ -72,12 +72,14 @@ def read_picture(path: Path) -> np.ndarray:
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
-        limit = "is no picture, or has more pixels than OPENCV_IO_MAX_IMAGE_PIXELS, an environment"
+        limit = (
+            "is not a picture, or has more pixels than OPENCV_IO_MAX_IMAGE_PIXELS, an environment"
+        )
         raise Mistake(f"{path} {limit} variable, allows") from error
     # OpenCV fills up what is missing of a JPEG, its end included, and says nothing.
     cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < len(content) // 2
     if picture is None or cut:
-        raise Mistake(f"{path} is no picture, or a damaged one")
+        raise Mistake(f"{path} is not a picture, or a damaged one")
     if picture.dtype not in (np.uint8, np.uint16):
         raise Mistake(f"{path} has 32 bits a channel: save it with 8 or 16")
     return (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else picture
@@ -225,7 +227,7 @@ def annotate_video(path: Path, target: Path, look: Callable[[np.ndarray, int], n
     capture = cv2.VideoCapture(str(path))
     readable, frame = capture.read()
     if not readable:
-        raise Mistake(f"{path} is no video that OpenCV can read")
+        raise Mistake(f"{path} is not a video that OpenCV can read")
     height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2  # video wants even sides
     rate, count = capture.get(cv2.CAP_PROP_FPS) or 25, 0
     with whole(target) as temporary:

@@ -7,7 +7,7 @@ atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml \\
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --against r50-fpn \\
     --onnx yolo.onnx --input 640x640 --modes onnx onnx-int8 openvino openvino-int8
 
-What is real and what is fixed stands at the top of atto_det/detectron2/benchmark.py. A ratio is a
+The top of atto_det/detectron2/benchmark.py says what is real and what is fixed. A ratio is a
 detector's median over that of the first one in the same mode (in eager mode, where it was not timed
 in this one); a gain, its eager median over this.
 """
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     result = verb_parser("benchmark", __doc__)
     add, sized = result.add_argument, {"nargs": "+", "metavar": "X[@HxW]"}
-    add("--config-file", required=True, **sized, help="YAML files; a size of own")
+    add("--config-file", required=True, **sized, help="YAML files, each with its own size")
     add("--against", default=[], **sized, help="r50-fpn, r50-c4")
     add("--onnx", default=[], **sized, help="files of other networks, timed alone")
     add("--input", default="800x1088", metavar="HxW", help="of all without @HxW")

@@ -1,4 +1,4 @@
-"""Trained detectors beside one another: accuracy, cost, latency.
+"""Trained detectors side by side: accuracy, cost, latency.
 
 An ablation, and the Pareto plot, too.
 

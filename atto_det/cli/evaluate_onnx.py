@@ -1,4 +1,4 @@
-"""AP_d and AP_m of an exported detector, and its time a picture.
+"""AP_d and AP_m of an exported detector, and the time that a picture takes.
 
 atto-det evaluate-onnx --model model.onnx --dataset voc_2012_seg_val --output ap.json
 """

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def progress_bar() -> "Progress":
-    """A bar with the time left, gone when it ends; none where stderr is no terminal."""
+    """A bar with the time left, gone when it ends; none where stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 

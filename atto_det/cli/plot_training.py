@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the metrics so far, and draw them."""
     args = parser().parse_args(arguments)
     if not args.run.is_dir():
-        raise UserError(f"{args.run} is no folder: give the OUTPUT_DIR of a training")
+        raise UserError(f"{args.run} is not a folder: give the OUTPUT_DIR of a training")
 
     from atto_det.reports import curves
 

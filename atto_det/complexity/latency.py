@@ -179,8 +179,9 @@ def peak_memory_of(
     """Bytes at the peak of a contestant that is made and run twice in a process of its own.
 
     On a CPU the growth of the process's highest resident memory (getrusage's ru_maxrss) from before
-    `make` to behind the runs: weights, results in between, scratch space, what the allocator keeps,
-    and code that is first used then. On CUDA `torch.cuda.max_memory_allocated`, weights included.
+    `make` until after the runs: weights, intermediate results, scratch space, what the allocator
+    keeps, and code that is first used then. On CUDA `torch.cuda.max_memory_allocated`, weights
+    included.
 
     Args:
         make: picklable; a function of a module, or a `functools.partial` of one.

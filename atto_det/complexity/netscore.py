@@ -3,7 +3,7 @@
 In the form of arXiv 1903.07209: 20·log10(a² / √(p·m)), a top-1 in percent, p parameters in millions
 and m multiply-adds in thousand millions (exponents 2, 0.5, 0.5). It gives the published column of
 that paper's Table 2 within 0.01. Twice the size, or twice the computation, costs 3.01 points, which
-a top-1 higher by the factor 1.19 makes good.
+a top-1 1.19 times as high makes up for.
 """
 
 import math

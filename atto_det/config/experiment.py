@@ -33,7 +33,7 @@ def find_config(name: str | Path, folder: Path = Path(), where: str = "") -> Pat
     """The file `name` in `folder`, or else the experiment of that name in `CONFIGS`.
 
     Raises:
-        UserError: `name` starts with the home of an unknown user; `where` it stands is said.
+        UserError: `name` starts with the home of an unknown user; the message begins with `where`.
     """
     own, shipped = folder / _file(name, where), CONFIGS / name
     with contextlib.suppress(OSError):  # a name that is too long, say: reading it will tell
@@ -181,7 +181,7 @@ def _load_yaml(path: Path, trusted: Path | None, above: tuple[Path, ...]) -> dic
 
 
 def _file(path: str | Path, where: str) -> Path:
-    """A path with `~` followed; `where` it is named."""
+    """A path with `~` expanded; an error begins with `where`."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -346,7 +346,7 @@ def _set(cfg: CfgNode, key: str, value: Any, where: Callable[[], str]) -> None:
 
 
 def _plain(key: str) -> str:
-    """A key for a sentence, as it is unless it is none."""
+    """A key for a sentence: as it is, unless it is too long or cannot be printed."""
     return key if len(key) <= 100 and key.isprintable() else shown(key)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance
 from atto_det.errors import UserError, atomic_path
 
-# To be raised whenever the rules of the readers or the form below change.
+# Raise it whenever the rules of the readers or the form below change.
 FORMAT = 2
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _key(settings: list, stamped: Iterable[Path], hashed: Iterable[Path]) -> str
             key.update(len(content).to_bytes(8, "little"))
             key.update(content)
     except OSError:
-        return None  # reading the files in earnest will say which one
+        return None  # reading the files will say which one
     return key.hexdigest()
 
 

@@ -91,7 +91,7 @@ def register_own_data(
     masks = uses_masks(cfg)
 
     def add(name: str, dataset: NamedDataset) -> None:
-        if not re.fullmatch(r"\w[\w.+-]{0,99}", name):  # results are called after it
+        if not re.fullmatch(r"\w[\w.+-]{0,99}", name):  # results are named after it
             raise UserError(
                 f"a data set cannot be called {shown(name)}: use letters, digits, and _ . + - in it"
             )
@@ -276,8 +276,8 @@ def training_sets(cfg: Mapping[str, Any], known: Container[str] = ()) -> list[tu
     for name in forbidden:
         if name not in owners and name not in names() and name not in known:
             raise UserError(
-                f"DATASETS.NO_HORIZONTAL_FLIP names {name}, which is no data set and no entry of "
-                "DATASETS.FOLDERS or DATASETS.COCO"
+                f"DATASETS.NO_HORIZONTAL_FLIP names {name}, which is neither a data set nor an "
+                "entry of DATASETS.FOLDERS or DATASETS.COCO"
             )
     part = held_out.REST if datasets.get("HOLD_OUT") else ""
     return [
@@ -294,7 +294,7 @@ def check_split(
     """Refuse a picture that is both trained and tested on, and classes that differ.
 
     Pictures are known by their file, those of VOC and SBD by their id too: SBD has copies of VOC's.
-    Of copies under other names a warning tells.
+    A warning names copies under other names.
 
     Args:
         class_names_of, pictures_of: from a data set's name to its classes, and to id and file of

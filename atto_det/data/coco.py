@@ -86,7 +86,7 @@ def load_coco(json_path: str | os.PathLike, image_root: str | os.PathLike) -> Da
     """Read COCO's instance JSON.
 
     Categories are sorted by id and numbered from 0; an unused one that is the root of the others
-    (Roboflow) or has another one's name is none. An image's id is its `file_name` without the
+    (Roboflow) or has another one's name is left out. An image's id is its `file_name` without the
     suffix, or with it where two differ in nothing else. The tight box of the mask stands in for a
     missing `bbox`; `difficult` is 0 where missing; an object with a sound box and no mask has the
     mask None.

@@ -48,8 +48,8 @@ def is_number(value: object) -> bool:
 
 
 def _is_polygon(value: object) -> bool:
-    # pycocotools takes four numbers for a box, reads on behind an odd number of them, and asks for
-    # memory in proportion to the outline.
+    # pycocotools takes four numbers for a box, reads past the end of an odd number of them, and
+    # allocates memory in proportion to the outline.
     return (
         isinstance(value, list)
         and len(value) >= 6

@@ -57,7 +57,7 @@ def read_coco(
         `structure`. Notes: `orientation`, `polygon`, `boxes`, `category`.
 
     Raises:
-        UserError: the file is no JSON.
+        UserError: the file is not JSON.
     """
     return _Reader(Path(json_path), Path(image_root).resolve()).read(decode, progress)
 
@@ -151,7 +151,7 @@ class _Reader:
                 self.note(
                     "category",
                     f"{self.path}: category {shown(number)} ({shown(name)}) has no annotation, and "
-                    "is the root of the others or has the name of another; it is no class",
+                    "is the root of the others or has the name of another; it is not a class",
                 )
         if twice := [name for name, count in names.items() if count > 1]:
             ids = [number for number, item in found.items() if item["name"] == twice[0]]
@@ -329,11 +329,9 @@ def _load(path: Path) -> object:
     except OSError as error:
         raise UserError(f"{shown(path)} cannot be read ({error.strerror})") from error
     except RecursionError as error:
-        raise UserError(
-            f"{path} is no JSON of COCO: its lists lie too deep in each other"
-        ) from error
+        raise UserError(f"{path} is not a JSON of COCO: its lists are nested too deeply") from error
     except ValueError as error:
-        raise UserError(f"{shown(path)} is no JSON ({shown(error)})") from error
+        raise UserError(f"{shown(path)} is not JSON ({shown(error)})") from error
 
 
 def _is_dict(value: object) -> bool:

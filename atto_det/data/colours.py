@@ -38,7 +38,7 @@ def read_colours(path: str | os.PathLike) -> dict[str, int]:
         parts = rest.split(":")[0].split(",")
         if len(parts) != 3 or not all(p.strip().isdecimal() and int(p) < 256 for p in parts):
             raise UserError(
-                f"{path}, line {number}: {shown(line, 60)} is no class and colour, such as "
+                f"{path}, line {number}: {shown(line, 60)} is not a class and colour, such as "
                 "cup:250,50,83"
             )
         red, green, blue = map(int, parts)
@@ -46,7 +46,7 @@ def read_colours(path: str | os.PathLike) -> dict[str, int]:
         if name == "background" or colour == 0:
             continue
         if name in found or colour in found.values():
-            raise UserError(f"{path}, line {number}: this class or colour stands there already")
+            raise UserError(f"{path}, line {number}: this class or colour is in an earlier line")
         found[name] = colour
     if not 1 <= len(found) <= MOST_CLASSES:
         raise UserError(f"{path} has {len(found)} classes; it needs 1 to {MOST_CLASSES}")
@@ -102,7 +102,7 @@ def _codes(path: Path) -> np.ndarray:
     """The colours of a picture, 0xRRGGBB (H, W), losslessly stored ones alone."""
     with opened(path) as image:
         if image.format != "PNG":
-            raise UserError(f"{path} is no PNG: other formats change colours")
+            raise UserError(f"{path} is not a PNG: other formats change colours")
         pixels = np.array(image.convert("RGB")).astype(np.uint32)
     return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
 
@@ -134,7 +134,7 @@ def _objects(path: Path, counted: bool) -> np.ndarray:
         return labels
     if counted:
         raise UserError(
-            f"{path} has other colours than Pascal's palette, so that nobody knows which object of "
+            f"{path} has other colours than Pascal's palette, so it is unknown which object of "
             "its XML is which: remove Annotations, and boxes follow from the masks"
         )
     values, first, inverse = np.unique(codes, return_index=True, return_inverse=True)

@@ -16,7 +16,7 @@ def find_copies(train: Iterable[str], test: Iterable[str]) -> list[tuple[str, st
     for file in dict.fromkeys(map(os.path.realpath, test)):
         size = _size(file)
         others = by_size.get(size, []) if size else []
-        if others and size not in known:  # of most sizes there is nothing to be read
+        if others and size not in known:  # for most sizes no file is read
             known[size] = {_middle(other, size): other for other in others}
         other = known[size].get(_middle(file, size)) if others else None
         if other and other != file and filecmp.cmp(file, other, shallow=False):

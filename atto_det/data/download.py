@@ -63,7 +63,7 @@ def fetch_voc(
     """
     target = Path(data_root) / "VOC2012"
     if target.exists():
-        raise UserError(f"{target} exists, but is no whole VOC 2012: move it away and run again")
+        raise UserError(f"{target} exists, but is not a whole VOC 2012: move it away and run again")
     archive = Path(data_root) / "VOCtrainval_11-May-2012.tar"
     if not archive.exists():
         download(url, archive, md5, byte_progress)
@@ -103,14 +103,14 @@ def unpack_voc(
                 path.rename(temporary / path.name)
             shutil.rmtree(everything)
     except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{archive} is no whole tar archive ({error}): remove it") from error
+        raise UserError(f"{archive} is not a whole tar archive ({error}): remove it") from error
 
 
 def _target(member: tarfile.TarInfo, root: Path, archive: Path) -> Path:
     """Where a member goes.
 
     Raises:
-        UserError: it is no plain file or folder, or leads out of `root`.
+        UserError: it is not a plain file or folder, or leads out of `root`.
     """
     plain = member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
     # Nothing is there yet, and no link is ever made, so that this holds while unpacking, too.

@@ -124,7 +124,7 @@ def read_class_list(path: str | Path) -> dict[str, str]:
     A class without a name is called like its folder.
 
     Raises:
-        UserError: no readable list, an empty one, a class twice, or one that is no folder name.
+        UserError: no readable list, an empty one, a class twice, or one that is not a folder name.
     """
     try:
         # utf-8-sig: editors on Windows put a byte order mark before the first class.
@@ -132,7 +132,7 @@ def read_class_list(path: str | Path) -> dict[str, str]:
     except OSError as error:
         raise UserError(f"class list {path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"class list {path} is no UTF-8 text: save it as one") from error
+        raise UserError(f"class list {path} is not UTF-8 text: save it as one") from error
     classes: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         line = line.lstrip()
@@ -145,10 +145,10 @@ def read_class_list(path: str | Path) -> dict[str, str]:
             folder, name = [*line.split(maxsplit=1), ""][:2]
         folder, name = folder.strip(), name.strip()
         if folder in classes:
-            raise UserError(f"{where}: {folder} stands there twice")
+            raise UserError(f"{where}: {folder} is listed twice")
         if not _is_folder_name(folder):
             raise UserError(
-                f"{where}: {folder!r} is no name of a class folder, such as n01443537 (and no path)"
+                f"{where}: {folder!r} is not the name of a class folder, such as n01443537"
             )
         classes[folder] = name or folder
     if not classes:

@@ -64,7 +64,7 @@ def make_selection(
     progress: NamedProgress = lambda items, _: items,
     command: Sequence[str] = (),
 ) -> Selection:
-    """Select the classes of a list from ImageNet; what an earlier call left is gone on with.
+    """Select the classes of a list from ImageNet; it continues what an earlier call left.
 
     Args:
         source: folder of ImageNet, in one of the layouts of imagenet_sources.py.

@@ -66,7 +66,7 @@ def _read_archive(path: Path) -> tuple[bytes, bytes]:
     except KeyError as error:
         raise UserError(f"{path} is not the devkit: it has no {error.args[0]}") from error
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise UserError(f"{path} is no whole tar archive ({error})") from error
+        raise UserError(f"{path} is not a whole tar archive ({error})") from error
 
 
 def _join(truth: bytes, meta: bytes, where: Path) -> dict[str, str]:
@@ -86,6 +86,6 @@ def _join(truth: bytes, meta: bytes, where: Path) -> dict[str, str]:
             labels[f"{VAL_PREFIX}{number:08d}"] = wnids[int(line)]
         except (ValueError, KeyError) as error:
             raise UserError(
-                f"{where}: line {number} of {GROUND_TRUTH} is no id that {META} knows"
+                f"{where}: line {number} of {GROUND_TRUTH} is not an id that {META} knows"
             ) from error
     return labels

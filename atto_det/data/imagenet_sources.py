@@ -212,7 +212,9 @@ def _pictures(file: IO[bytes], path: Path, where: str, start: int) -> list[Pictu
         if member.isdir() or is_hidden(name):
             continue
         if not member.isreg() or member.issparse() or not is_picture(name):
-            raise UserError(f"{where} holds {member.name}, which is no picture by its name or kind")
+            raise UserError(
+                f"{where} holds {member.name}, which is not a picture by its name or kind"
+            )
         if name in found:
             raise UserError(f"{where} holds {name} twice")
         found[name] = PictureFile(name, path, member.size, start + member.offset_data)
@@ -231,7 +233,7 @@ def _members(file: IO[bytes], where: str) -> list[tarfile.TarInfo]:
             file.seek(members[-1].offset_data + blocks * _BLOCK)
         whole = file.read(_BLOCK) == bytes(_BLOCK)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{where} is no whole, uncompressed tar archive ({error})") from error
+        raise UserError(f"{where} is not a whole, uncompressed tar archive ({error})") from error
     if not whole:
         raise UserError(f"{where} is damaged or breaks off after {len(members)} files")
     return members

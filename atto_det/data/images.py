@@ -64,7 +64,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             image = Image.fromarray(grey)
         elif image.mode in ("I", "F"):
             raise UserError(
-                f"{path} has 32 bits a channel, of which nobody knows what is white: save it with "
+                f"{path} has 32 bits a channel, and its white level is unknown: save it with "
                 "8 or 16 bits"
             )
         return np.ascontiguousarray(turn(np.array(image.convert("RGB")), orientation))
@@ -87,7 +87,7 @@ def _header(image: Image.Image) -> Header:
 
 
 def _high_byte(grey: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    """16-bit grey (H, W) as 8 bits; 12 bits stored in 16 are named, once for a folder."""
+    """16-bit grey (H, W) as 8 bits; a warning names 12 bits stored in 16, once in each folder."""
     highest = int(grey.max(initial=0))
     if 0 < highest < 4096 and Path(path).parent not in _dark_folders:
         _dark_folders.add(Path(path).parent)
@@ -115,7 +115,7 @@ def check_whole(path: str | os.PathLike) -> None:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL))
         whole = _ends(file.read(), end)
-        if not whole and size > _TAIL:  # some cameras put more behind the picture
+        if not whole and size > _TAIL:  # some cameras append more to the picture
             file.seek(0)
             whole = _ends(file.read(), end)
     if not whole:
@@ -173,7 +173,7 @@ def read_palette_png(path: str | os.PathLike) -> np.ndarray:
         with Path(path).open("rb") as file:
             header = file.read(26)
         if not header.startswith(_PNG_SIGNATURE):
-            raise UserError(f"{path} is no PNG: label images are PNGs with a palette")
+            raise UserError(f"{path} is not a PNG: label images are PNGs with a palette")
         bits, colour_type = header[24], header[25]
         if (bits, colour_type) == (8, 2):
             pixels = np.array(image).astype(np.uint32)
@@ -245,7 +245,7 @@ def pixel_limit() -> int:
     """The most pixels that a picture may have: `ATTO_DET_MAX_PIXELS`, or Pillow's own limit.
 
     Raises:
-        UserError: the variable is no whole number above 0.
+        UserError: the variable is not a whole number above 0.
     """
     text = os.environ.get(PIXEL_LIMIT)
     if text is None:
@@ -259,7 +259,7 @@ def pixel_limit() -> int:
 def _strict() -> Iterator[None]:
     """Pillow made to refuse truncated files whatever it was told; its limit off where ours is set.
 
-    By its own it warns from a half of what it refuses.
+    By its own limit it warns from half of what it refuses.
     """
     wanted = (False, None if PIXEL_LIMIT in os.environ else Image.MAX_IMAGE_PIXELS)
     if wanted == (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS):

@@ -14,7 +14,7 @@ def encode_labels(labels: np.ndarray, values: list[int]) -> Iterator[dict]:
 
 
 def mask_box(rle: dict) -> tuple[float, float, float, float]:
-    """Tight XYXY box of a mask, its right and lower edges behind the last pixel."""
+    """Tight XYXY box of a mask, its right and lower edges after the last pixel."""
     x, y, width, height = mask_utils.toBbox(rle).tolist()
     return x, y, x + width, y + height
 

@@ -25,7 +25,7 @@ from atto_det.data.voc_folder import VocFiles
 from atto_det.data.voc_image import VOID
 from atto_det.errors import UserError, atomic_folder
 
-# To be raised with every change of the pictures.
+# Raise it with every change of the pictures.
 VERSION = 1
 PARAMETERS_FILE = "mini_voc.json"
 _OBJECTS_PER_IMAGE = (1, 2, 3, 4, 5)

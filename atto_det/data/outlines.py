@@ -6,10 +6,10 @@ Corner = tuple[int, int]
 
 
 def mask_polygons(mask: np.ndarray) -> list[list[int]]:
-    """Polygons x1 y1 x2 y2 … of a mask (H, W): one for each part that hangs together.
+    """Polygons x1 y1 x2 y2 … of a mask (H, W): one for each connected part.
 
-    Where a part has holes, its polygon goes to each of them and back on the same way, since COCO
-    has no other form for them: an area that is gone around twice is none.
+    Where a part has holes, its polygon goes to each of them and back the same way, since COCO
+    has no other form for them: an area that is walked around twice does not count.
     """
     from scipy.ndimage import label  # takes 0.1 s to import, and few need it
 

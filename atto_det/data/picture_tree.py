@@ -46,7 +46,7 @@ def read_tree_splits(root: str | Path) -> tuple[tuple[Path, ...], tuple[Path, ..
 def list_tree(folder: str | Path) -> list[Path]:
     """The pictures in `folder` and the folders in it, sorted by path; links count as their target.
 
-    A log line counts the visible files that are no pictures by their names.
+    A log line counts the visible files that are not pictures by their names.
 
     Raises:
         UserError: the folder is missing or cannot be read, leads into itself, or has no picture.
@@ -71,7 +71,7 @@ def list_tree(folder: str | Path) -> list[Path]:
         raise UserError(f"{folder} holds no picture: name a folder of pictures")
     if others:
         logger.info(
-            "%s: %d files are no pictures by their names and are not used, such as %s",
+            "%s: %d files are not pictures by their names and are not used, such as %s",
             folder,
             len(others),
             min(others),

@@ -149,7 +149,7 @@ def _read_image(root: Path, image_id: str, findings: list[Finding]) -> ImageReco
 def _labels(path: Path, struct: dict, size: tuple[int, int]) -> np.ndarray:
     labels = struct.get("Segmentation")
     if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2:
-        raise UserError(f"{path}: Segmentation is no 8-bit label image")
+        raise UserError(f"{path}: Segmentation is not an 8-bit label image")
     if labels.shape != size:
         raise UserError(
             f"{path}: Segmentation is {labels.shape[1]}x{labels.shape[0]} pixels, but the JPEG is"
@@ -183,5 +183,5 @@ def _read_struct(path: Path, name: str) -> dict:
             f"{path} cannot be read as a MATLAB file with {name} ({error!r})"
         ) from error
     if not isinstance(struct, dict):
-        raise UserError(f"{path}: {name} is no struct")
+        raise UserError(f"{path}: {name} is not a struct")
     return struct

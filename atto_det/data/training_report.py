@@ -35,11 +35,11 @@ REASONS = {
 }
 NOTES = {
     "boxes": "many boxes disagree with their masks",
-    "category": "category that is no class",
+    "category": "category that is not a class",
     "orientation": "annotations turned with their picture",
     "polygon": "stray polygons",
 }
-_CLIPPED = 1.0  # pixels beyond the edge from which on it is said
+_CLIPPED = 1.0  # pixels beyond the edge; less is not reported
 
 
 def training_report(datasets: Mapping[str, Dataset], *, filter_empty: bool) -> dict[str, dict]:

@@ -7,11 +7,14 @@
     ImageSets/Segmentation/<split>.txt
     class_names.txt                 one name a line; without it VOC's classes
 
-So are the exports of annotation tools, with less in them: without SegmentationObject (labelImg,
-CVAT's "PASCAL VOC") there are boxes alone; without Annotations (labelme's labelme2voc) a mask's
-class is SegmentationClass's and its box the tight one; lists may lie in ImageSets/Main, or be
-missing: then the split `all` has every photo; CVAT names the classes in labelmap.txt; photos and
-XML may lie side by side in the folder itself.
+Exports of annotation tools are such folders too, with less in them:
+
+- without SegmentationObject (labelImg, CVAT's "PASCAL VOC") there are only boxes;
+- without Annotations (labelme's labelme2voc) a mask's class is SegmentationClass's and its box the
+  tight one;
+- lists may lie in ImageSets/Main, or be missing: then the split `all` has every photo;
+- CVAT names the classes in labelmap.txt;
+- photos and XML may lie side by side in the folder itself.
 """
 
 import os
@@ -33,7 +36,7 @@ WHOLE = "all"  # the split of a folder without lists
 
 
 class VocFiles(NamedTuple):
-    """The four files of a picture; those that its folder has none of are None."""
+    """The four files of a picture; None for those that its folder lacks."""
 
     jpeg: Path
     xml: Path | None
@@ -82,9 +85,7 @@ class VocFolder:
         has_boxes = any(name.endswith(".xml") for name in _names(xml))
         has_masks = any(name.endswith(".png") for name in _names(root / "SegmentationObject"))
         if not has_boxes and not has_masks:
-            has_boxes = has_masks = (
-                True  # as VOC has it: the sentence is of the file that is missing
-            )
+            has_boxes = has_masks = True  # as in VOC, so that the sentence names a missing file
         return cls(root, photos, found, xml if has_boxes else None, has_masks)
 
     def files(self, image_id: str) -> VocFiles:
@@ -112,7 +113,7 @@ def find_voc_root(data_root: str | os.PathLike) -> Path:
     """The folder of VOC 2012 under `data_root`: `VOC2012` or `VOCdevkit/VOC2012`.
 
     Raises:
-        UserError: neither is there; it names the ways out.
+        UserError: neither is there; it says what can be done.
     """
     data_root = Path(data_root)
     for name in ("VOC2012", "VOCdevkit/VOC2012"):
@@ -136,7 +137,7 @@ def list_splits(root: str | os.PathLike) -> list[str]:
     if VocFolder.of(root).photos:
         return [WHOLE]
     folder = Path(root) / "ImageSets" / "Segmentation"
-    raise UserError(f"no lists at {folder}/*.txt: {root} is no folder in VOC layout")
+    raise UserError(f"no lists at {folder}/*.txt: {root} is not a folder in VOC layout")
 
 
 def read_split(root: str | os.PathLike, split: str) -> list[str]:
@@ -236,7 +237,7 @@ def _annotated(folder: VocFolder) -> set[str]:
 def _names(folder: Path) -> list[str]:
     try:
         return [path.name for path in folder.iterdir()]
-    except (OSError, ValueError):  # reading in earnest will say what is wrong
+    except (OSError, ValueError):  # reading the files will say what is wrong
         return []
 
 
@@ -245,6 +246,6 @@ def _read_lines(path: Path) -> list[str]:
         text = read_utf8(path)
     except (OSError, ValueError) as error:
         if isinstance(error, UnicodeDecodeError):
-            raise UserError(f"{path} is no UTF-8 text ({error})") from error
+            raise UserError(f"{path} is not UTF-8 text ({error})") from error
         raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', error)})") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

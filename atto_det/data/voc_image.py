@@ -26,7 +26,7 @@ VOID = 255
 # VOC's void border, 5 pixels wide, runs along the outline of an object: the box encloses all of it,
 # the mask lacks the inner half. For a person of 10x25 pixels that alone gives an IoU below 0.4.
 VOID_MARGIN = 3
-# Below this, even with the border added, box and mask hardly are of the same object. The lowest
+# Below this, even with the border added, box and mask can hardly be of one object. The lowest
 # value among 4,133 parts of cars drawn by hand is 0.89; of 275 VOC objects whose masks a program
 # derived from boxes, 3 fall below it (13 without the border, most of them small and sound).
 MIN_BOX_MASK_IOU = 0.5
@@ -308,7 +308,7 @@ def _read_xml(path: Path) -> tuple[tuple[int, int], list[_Object]]:
             " attack would; remove the declaration"
         ) from error
     except (ParseError, ValueError, LookupError) as error:
-        raise UserError(f"{path} is no well-formed XML ({error})") from error
+        raise UserError(f"{path} is not well-formed XML ({error})") from error
     size = (
         int(_number(top, "size/height", path)),
         int(_number(top, "size/width", path)),

@@ -39,7 +39,7 @@ class YoloFile(NamedTuple):
 
 
 def find_yolo(path: str | os.PathLike) -> Path | None:
-    """The data.yaml that `path` is or has in it; None where it is no YOLO data set."""
+    """The data.yaml that `path` is or has in it; None where it is not a YOLO data set."""
     path = Path(path)
     if path.suffix in (".yaml", ".yml"):
         return path
@@ -208,7 +208,7 @@ def _instance(
     try:
         numbers = [float(word) for word in line.split()]
     except ValueError:
-        return "label", f"has words that are no numbers ({shown(line, 60)})"
+        return "label", f"has words that are not numbers ({shown(line, 60)})"
     if len(numbers) != 5 and (len(numbers) < 7 or len(numbers) % 2 == 0):
         return "label", (
             f"has {len(numbers)} numbers: it needs a class and four of a box, or those of three "

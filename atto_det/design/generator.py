@@ -210,7 +210,7 @@ class Generator:
             UserError: as `load`.
         """
         if content.get(KEY) != FORMAT:
-            raise UserError(f"{where} is no generator: it lacks {KEY}: {FORMAT}")
+            raise UserError(f"{where} is not a generator: it lacks {KEY}: {FORMAT}")
         for key in ("number", "classes", "size"):
             if type(content.get(key)) is not int or content[key] < (key != "number"):
                 raise UserError(f"{where}: {key} must be a whole number")

@@ -32,7 +32,7 @@ C4_NOTE = "res5 runs on every proposal and again on every detection"
 
 
 class Pass(NamedTuple):
-    """One picture's way through a detector: its size in pixels, and how many regions."""
+    """One pass of a picture through a detector: its size in pixels, and how many regions."""
 
     height: int
     width: int
@@ -48,7 +48,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if not match:
-        raise UserError(f"{text!r} is no input size: write HEIGHTxWIDTH in pixels, as in 800x1088")
+        raise UserError(
+            f"{text!r} is not an input size: write HEIGHTxWIDTH in pixels, as in 800x1088"
+        )
     return int(match[1]), int(match[2])
 
 

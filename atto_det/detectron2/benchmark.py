@@ -1,4 +1,4 @@
-"""Detectors as contestants of `atto_det.complexity.latency`, with so much work and no less.
+"""Detectors as contestants of `atto_det.complexity.latency`, with a fixed amount of work.
 
 What is real: one picture, resized beforehand to exactly the size asked for; everything from there
 on that `model(inputs)` does, from normalising pixels to masks of that size; the weights are random,
@@ -194,7 +194,7 @@ def _build(case: BenchmarkCase) -> tuple[GeneralizedRCNN, tuple[int, int]]:
     rpn, heads = model.proposal_generator, getattr(model, "roi_heads", None)
     known = isinstance(heads, StandardROIHeads | Res5ROIHeads)
     if not isinstance(rpn, RPN) or not known or isinstance(heads, CascadeROIHeads):
-        raise UserError(f"{case.detector} is no Faster or Mask R-CNN, which this times")
+        raise UserError(f"{case.detector} is not a Faster or Mask R-CNN, which this times")
     model = model.to(case.device).eval()
     if case.mode != "eager":
         optimise_for_inference(model)
@@ -251,26 +251,26 @@ class _Detector:
         has_fpn = isinstance(backbone, FPN)
         self._before(backbone.bottom_up if has_fpn else backbone, "preprocessing")
         if has_fpn:
-            self._behind(backbone.bottom_up, "bottom_up")
-        self._behind(backbone, "fpn" if has_fpn else "backbone")
-        self._behind(model.proposal_generator, "rpn")
-        self._behind(heads.box_predictor, "box head")
+            self._after(backbone.bottom_up, "bottom_up")
+        self._after(backbone, "fpn" if has_fpn else "backbone")
+        self._after(model.proposal_generator, "rpn")
+        self._after(heads.box_predictor, "box head")
         if isinstance(heads, Res5ROIHeads):  # one pooler for both, first called for boxes
             self._pooled = 0
             heads.pooler.register_forward_pre_hook(self._c4_pools)
             heads.pooler.register_forward_hook(self._c4_pooled)
         else:
-            self._behind(heads.box_pooler, "box pooling")
+            self._after(heads.box_pooler, "box pooling")
             if heads.mask_on:
                 self._before(heads.mask_pooler, "post-processing")
-                self._behind(heads.mask_pooler, "mask pooling")
+                self._after(heads.mask_pooler, "mask pooling")
         if heads.mask_on:
-            self._behind(heads.mask_head, "mask head")
+            self._after(heads.mask_head, "mask head")
 
     def _before(self, module: nn.Module, part: str) -> None:
         module.register_forward_pre_hook(lambda module, args: self._mark(part))
 
-    def _behind(self, module: nn.Module, part: str) -> None:
+    def _after(self, module: nn.Module, part: str) -> None:
         module.register_forward_hook(lambda module, args, output: self._mark(part))
 
     def _c4_pools(self, module: nn.Module, args: tuple) -> None:

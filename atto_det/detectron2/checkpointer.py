@@ -130,14 +130,14 @@ class AttoCheckpointer(DetectionCheckpointer):
         backbone = checkpoint.get("backbone")
         if backbone is not None:
             self.lacking = load_backbone(self.model, self.cfg, backbone, checkpoint["path"])
-            return None  # there is no more to say of it
+            return None  # `load_backbone` has logged what there is to say
         if "atto_det" not in checkpoint:
             return self._load_what_fits(checkpoint)
         own, path = self.model.state_dict(), checkpoint["path"]
         given = fitting(own, checkpoint, path)
         self._load_what_fits(dict(checkpoint, model=dict(given)))
         logger.info("%s", start_table(own, given, checkpoint, self.class_names, path))
-        return None  # the table says it all
+        return None  # the table has what fvcore would log
 
     def _load_what_fits(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)

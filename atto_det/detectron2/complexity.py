@@ -44,7 +44,7 @@ def detector_cost(
         bottom_up and fpn (backbone where there is no FPN), then what there is of rpn, box_head,
         mask_head, keypoint_head, dense_head, sem_seg_head. With `stages` the bottom-up network's
         own children (stem, res2, … res5) take its place, and the res5 of a C4 model stands beside
-        its heads; a network that is no chain of children stays whole.
+        its heads; a network that is not a chain of children stays whole.
 
     Raises:
         UserError: another architecture.

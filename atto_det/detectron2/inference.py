@@ -5,7 +5,7 @@ single precision:
 
 - batch norms are folded into the convolutions before them, and on a CPU ReLUs and the sums with
   shortcuts become part of the same calls (`fusion.py`);
-- on a CPU weights, and with them feature maps, lie channels last, as its convolutions prefer;
+- on a CPU weights and feature maps are stored channels last, which its convolutions prefer;
 - sums work in place, as writing to fresh memory costs more than adding;
 - on a CPU regions are pooled by weighted sums of feature vectors (`pooling.py`);
 - the RPN decodes the boxes that it keeps, not all;
@@ -44,7 +44,7 @@ from .pooling import GatherPooler
 def optimise_for_inference(model: nn.Module) -> nn.Module:
     """`model` itself, in evaluation mode, faster from now on and unable to train.
 
-    Give it its weights before: those of a training fit it no longer.
+    Load its weights before: afterwards those of a training do not fit it.
     """
     model.eval().requires_grad_(False)
     fold_norms(model)

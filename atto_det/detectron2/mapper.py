@@ -23,7 +23,7 @@ class AttoDatasetMapper(DatasetMapper):
     """Detectron2's mapper with strict decoding, palette labels and a flip that can be forbidden.
 
     Pictures are decoded by Pillow, so that a truncated file is an error, and turned upright as EXIF
-    says; masks and boxes of our data sets are. Semantic labels are palette indices.
+    says, as masks and boxes of our data sets are. Semantic labels are palette indices.
     """
 
     @configurable

@@ -15,7 +15,7 @@ def fix_regions(model: GeneralizedRCNN, proposals: int, height: int, width: int)
 
     The boxes of `spread_boxes` take the place of what the RPN found. Scores by which each of them
     is of two classes, and offsets of zero, take the place of what the box predictor says. What
-    comes behind, the post-processing first, is real.
+    comes after, from the post-processing on, is real.
 
     Args:
         proposals: of each picture.

@@ -164,7 +164,7 @@ class Trainer(DefaultTrainer):
 
     @cached_property
     def writers(self) -> list[EventWriter]:
-        """Open from the first writing on, after what a resumed run has written too much is gone."""
+        """Opened at the first writing, when what came after the resumed checkpoint is removed."""
         return self.build_writers()
 
     def resume_or_load(self, resume: bool = True) -> None:

@@ -45,7 +45,7 @@ def list_images(inputs: Sequence[str | Path]) -> list[Path]:
     """The image files among `inputs`, and those directly in its folders, sorted.
 
     Raises:
-        UserError: an input does not exist, is no image by its suffix, or a folder without images.
+        UserError: an input does not exist, has no suffix of an image, or is a folder without any.
     """
     result = []
     for item in map(Path, inputs):
@@ -59,7 +59,7 @@ def list_images(inputs: Sequence[str | Path]) -> list[Path]:
             raise UserError(f"{item} does not exist")
         elif item.suffix.lower() not in IMAGE_SUFFIXES:
             raise UserError(
-                f"{item} is no image: its suffix is none of {', '.join(IMAGE_SUFFIXES)}"
+                f"{item} is not an image: its suffix is none of {', '.join(IMAGE_SUFFIXES)}"
             )
         else:
             result.append(item)

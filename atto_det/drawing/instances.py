@@ -22,7 +22,7 @@ BACKGROUND, INK = (34, 30, 28), (240, 240, 240)  # of sheets and captions
 MASK_OPACITY = 0.45
 LABEL_SHARE = 0.08  # of the picture's area that a label may hide
 CROWDED = 0.25  # of the picture's area in labels: from there on small objects go without
-FINE = 25  # an outline is at most a line of a mask's size by this, so that small objects show
+FINE = 25  # an outline is at most as wide as its mask's side by this: small objects show
 
 Labels = Literal["auto", "all", "none"]
 """Which objects get a label: "auto" leaves out, in crowded pictures, those smaller than theirs."""

@@ -26,16 +26,16 @@ class Video:
     upright as the file asks.
 
     Raises:
-        UserError: the file is missing, is no video that OpenCV can read, or states no frame rate.
+        UserError: the file is missing, OpenCV cannot read it, or it states no frame rate.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         if not Path(path).is_file():
-            raise UserError(f"{path} does not exist or is no file; name a video file")
+            raise UserError(f"{path} does not exist or is not a file; name a video file")
         self._capture = cv2.VideoCapture(str(path))
         readable, self._first = self._capture.read()
         if not readable:
-            raise UserError(f"{path} is no video that OpenCV can read, or holds no frame")
+            raise UserError(f"{path} is not a video that OpenCV can read, or holds no frame")
         # The header may give the size before turning; the frame is right.
         self.size = (self._first.shape[1], self._first.shape[0])
         self.fps = self._capture.get(cv2.CAP_PROP_FPS)

@@ -33,10 +33,10 @@ def coco_metrics(
     """{"box" | "mask": {each of `COLUMNS`}} in percent; None where no class has such an object.
 
     Those of masks are None, too, where the detections or the objects have none. Crowd regions are
-    what COCOeval makes of them: nothing to be found, and what lies in one is no mistake. So many of
-    an image and class are looked at as the detector may give, and at least COCO's 100, but for AR1,
-    AR10 and AR100. The size of an object is the area of its mask, or of its box where there is no
-    mask; that of a detection the area of what is compared.
+    treated as in COCOeval: they need not be found, and a detection inside one is not a mistake. Per
+    image and class, as many detections count as the detector may give, and at least COCO's 100,
+    except for AR1, AR10 and AR100. The size of an object is the area of its mask, or of its box
+    where there is no mask; that of a detection the area of what is compared.
     """
     kinds = {"box": "bbox"}
     if have_masks(ground_truth, detections):

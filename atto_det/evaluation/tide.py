@@ -7,14 +7,14 @@ Each wrong detection has one kind, each object that was not found may have one (
 | `classification` | overlaps an object of another class by at least the threshold |
 | `localisation` | overlaps an object of its class by less than the threshold, but not by nothing |
 | `both` | overlaps an object of another class by less than the threshold |
-| `duplicate` | would be right, had not a better one found the object |
+| `duplicate` | would be right if a better one had not found the object |
 | `background` | overlaps no object |
 | `missed` | an object that no detection found, nor a classification or localisation error |
 
 What a kind costs is the AP that is gained if all errors of the kind, and only they, are mended
 (section 2.3): a wrong class or place is put right for the surest detection of an object and taken
 away for others, duplicates and detections of the background are taken away, missed objects do not
-count. Since the kinds are mended one at a time, the costs do not add up to what lacks to 100.
+count. Since the kinds are mended one at a time, the costs do not add up to what is missing to 100.
 
 TIDE matches as COCO does, which is not VOC's rule: a detection goes to the best-overlapping object
 of its class that is still free. AP is COCO's mean over 101 recalls, at one threshold; classes

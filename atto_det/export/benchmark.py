@@ -113,7 +113,7 @@ class ExportedDetector:
 
 
 class _Fixed(nn.Module):
-    """A model with fixed regions behind its own work, for one picture."""
+    """A model whose regions are fixed after its own work on them, for one picture."""
 
     def __init__(self, model: nn.Module, proposals: int, height: int, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """A detector as one graph: picture in, detections at the picture's own size out.
 
-Written in operations that every runtime of ONNX has. ONNX's own `Resize` is not among them: of its
-`antialias` OpenVINO 2026.4 takes no notice (up to 112 grey levels off Pillow on photos), and ONNX
+Written in operations that every runtime of ONNX has. ONNX's own `Resize` is not among them:
+OpenVINO 2026.4 ignores its `antialias` (up to 112 grey levels off Pillow on photos), and ONNX
 Runtime 1.31 was up to 11 levels off. `Resize` below gives Pillow's pixels in both.
 """
 
@@ -16,7 +16,7 @@ OUTPUTS = ("boxes", "classes", "scores", "masks")
 
 
 class Deployable(nn.Module):
-    """`model` with what is before and behind it, as `torchvision.predictor.detect` does it.
+    """`model` with what comes before and after it, as `torchvision.predictor.detect` does it.
 
     Args:
         model: of `build_model(cfg)`, in evaluation mode.
@@ -55,7 +55,7 @@ class Resize(nn.Module):
 
     Args:
         short: of the shorter side, in pixels.
-        longest: most pixels of the longer side, by which the shorter one gives way.
+        longest: most pixels of the longer side, which limits the shorter one as well.
     """
 
     def __init__(self, short: int, longest: int) -> None:
@@ -63,9 +63,9 @@ class Resize(nn.Module):
         self.short, self.longest = short, longest
 
     def shape(self, native: Tensor) -> Tensor:
-        """Height and width of the result from those of the picture, as `images.resized_shape`."""
+        """Height and width of the result from the picture's, as `ops.resize.resized_shape`."""
         sides = native.double()
-        # Of one element each: tracing takes tensors of none for single precision.
+        # One element each: tracing takes tensors without dimensions for single precision.
         short, longest = (sides.new_full((1,), side) for side in (self.short, self.longest))
         shortest = sides[:1].minimum(sides[1:])
         new = torch.where(sides == shortest, short, short / shortest * sides)

@@ -81,7 +81,7 @@ def read_metadata(path: str | Path) -> Metadata:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (DecodeError, OSError) as error:
-        raise UserError(f"{path} is no ONNX file, or a damaged one ({error})") from error
+        raise UserError(f"{path} is not an ONNX file, or a damaged one ({error})") from error
     values = _parsed({item.key: item.value for item in model.metadata_props})
     number = values.pop(KEY, None)
     if type(number) is not int:
@@ -96,7 +96,7 @@ def read_metadata(path: str | Path) -> Metadata:
         raise UserError(f"{path} lacks {', '.join(missing)} in its metadata: export it again")
     if wrong := sorted(name for name in names if not _is_sound(name, values[name])):
         raise UserError(
-            f"{path} has no sense in its metadata's {', '.join(wrong)}: it was damaged or changed; "
+            f"{path} has impossible metadata in {', '.join(wrong)}: it was damaged or changed; "
             "export it again"
         )
     return Metadata(**{name: values[name] for name in names})

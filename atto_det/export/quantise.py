@@ -80,7 +80,7 @@ def _chosen(model: onnx.ModelProto, backbone: str) -> list[str]:
 
 
 class _CalibrationReader:
-    """Inputs by name, as `quantize_static` asks for them: None behind the last."""
+    """Inputs by name, as `quantize_static` asks for them: None after the last."""
 
     def __init__(self, inputs: Iterator[dict[str, np.ndarray]]) -> None:
         self._inputs = inputs

@@ -12,7 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from atto_det.nets import AttoModule
 from atto_det.ops.fold_norms import is_norm
 
-NARROW = 16  # channels of a group that is no work of its own
+NARROW = 16  # channels; a narrower group costs more alone than as part of a larger one
 
 
 class JointRPNHead(nn.Module):

@@ -20,7 +20,7 @@ def pictures_to_check(inputs: Sequence[str | Path]) -> list[np.ndarray]:
     """Image files and those in folders; without any, one painted picture with a dozen objects.
 
     Raises:
-        UserError: an input does not exist, or is no picture.
+        UserError: an input does not exist, or is not a picture.
     """
     if inputs:
         return [data.read_image(path) for path in list_images(inputs)]

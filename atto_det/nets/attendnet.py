@@ -1,7 +1,7 @@
 """AttendNet-A and -B (arXiv 2009.14385), *reconstructed*: the tables below are the networks.
 
-Their channel numbers stand in a figure that is not to be had, so these are not the authors'
-networks. What the paper's text fixes, holds; what it leaves open comes from the AttoNet paper; and
+Their channel numbers are in a figure that is not available, so these are not the authors'
+networks. What the paper's text fixes is kept; what it leaves open comes from the AttoNet paper; and
 the sizes at 224×224, by AttoNet's rule of counting with 51 outputs, are the published ones within
 0.5 %: A 1386 K parameters and 276.8 M multiply-adds, B 782 K and 191.3 M. Many networks have these
 sizes. `atto_det.nets.reconstruction` says how these were found, and `atto-det

@@ -1,4 +1,4 @@
-"""The bricks of the networks: a convolution with its norm, and the AttoNet module.
+"""The building blocks of the networks: a convolution with its norm, and the AttoNet module.
 
 Shapes in comments: B batch, C channels, H and W height and width.
 """
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from atto_det.errors import UserError
 
 NORMS = ("BN", "FrozenBN", "SyncBN")
-SHORTER = 0.4  # than PyTorch makes them
-START_LENGTH = SHORTER / 3**0.5  # of filters of any size, in the mean; PyTorch's have 1 / √3
+SHORTER = 0.4  # length of filters at the start, by that which PyTorch gives them
+START_LENGTH = SHORTER / 3**0.5  # mean, whatever the size; PyTorch's filters have 1 / √3
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
@@ -36,7 +36,7 @@ def make_norm(norm: str, channels: int) -> nn.Module:
 def shorten_filters(conv: nn.Conv2d) -> None:
     """Shorten filters that start as PyTorch makes them, to `SHORTER` of their length.
 
-    For convolutions with a norm behind them. On CarParts, 1,000 steps from random weights, 0.4 was
+    For convolutions that a norm follows. On CarParts, 1,000 steps from random weights, 0.4 was
     better than 1; 0.25 and 0.15 were no better than 0.4 (results/start_carparts.json).
     """
     with torch.no_grad():
@@ -90,7 +90,7 @@ def separable_conv(
     Initialised so that the variance stays, with a depthwise convolution that makes its outputs
     three times larger and a 1x1 convolution that makes up for it. A step of gradient descent moves
     a layer's output by the square of its inputs' norm: with nine times fewer inputs than a full 3x3
-    convolution, the 1x1 convolution so learns as fast as that one.
+    convolution, the 1x1 convolution then learns as fast as that one.
 
     Raises:
         UserError: `norm` is neither "" nor one of `NORMS`.
@@ -116,7 +116,7 @@ class AttoModuleSpec:
     Attributes:
         compress: output channels of the first 1x1 convolution.
         multiplier: output channels per input channel of the 3x3 depthwise convolution.
-        mix: output channels of the 1x1 convolution behind it.
+        mix: output channels of the 1x1 convolution after it.
         expand: output channels of the last 1x1 convolution, and so of the module.
     """
 
@@ -174,7 +174,7 @@ class AttoModule(nn.Module):
 
 
 def reset_lengths(net: nn.Module) -> None:
-    """Give filters before batch norms about the length they start with; what `net` computes stays.
+    """Give filters before batch norms about the length they start with; `net` computes the same.
 
     Training makes them longer, in pretrained AttoNets up to 15 times. That changes no output, since
     the norm takes the length away, but a step of gradient descent turns a filter by the inverse of

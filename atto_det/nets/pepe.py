@@ -25,7 +25,7 @@ class PEPESpec:
         expand: channels of the second expansion, pointwise too, and so of the module.
 
     Raises:
-        UserError: a width below 1, or `spread` is no multiple of `project`.
+        UserError: a width below 1, or `spread` is not a multiple of `project`.
     """
 
     project: int

@@ -1,7 +1,7 @@
 """How AttendNet-A and -B were reconstructed from their published sizes, and can be again.
 
-The channel numbers of the AttendNets (arXiv 2009.14385) stand in a figure that is not to be had.
-What their text fixes, holds here: a convolutional stem, visual attention condensers early, PEPE
+The channel numbers of the AttendNets (arXiv 2009.14385) are in a figure that is not available. What
+their text fixes is kept: a convolutional stem, visual attention condensers early, PEPE
 modules late, a mix in between, average pool and dense layer, every module with widths of its own.
 What it leaves open comes from the AttoNet paper: stages of 3, 4, 6 and 3 modules, the first of each
 with a 1x1 convolution on its shortcut (and so a PEPE module: a condenser keeps its channels), the

@@ -61,7 +61,7 @@ def get_spec(name: str, key: str = "") -> BackboneSpec:
 
     Raises:
         UserError: no such network; the message gives the nearest name and all known ones. Or a
-            text that is no spec.
+            text that is not a spec.
     """
     if name in _SPECS:
         return _SPECS[name]

@@ -12,7 +12,7 @@ class EpochReport(Callback):
     """Log a line after each epoch, and `data_time`, `step_time`, `images_per_second` beside it.
 
     data_time: seconds between the end of a step and the start of the next one, which the network
-    spends waiting for its batch; step_time: seconds in the step; both in the mean of the epoch. On
+    spends waiting for its batch; step_time: seconds in the step; both are means over the epoch. On
     a GPU, which works on while the next batch is fetched, the sum is exact and their split is not.
     """
 

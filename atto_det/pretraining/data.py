@@ -144,7 +144,9 @@ class ClassifierData(LightningDataModule):
                 **common,
             )
         except (AssertionError, KeyError, ValueError) as error:
-            raise UserError(f"data.auto_augment {auto_augment!r} is no policy of timm's") from error
+            raise UserError(
+                f"data.auto_augment {auto_augment!r} is not a policy of timm's"
+            ) from error
         self.centre = create_transform(size, crop_pct=crop_share, **common)
 
     def prepare_data(self) -> None:

@@ -1,4 +1,4 @@
-"""What a student learns from a teacher: pictures with answers, computed at hand or stored once."""
+"""A teacher's answers to pictures, which a student learns: computed in each step or stored once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ class Lessons:
         root: folder of pictures, as `read_tree_splits` takes it.
         student: how the student sees a crop; the teacher has its own size and normalisation.
         rule: how the crops of training are drawn.
-        crop_share: of the central crop that is held out pictures' only one.
+        crop_share: of the central crop, the only one of pictures that are held out.
         color_jitter: strength; the student alone sees it.
         folder: where answers are stored; None to ask the teacher at each step.
         crops: of each training picture, where answers are stored.

@@ -1,4 +1,4 @@
-"""The classifiers of the paper's Table 2 by one name each: the registry's, and what they face."""
+"""The classifiers of the paper's Table 2 by name: the registry's, and those of the comparison."""
 
 from torch import nn
 

@@ -16,7 +16,7 @@ from atto_det.weights.timm_backbone import fitted, read_state
 
 
 class Teacher:
-    """A trained network that says how probable it holds each of its own classes.
+    """A trained network that says how probable each of its own classes is.
 
     Args:
         name: of a network of timm's.
@@ -39,7 +39,7 @@ class Teacher:
         config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
         if config is None:
             raise UserError(
-                f"model.teacher {name!r} is no network of timm's: timm.list_models() names them"
+                f"model.teacher {name!r} is not a network of timm's: timm.list_models() names them"
             )
         self.name = name
         self.size = size or config.input_size[-1]

@@ -17,8 +17,8 @@ from atto_det.reports.table2 import Create, macs, parameters
 
 SOURCE = "arXiv 2009.14385, Table 1 and section 4"
 REMARKS = (
-    "The AttendNets here are reconstructed: their channel numbers stand in a figure that is not to "
-    "be had. Their sizes agree with the published ones by construction, within 0.5 %.",
+    "The AttendNets here are reconstructed: their channel numbers are in a figure that is not "
+    "available. Their sizes agree with the published ones by construction, within 0.5 %.",
     "Ratios are published figures by published figures, and beside them recomputed by recomputed. "
     "AttoNet-A and -B have more multiply-adds than published, so that theirs come out higher.",
     "Weight memory is parameters times bits: 8 for the AttendNets, 32 for the others. The printed "

@@ -1,4 +1,4 @@
-"""Trained detectors beside one another: what each costs, and how well it does.
+"""Trained detectors side by side: what each costs, and how well it does.
 
 A comparison is one JSON file, from which the tables and the plot follow (`comparison_report.py`,
 `comparison_plot.py`):
@@ -94,7 +94,7 @@ def read_run(folder: Path, cost_of: CostOf, *, by_folder: bool = False) -> dict[
             run |= {"name": folder.resolve().name, "config_name": name}
     except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
         raise UserError(
-            f"{folder} is no run of a --config-file with a seed, SOLVER.MAX_ITER and "
+            f"{folder} is not a run of a --config-file with a seed, SOLVER.MAX_ITER and "
             "DATASETS.TEST: give output folders of atto-det train"
         ) from None
     path = folder / "evaluation" / f"{data}_{steps:07d}.json"
@@ -180,7 +180,9 @@ def add_latency(content: dict[str, Any], path: Path) -> None:
         known = latency["date"][:10] + latency["remarks"][0]  # what a report says of it
         timed = known and any(model.seconds for model in models(content))
     except (KeyError, TypeError):
-        raise UserError(f"{path} is no JSON of atto-det benchmark: give its latency.json") from None
+        raise UserError(
+            f"{path} is not a JSON of atto-det benchmark: give its latency.json"
+        ) from None
     if not timed:
         work = content["work"]
         names = ", ".join(dict.fromkeys(run["name"] for run in content["runs"]))
@@ -225,7 +227,7 @@ def load(path: Path) -> dict[str, Any]:
         models(content)
     except (KeyError, TypeError, IndexError):
         raise UserError(
-            f"{path} is no comparison: write one with --runs and --json, or name another file"
+            f"{path} is not a comparison: write one with --runs and --json, or name another file"
         ) from None
     return content
 
@@ -244,7 +246,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(_read(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is no JSON ({error}): write it again, or name another") from error
+        raise UserError(f"{path} is not JSON ({error}): write it again, or name another") from error
 
 
 def _read(path: Path) -> str:

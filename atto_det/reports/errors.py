@@ -50,7 +50,7 @@ def analyse(
     """The content of a report; see the top of this file.
 
     Args:
-        ground_truth: image name → objects; crowd regions are no objects here.
+        ground_truth: image name → objects; crowd regions are not objects here.
         detections: image name → detections; an image that is missing has none.
         split: name of the data set.
         score: least score of a detection that counts where one score must be chosen.

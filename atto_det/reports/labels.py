@@ -1,4 +1,4 @@
-"""Names in a plot, each where it hides least of what stands there already."""
+"""Names in a plot, each where it hides least of what is drawn already."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

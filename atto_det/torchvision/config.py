@@ -1,7 +1,7 @@
 """Detectron2's experiment files without Detectron2: what this engine honours, and what it cannot.
 
-Every key stands here with Detectron2's default. `Only` marks those of which this engine runs some
-values alone; another one is an error that names the key. `IGNORED` are sections of other models,
+Every key stands here with Detectron2's default. `Only` marks those of which this engine runs
+only some values; any other is an error that names the key. `IGNORED` are sections of other models,
 which Detectron2's Atto-MaskRCNN does not read either.
 """
 

@@ -68,7 +68,7 @@ class Torchvision:
         path = cfg.MODEL.WEIGHTS
         if not content:
             raise UserError(
-                f"{path} is no checkpoint (.pth) of a whole model: there is nothing to evaluate yet"
+                f"{path} is not a checkpoint (.pth) of a whole model: nothing to evaluate yet"
             )
         model = build_model(cfg).to(memory_format=torch.channels_last).eval()
         load_weights(model, cfg, content, path)

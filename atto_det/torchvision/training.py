@@ -143,8 +143,8 @@ class DetectorTraining(LightningModule):
             return
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        for passing in (".*LeafSpec", ".*forward_sync_buffers"):  # what libraries say of each other
-            warnings.filterwarnings("ignore", passing)
+        for message in (".*LeafSpec", ".*forward_sync_buffers"):  # of libraries about each other
+            warnings.filterwarnings("ignore", message)
         device = torch.device(self.cfg.MODEL.DEVICE)
         many = self.processes > 1
         trainer = Trainer(

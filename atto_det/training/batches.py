@@ -1,7 +1,7 @@
 """Training batches that follow from (seed, iteration) alone, so that a resumed run goes on exactly.
 
-Samplers in use start their stream again on resume. Here batch `i` is computed from `i`: its epoch,
-that epoch's permutation, and its place in it; and what is drawn for a picture follows from
+Detectron2's samplers start their stream again on resume. Here batch `i` is computed from `i`: its
+epoch, that epoch's permutation, and its place in it; and what is drawn for a picture follows from
 (seed, iteration, slot in the batch).
 """
 
@@ -34,7 +34,7 @@ class BatchOrder:
             width; pass all False for plain shuffling.
         batch_size: pictures per batch, all processes together.
         seed: of the permutations.
-        repeats: float (N,), how often each picture comes in an epoch, in the mean of the epochs;
+        repeats: float (N,), how often each picture comes in an epoch, on average over the epochs;
             None for once.
 
     An epoch has every picture once, or as `repeats` says, save fewer than `batch_size` that are

@@ -8,13 +8,13 @@ from .scene import Scene, mask_boxes
 def paste(onto: Scene, pasted: Scene, min_visible: float) -> Scene:
     """`onto` with the pixels and objects of `pasted` laid over it.
 
-    Pasted objects lie one upon another in the order of their areas, the smallest on top, so that
-    what lies within another stays. An object loses the pixels that a later one covers, so that no
-    pasted object shares a pixel with any other, and its box becomes that of what is left of it.
+    Pasted objects are stacked in the order of their areas, the smallest on top: an object that lies
+    within another stays visible. An object loses the pixels that a later one covers, and its box
+    becomes that of what is left, so no pixel belongs to two objects.
 
     Args:
         pasted: of the size of `onto`; its pixels under its masks are taken.
-        min_visible: an object of which a smaller share, or nothing, is left leaves.
+        min_visible: an object of which a smaller share, or nothing, is left is dropped.
     """
     areas = pasted.masks.sum((1, 2), dtype=np.int64)
     pasted = pasted.only(np.argsort(-areas, kind="stable"))

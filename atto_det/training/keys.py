@@ -24,7 +24,7 @@ KEYS = {
         "LSJ": {"ENABLED": False, "SCALE_RANGE": (0.1, 2.0), "SIZE": (1024, 1024)},
         # Copy-paste (arXiv 2012.07177): the probability that a picture gets objects of another one,
         # each of them with a chance of a half. An object of which less than the share MIN_VISIBLE
-        # stays visible is none any more.
+        # stays visible is dropped.
         "COPY_PASTE": {"PROBABILITY": 0.0, "MIN_VISIBLE": 0.1},
         # Factors of brightness, contrast and saturation from [1 - value, 1 + value]; turns of the
         # hue from [-value, value], 0.5 being half the circle.

@@ -262,7 +262,7 @@ class Runner:
         return results
 
     def seconds_per_step(self, cfg: CfgNode, steps: int = 8) -> float:
-        """Seconds that a training step of `cfg` takes on this machine, in the mean of `steps`.
+        """Seconds that a training step of `cfg` takes on this machine, a mean over `steps`.
 
         The first two, slower ones do not count. Nothing is written.
         """

@@ -10,7 +10,7 @@ from atto_det import data
 from atto_det.errors import UserError
 from atto_det.ops.resize import resize
 
-EMPTY = 1e-5  # pixels; a box with a shorter side is none
+EMPTY = 1e-5  # pixels; a box with a shorter side is dropped
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _cut(scene: Scene) -> Scene:
 
 
 def mask_boxes(masks: np.ndarray) -> np.ndarray:
-    """Tight boxes (M, 4) of masks (M, H, W), none of them empty; edges behind the last pixel."""
+    """Tight boxes (M, 4) of masks (M, H, W), none of them empty; they end after the last pixel."""
     columns, rows = masks.any(1), masks.any(2)
     first = [columns.argmax(1), rows.argmax(1)]
     last = [a.shape[1] - a[:, ::-1].argmax(1) for a in (columns, rows)]

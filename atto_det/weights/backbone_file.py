@@ -187,7 +187,7 @@ def read_pretraining(path: str | Path) -> Weights:
         wrong = misfits(net.state_dict(), state)
         if wrong:
             raise UserError(
-                f"checkpoint {path} is no whole {short_name(description.network)}: {wrong}"
+                f"checkpoint {path} is not a whole {short_name(description.network)}: {wrong}"
             )
     if description.weight_bits:  # the training keeps what it rounds
         state = rounded(state)
@@ -291,7 +291,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
     texts = isinstance(metadata, dict) and all(map(_is_text, (*metadata, *metadata.values())))
     kind, _, number = metadata.get("format", "").rpartition(" ") if texts else ("", "", "")
     if kind != _KIND or not number.isdecimal() or len(number) > 9:
-        raise UserError(f"{path} is no backbone file of atto_det: make one with atto-det export")
+        raise UserError(f"{path} is not a backbone file of atto_det: make one with atto-det export")
     _check_format(int(number), path, newest=FORMAT_8_BITS)
     check_sum(state, metadata, path)
     try:

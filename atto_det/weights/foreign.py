@@ -101,7 +101,7 @@ def _read(path: str | Path) -> dict[str, Any]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is no safetensors file, or a damaged one") from error
+            raise UserError(f"{path} is not a safetensors file, or a damaged one") from error
     try:
         # The arguments of the scripts are in a Namespace, which holds values and does nothing.
         with torch.serialization.safe_globals([argparse.Namespace]):

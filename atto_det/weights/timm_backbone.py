@@ -42,7 +42,7 @@ class TimmBackbone(nn.Module):
             close = timm.list_models(f"*{name.partition('.')[0]}*")[:5]
             hint = f"; near it are {', '.join(close)}" if close else ""
             raise UserError(
-                f"MODEL.TIMM.NAME is {name!r}, which is no network of timm's{hint}: "
+                f"MODEL.TIMM.NAME is {name!r}, which is not a network of timm's{hint}: "
                 "timm.list_models() names them"
             )
         places = _places(name)
@@ -178,7 +178,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         except FileNotFoundError as error:
             raise UserError(f"the weights {path} do not exist") from error
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is no safetensors file, or a damaged one ({error})") from error
+            raise UserError(
+                f"{path} is not a safetensors file, or a damaged one ({error})"
+            ) from error
     content = load_checkpoint(path)
     for key in STATE_KEYS:
         if isinstance(content.get(key), dict):

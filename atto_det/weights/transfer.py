@@ -55,7 +55,7 @@ def read_backbone(path: str | Path) -> Weights:
     """
     content = read_weights(path)
     if "backbone" not in content:
-        raise UserError(f"{path} is no backbone file of atto_det: make one with atto-det export")
+        raise UserError(f"{path} is not a backbone file of atto_det: make one with atto-det export")
     return content["backbone"]
 
 

@@ -74,7 +74,7 @@ def read_card(path: Path) -> dict[str, Any]:
         card = json.loads(card_path.read_text(encoding="utf-8"))
         expected = card["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{card_path} is no card of a file of the zoo ({error})") from error
+        raise UserError(f"{card_path} is not a card of a file of the zoo ({error})") from error
     if expected != file_sha256(path):
         raise UserError(f"{path} is not the file of its card (its sha256 differs): install again")
     return card

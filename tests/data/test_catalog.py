@@ -99,7 +99,7 @@ def test_training_sets_and_those_that_must_not_be_mirrored(root, voc_folder):
     expected = list(zip(train, (True, False, False, False), strict=True))
     assert catalog.training_sets(cfg) == expected
     by_set = config(folders, train=train, no_flip=["free_train", "elsewhere"])
-    with pytest.raises(UserError, match="names elsewhere, which is no data set"):
+    with pytest.raises(UserError, match="names elsewhere, which is neither a data set"):
         catalog.training_sets(by_set)
     forbidden = [mirrored for _, mirrored in catalog.training_sets(by_set, {"elsewhere"})]
     assert forbidden == [False, True, True, True]

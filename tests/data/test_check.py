@@ -67,7 +67,7 @@ def test_overlap_of_train_and_val_is_an_error(tiny_voc):
 
 
 def test_a_folder_without_lists(tmp_path):
-    with pytest.raises(UserError, match="is no folder in VOC layout"):
+    with pytest.raises(UserError, match="is not a folder in VOC layout"):
         check_voc(tmp_path)
 
 

@@ -336,7 +336,7 @@ def test_missing_picture_bad_box_and_no_json(written, tmp_path):
     with pytest.raises(UserError, match="needs four numbers in 'bbox'"):
         written({"segmentation": square, "bbox": [0, 0, 2]})
     (tmp_path / "x.json").write_text('{"images": [')
-    with pytest.raises(UserError, match=r"x\.json is no JSON"):
+    with pytest.raises(UserError, match=r"x\.json is not JSON"):
         load_coco(tmp_path / "x.json", tmp_path)
     with pytest.raises(UserError, match=r"y\.json cannot be read"):
         load_coco(tmp_path / "y.json", tmp_path)

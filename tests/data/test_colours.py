@@ -80,11 +80,11 @@ def test_a_colour_of_no_class(export, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("dog", "line 1: 'dog' is no class and colour"),
+        ("dog", "line 1: 'dog' is not a class and colour"),
         ("dog:1,2", "line 1"),
         ("dog:1,2,256", "line 1"),
-        ("\ndog:1,2,3\ndog:1,2,4", "line 3: this class or colour stands there already"),
-        ("dog:1,2,3\ncat:1,2,3", "line 2: this class or colour stands there already"),
+        ("\ndog:1,2,3\ndog:1,2,4", "line 3: this class or colour is in an earlier line"),
+        ("dog:1,2,3\ncat:1,2,3", "line 2: this class or colour is in an earlier line"),
         ("background:0,0,0", "has 0 classes"),
     ],
 )

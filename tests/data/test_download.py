@@ -148,7 +148,7 @@ def test_fetch_voc(server, tmp_path):
     assert (folder / "ImageSets/Segmentation/train.txt").read_bytes() == b"a\n"
     assert [path.name for path in root.iterdir()] == ["VOC2012"]  # no tar, nothing temporary
     assert len(members) == 1
-    with pytest.raises(UserError, match=r"VOC2012 exists, but is no whole VOC 2012"):
+    with pytest.raises(UserError, match=r"VOC2012 exists, but is not a whole VOC 2012"):
         fetch_voc(root, server.url, "00")
 
 
@@ -202,9 +202,9 @@ def test_damaged_and_foreign_archives(tmp_path, cut):
         unpack_voc(path, tmp_path / "VOC2012")
     tar_of(path, ("VOCdevkit/VOC2012/a", b"x" * 50_000))
     cut(path, 0.5)
-    with pytest.raises(UserError, match="is no whole tar archive"):
+    with pytest.raises(UserError, match="is not a whole tar archive"):
         unpack_voc(path, tmp_path / "VOC2012")
     path.write_bytes(b"no tar at all" * 100)
-    with pytest.raises(UserError, match="is no whole tar archive"):
+    with pytest.raises(UserError, match="is not a whole tar archive"):
         unpack_voc(path, tmp_path / "VOC2012")
     assert [item.name for item in tmp_path.iterdir()] == ["voc.tar"]

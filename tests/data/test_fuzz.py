@@ -1,4 +1,4 @@
-"""Files of no sense: what is read of them is sound, or there is one sentence; never a traceback.
+"""Senseless files: what is read of them is sound, or there is one sentence; never a traceback.
 
 Sound files are spoilt in a few places, so that the deeper checks are reached too. Quick here; the
 slow ones go on for two minutes each, with other seeds.

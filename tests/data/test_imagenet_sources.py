@@ -121,7 +121,7 @@ BAD = {
         "n01443537 holds no picture",
     ),
     "text among pictures": (
-        "folders", "folders", {"train/n01443537/boxes.txt": b""}, r"boxes\.txt is no picture",
+        "folders", "folders", {"train/n01443537/boxes.txt": b""}, r"boxes\.txt is not a picture",
     ),
     "sorting not finished": (
         "folders", "folders", {VAL_3: b""}, "has class folders, but 1 pictures beside them: finish",
@@ -144,10 +144,10 @@ BAD = {
     ),
     "unknown id": (
         "folders", "tar, devkit files", {TRUTH: b"2\n\n1234567\n"},
-        f"line 3 of {TRUTH} is no id that meta.mat knows",
+        f"line 3 of {TRUTH} is not an id that meta.mat knows",
     ),
     "ground truth of words": (
-        "folders", "tar, devkit files", {TRUTH: b"dog\n"}, f"line 1 of {TRUTH} is no id",
+        "folders", "tar, devkit files", {TRUTH: b"dog\n"}, f"line 1 of {TRUTH} is not an id",
     ),
     "no tree.meta.mat": (
         "folders", "tar, devkit files", {"meta.mat": None}, r"meta\.mat cannot be read: No such",
@@ -163,14 +163,14 @@ BAD = {
     "broken devkit": (
         "folders", "flat, devkit tar",
         {"ILSVRC2012_devkit_t12.tar.gz": tree.DEVKIT_TAR["ILSVRC2012_devkit_t12.tar.gz"][:300]},
-        r"devkit_t12\.tar\.gz is no whole tar archive",
+        r"devkit_t12\.tar\.gz is not a whole tar archive",
     ),
     "a validation picture is missing": (
         "folders", "flat, devkit tar", {VAL_3: None},
         r"val lacks ILSVRC2012_val_00000003\.JPEG, of the class n02105855 by .*devkit",
     ),
     "tar cut in a picture": (
-        "tars", "folders", cut(MEMBER, 700), r"n01443537\.tar is no whole, uncompressed tar",
+        "tars", "folders", cut(MEMBER, 700), r"n01443537\.tar is not a whole, uncompressed tar",
     ),
     "tar cut between pictures": (
         "tars", "folders", {MEMBER: WHOLE[:LAST]},
@@ -182,22 +182,25 @@ BAD = {
         r"n01443537\.tar is damaged or breaks off after 1 files",
     ),
     "an HTML page for a tar": (
-        "tars", "folders", {MEMBER: b"<html>" * 300}, "is no whole, uncompressed tar archive",
+        "tars", "folders", {MEMBER: b"<html>" * 300}, "is not a whole, uncompressed tar archive",
     ),
-    "an empty file for a tar": ("tars", "folders", {MEMBER: b""}, "is no whole, uncompressed tar"),
+    "an empty file for a tar": (
+        "tars", "folders", {MEMBER: b""}, "is not a whole, uncompressed tar",
+    ),
     "compressed tar": (
-        "tars", "folders", {MEMBER: gzip.compress(WHOLE)}, "is no whole, uncompressed tar",
+        "tars", "folders", {MEMBER: gzip.compress(WHOLE)}, "is not a whole, uncompressed tar",
     ),
     "tar without pictures": ("tars", "folders", {MEMBER: tar_of({})}, "tar holds no picture"),
     "tar with other files": (
-        "tars", "folders", {MEMBER: tar_of({"a.txt": b""})}, r"holds a\.txt, which is no picture",
+        "tars", "folders", {MEMBER: tar_of({"a.txt": b""})},
+        r"holds a\.txt, which is not a picture",
     ),
     "tar with a picture twice": (
         "tars", "folders", {MEMBER: tar_of({"a/1.JPEG": b"", "b/1.JPEG": b""})}, r"1\.JPEG twice",
     ),
     "one tar cut": (
         "one tar", "folders", cut("ILSVRC2012_img_train.tar", 9000),
-        r"img_train\.tar(, n\d+\.tar)? is (no whole|damaged)",
+        r"img_train\.tar(, n\d+\.tar)? is (not a whole|damaged)",
     ),
     "one tar without a class": (
         "one tar", "folders", {"ILSVRC2012_img_train.tar": tar_of({"n01443537.tar": b""})},
@@ -206,10 +209,11 @@ BAD = {
     "one tar with a broken one": (
         "one tar", "folders",
         {"ILSVRC2012_img_train.tar": tar_of(class_tars() | {"n01443537.tar": b"x" * 1024})},
-        r"img_train\.tar, n01443537\.tar is no whole, uncompressed tar archive",
+        r"img_train\.tar, n01443537\.tar is not a whole, uncompressed tar archive",
     ),
     "val tar cut": (
-        "folders", "tar, kaggle", cut("ILSVRC2012_img_val.tar", 1024), "is no whole, uncompressed",
+        "folders", "tar, kaggle", cut("ILSVRC2012_img_val.tar", 1024),
+        "is not a whole, uncompressed",
     ),
 }  # fmt: skip
 
@@ -256,7 +260,7 @@ def test_a_source_that_changes_meanwhile(source, wanted, tmp_path):
 
     with pytest.raises(UserError, match=r"gave \d+ bytes of n01443537_0\.JPEG instead of \d+"):
         make_selection(root, wanted, tmp_path / "out", COPIES, progress)
-    with pytest.raises(UserError, match="is no whole, uncompressed tar archive"):
+    with pytest.raises(UserError, match="is not a whole, uncompressed tar archive"):
         make_selection(root, wanted, tmp_path / "out")
 
 

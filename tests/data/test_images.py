@@ -204,5 +204,5 @@ def test_colours_of_pascals_palette_are_their_indices(tmp_path):
 
 def test_labels_must_be_png(tmp_path):
     Image.new("L", (6, 4)).save(tmp_path / "a.jpg")
-    with pytest.raises(UserError, match="is no PNG"):
+    with pytest.raises(UserError, match="is not a PNG"):
         read_palette_png(tmp_path / "a.jpg")

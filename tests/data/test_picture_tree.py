@@ -22,7 +22,7 @@ def test_pictures_at_any_depth_and_what_is_left_out_is_said(tmp_path, caplog):
     write(tmp_path, "b.jpg", "a/x/1.PNG", "a/0.jpeg", "a/boxes.txt", ".hidden/2.jpg", ".3.jpg")
     with caplog.at_level(logging.INFO):
         assert names(list_tree(tmp_path), tmp_path) == ["a/0.jpeg", "a/x/1.PNG", "b.jpg"]
-    assert "1 files are no pictures" in caplog.text
+    assert "1 files are not pictures" in caplog.text
     assert "a/boxes.txt" in caplog.text
 
 

@@ -101,10 +101,10 @@ def test_errors(sbd, cut, tmp_path):
     with pytest.raises(UserError, match=r"inst/four\.mat: GTinst\.Categories must be 1 to 20"):
         load_sbd(sbd.root, "categories")
     savemat(sbd.file("cls", "one"), {"GTcls": {"Boundaries": 1}})
-    with pytest.raises(UserError, match=r"cls/one\.mat: Segmentation is no 8-bit label image"):
+    with pytest.raises(UserError, match=r"cls/one\.mat: Segmentation is not an 8-bit label image"):
         load_sbd(sbd.root, "train")
     savemat(sbd.file("cls", "one"), {"GTcls": 3})
-    with pytest.raises(UserError, match=r"cls/one\.mat: GTcls is no struct"):
+    with pytest.raises(UserError, match=r"cls/one\.mat: GTcls is not a struct"):
         load_sbd(sbd.root, "train")
     with pytest.raises(UserError, match=r"none\.txt cannot be read"):
         load_sbd(sbd.root, "none")

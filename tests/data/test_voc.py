@@ -177,7 +177,7 @@ def test_lists(tiny_voc):
         "empty": r"empty\.txt is empty",
         "twice": r"twice\.txt lists a twice",
         "path": "not a path",
-        "bytes": r"bytes\.txt is no UTF-8 text",
+        "bytes": r"bytes\.txt is not UTF-8 text",
         "train": r"train\.txt does not exist: the splits .* are bytes, empty, path, twice, val",
     }.items():
         with pytest.raises(UserError, match=sentence):
@@ -199,7 +199,9 @@ def test_missing_and_broken_files(tiny_voc, cut, folder):
     (path,) = (tiny_voc.root / folder).glob("bad.*")
     cut(path, 0.3 if folder == "JPEGImages" else 0.7)
     if folder != "JPEGImages":  # of which only the header is read here
-        with pytest.raises(UserError, match=rf"{folder}/{path.name} (cannot be read|is no well-f)"):
+        with pytest.raises(
+            UserError, match=rf"{folder}/{path.name} (cannot be read|is not well-f)"
+        ):
             load_voc(tiny_voc.root, "train")
     path.unlink()
     with pytest.raises(UserError, match=rf"{folder}/{path.name} does not exist .*--check"):
@@ -267,7 +269,7 @@ HOSTILE = """<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "lol"><!ENTITY b "&
     ("xml", "sentence"),
     [
         (HOSTILE, r"bad\.xml declares a document type or entities"),
-        ("", r"bad\.xml is no well-formed XML"),
+        ("", r"bad\.xml is not well-formed XML"),
         ("<annotation/>", r"bad\.xml has no number in <size><height>"),
         ("<a><size><height>8</height><width>nan</width></size></a>", "no number in <size><width>"),
         ("<a>{size}<object/></a>", r"bad\.xml: object 1 has no <name>"),

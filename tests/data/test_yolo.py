@@ -51,7 +51,7 @@ def test_polygons_and_boxes_by_hand(root):
 @pytest.mark.parametrize(
     ("line", "kind", "words"),
     [
-        ("0 0.1 0.2 x 0.4", "label", "has words that are no numbers ('0 0.1 0.2 x 0.4')"),
+        ("0 0.1 0.2 x 0.4", "label", "has words that are not numbers ('0 0.1 0.2 x 0.4')"),
         ("0 0.1 0.2 0.3", "label", "has 4 numbers: it needs a class and four of a box"),
         ("0 0.1 0.2 0.3 0.4 0.5", "label", "has 6 numbers"),
         ("0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", "label", "has 8 numbers"),
@@ -62,7 +62,7 @@ def test_polygons_and_boxes_by_hand(root):
         ("0 nan 0.5 0.2 0.4", "label", "has numbers outside 0 to 1"),
         ("0 0.5 0.5 0 0.4", "box", "has an empty box"),
         ("0 0.5 0.5 0.5 0.5 0.5 0.5", "no_mask", "has a polygon without a pixel"),
-        ("\0", "label", "has words that are no numbers"),
+        ("\0", "label", "has words that are not numbers"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_left_out_and_named(root, line, kind, words):
@@ -84,7 +84,7 @@ def test_a_line_that_cannot_be_used_is_left_out_and_named(root, line, kind, word
         (f"train: nowhere\n{NAMES}", "there is no folder .*nowhere"),
         (f"train: [3]\n{NAMES}", "a split must be a folder"),
         (f"train: labels\n{NAMES}", "'labels' holds no picture"),
-        ("train: [", "is no valid YAML"),
+        ("train: [", "is not valid YAML"),
     ],
 )
 def test_a_file_that_cannot_be_used(root, text, sentence):

@@ -81,7 +81,7 @@ def test_a_file_is_the_generator(generator, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("atto_det_generator: 1", "atto_det_generator: 2", "is no generator"),
+        ("atto_det_generator: 1", "atto_det_generator: 2", "is not a generator"),
         ("classes: 5", "classes: five", "classes must be a whole number"),
         ("number: 0", "number: -1", "number must be a whole number"),
         ("stem: [0.", "stem: [7, 0.", "probabilities of stem must be 2 numbers"),

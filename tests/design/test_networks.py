@@ -68,7 +68,7 @@ def test_the_text_of_a_network(network):
         ("nowhere.yaml", "MODEL.X: network file nowhere.yaml does not exist"),
         ("attonet_a@3", "MODEL.X is 'attonet_a@3': choose one of"),
         ("{stem: 4}", "MODEL.X: a network has the keys stem, res2"),
-        ("{stem: [}", "MODEL.X, line 1 is no valid YAML"),
+        ("{stem: [}", "MODEL.X, line 1 is not valid YAML"),
     ],
 )
 def test_mistakes_are_named(name, message):

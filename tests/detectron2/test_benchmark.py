@@ -126,12 +126,12 @@ def test_mistakes_are_sentences(tmp_path):
         benchmark.make(case(proposals=3, detections=50))
     path = tmp_path / "other.yaml"
     path.write_text("MODEL: {META_ARCHITECTURE: ProposalNetwork, DEVICE: cpu}\n")
-    with pytest.raises(UserError, match="is no Faster or Mask R-CNN"):
+    with pytest.raises(UserError, match="is not a Faster or Mask R-CNN"):
         benchmark.make(case(str(path)))
 
 
 def test_sizes_of_their_own():
     assert benchmark.parse_detector("a@b.yaml@32x64", "8x9") == ("a@b.yaml", 32, 64)
     assert benchmark.parse_detector("r50-fpn", "8x9") == ("r50-fpn", 8, 9)
-    with pytest.raises(UserError, match="'32' is no input size"):
+    with pytest.raises(UserError, match="'32' is not an input size"):
         benchmark.parse_detector("a.yaml@32", "8x9")

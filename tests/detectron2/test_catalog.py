@@ -190,7 +190,7 @@ def test_a_missing_or_empty_folder_is_named(root, tiny):
     with pytest.raises(UserError, match=f"{root}/nowhere"):
         tiny([["parts", "nowhere"]], *own())
     (root / "hollow").mkdir()
-    with pytest.raises(UserError, match=f"{root}/hollow is no folder in VOC layout"):
+    with pytest.raises(UserError, match=f"{root}/hollow is not a folder in VOC layout"):
         tiny([["parts", "hollow"]], *own())
 
 

@@ -103,7 +103,9 @@ def test_what_cannot_be_resumed_or_found_is_refused(config):
         TrainLoader(cfg)
     with pytest.raises(UserError, match=r"DATASETS.TRAIN names no data set"):
         TrainLoader(config("DATASETS.TRAIN", "()"))
-    with pytest.raises(UserError, match="NO_HORIZONTAL_FLIP names mini_vox, which is no data set"):
+    with pytest.raises(
+        UserError, match="NO_HORIZONTAL_FLIP names mini_vox, which is neither a data set"
+    ):
         TrainLoader(config("DATASETS.NO_HORIZONTAL_FLIP", "['mini_vox']"))
 
 

@@ -57,7 +57,7 @@ def test_pixels_and_labels_by_hand(parts):
     objects = result["instances"]
     assert objects.gt_classes.tolist() == [0]
     assert objects.gt_boxes.tensor.tolist() == [[8, 16, 24, 40]]
-    assert np.array_equal(objects.gt_masks.tensor[0].numpy(), labels == 1)  # void is no mask
+    assert np.array_equal(objects.gt_masks.tensor[0].numpy(), labels == 1)  # void is not a mask
 
 
 def test_bgr_is_rgb_turned_around(parts):

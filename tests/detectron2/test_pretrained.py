@@ -247,7 +247,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(config, backbone, tmp_
             AttoCheckpointer(model, cfg=cfg, class_names=[]).load(str(bad), checkpointables=[])
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     bad.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(UserError, match="is no safetensors file, or a damaged one"):
+    with pytest.raises(UserError, match="is not a safetensors file, or a damaged one"):
         loaded(cfg, bad)
     with pytest.raises(UserError, match=r"holds attonet_d, but MODEL.ATTONET.NAME is attonet_c"):
         loaded(config("MODEL.ATTONET.NAME", "attonet_c"), path)

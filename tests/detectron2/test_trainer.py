@@ -59,7 +59,7 @@ def test_a_detector_of_boxes_alone_is_trained_judged_and_used(config, tmp_path, 
 
 
 class Toy(torch.nn.Module):
-    """Whose loss is known: weight · mean of each picture, in the mean of the pictures."""
+    """Whose loss is known: weight · mean of each picture, averaged over the pictures."""
 
     def __init__(self) -> None:
         super().__init__()

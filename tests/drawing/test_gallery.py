@@ -87,7 +87,7 @@ def test_lists_of_images(tmp_path, photo):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("empty", "holds no image"), ("nothing.jpg", "does not exist"), ("a.txt", "is no image")],
+    [("empty", "holds no image"), ("nothing.jpg", "does not exist"), ("a.txt", "is not an image")],
 )
 def test_what_is_no_image_is_named(tmp_path, name, text):
     (tmp_path / "empty").mkdir()

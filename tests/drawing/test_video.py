@@ -112,13 +112,13 @@ def test_a_disk_that_fills_up_is_noticed(tmp_path: Path, repository: Path, name:
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello")
-    with pytest.raises(UserError, match=r"text\.mp4 is no video that OpenCV can read"):
+    with pytest.raises(UserError, match=r"text\.mp4 is not a video that OpenCV can read"):
         Video(tmp_path / "text.mp4")
     for path in (tmp_path / "none.mp4", tmp_path):
-        with pytest.raises(UserError, match="does not exist or is no file"):
+        with pytest.raises(UserError, match="does not exist or is not a file"):
             Video(path)
     write(tmp_path / "whole.mp4")
     data = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match=r"cut\.mp4 is no video"):
+    with pytest.raises(UserError, match=r"cut\.mp4 is not a video"):
         Video(tmp_path / "cut.mp4")

@@ -1,4 +1,4 @@
-"""Which detections count as the same, and what is no file of this project."""
+"""Which detections count as the same, and what is not a file of this project."""
 
 import json
 import sys
@@ -112,12 +112,12 @@ def test_metadata_survives(file):
         ({"atto_det_format": "yes"}, "was not written by atto_det"),
         ({"std": "]"}, "lacks std in its metadata: export it again"),
         ({"std": "[" * 10**5}, "lacks std in its metadata: export it again"),
-        ({"std": "[1, 2]"}, "has no sense in its metadata's std: it was damaged or changed"),
-        ({"mean": "[1, 2, NaN]"}, "has no sense in its metadata's mean"),
-        ({"class_names": '["a", "a"]'}, "has no sense in its metadata's class_names"),
-        ({"class_names": "5", "opset": "-1"}, "has no sense in its metadata's class_names, opset"),
-        ({"kind": "[]", "channel_order": "{}"}, "metadata's channel_order, kind"),
-        ({"min_size": "1e30"}, "metadata's min_size"),
+        ({"std": "[1, 2]"}, "has impossible metadata in std: it was damaged or changed"),
+        ({"mean": "[1, 2, NaN]"}, "has impossible metadata in mean"),
+        ({"class_names": '["a", "a"]'}, "has impossible metadata in class_names"),
+        ({"class_names": "5", "opset": "-1"}, "has impossible metadata in class_names, opset"),
+        ({"kind": "[]", "channel_order": "{}"}, "metadata in channel_order, kind"),
+        ({"min_size": "1e30"}, "metadata in min_size"),
     ],
 )
 def test_other_metadata(file, changes, sentence):
@@ -169,7 +169,7 @@ def test_foreign_and_damaged_files(file, tmp_path):
     with pytest.raises(UserError, match=r"model.onnx was not written by atto_det"):
         read_metadata(file({}))
     (tmp_path / "text.onnx").write_text("not a model")
-    with pytest.raises(UserError, match=r"text.onnx is no ONNX file, or a damaged one"):
+    with pytest.raises(UserError, match=r"text.onnx is not an ONNX file, or a damaged one"):
         read_metadata(tmp_path / "text.onnx")
     (tmp_path / "empty.onnx").touch()
     with pytest.raises(UserError, match=r"empty.onnx was not written by atto_det"):

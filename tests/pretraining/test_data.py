@@ -119,7 +119,7 @@ def test_a_test_split_is_used_where_there_is_one(make, colours, tmp_path, monkey
         ({"scale": (0.5, 0.2)}, "data.scale"),
         ({"crop_share": 0}, "data.crop_share"),
         ({"std": (1, 1, 0)}, "data.std"),
-        ({"auto_augment": "foo-m3"}, "data.auto_augment 'foo-m3' is no policy"),
+        ({"auto_augment": "foo-m3"}, "data.auto_augment 'foo-m3' is not a policy"),
     ],
 )
 def test_settings_out_of_range(make, settings, sentence):

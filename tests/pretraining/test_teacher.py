@@ -90,7 +90,7 @@ def test_other_classes_than_imagenet_s(write):
 
 def test_what_is_refused(write, net, tmp_path):
     state = net.state_dict()
-    with pytest.raises(UserError, match="'lite9' is no network of timm's"):
+    with pytest.raises(UserError, match="'lite9' is not a network of timm's"):
         Teacher("lite9", write())
     with pytest.raises(UserError, match=r"nowhere\.pth does not exist"):
         Teacher(NAME, tmp_path / "nowhere.pth")

@@ -188,9 +188,9 @@ def test_latencies_of_other_work_do_not_count(content, tmp_path):
 def test_other_files_are_a_sentence(content, tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"x\.json is no "):
+    with pytest.raises(UserError, match=r"x\.json is not "):
         comparison.load(path)
-    with pytest.raises(UserError, match=r"x\.json is no "):
+    with pytest.raises(UserError, match=r"x\.json is not "):
         comparison.add_latency(content, path)
 
 
@@ -239,7 +239,7 @@ def test_runs_that_cannot_be_read(tmp_path):
         path = folder(tmp_path / f"{key}{len(list(tmp_path.iterdir()))}", one)
         record = {k: v for k, v in (one["run"] | {key: value}).items() if v is not None}
         (path / "run.json").write_text(json.dumps(record))
-        with pytest.raises(UserError, match="is no run of a --config-file with a seed"):
+        with pytest.raises(UserError, match="is not a run of a --config-file with a seed"):
             read(path)
     path = folder(tmp_path / "damaged", one)
     for text in ("a: [", "just text"):

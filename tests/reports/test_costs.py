@@ -49,7 +49,7 @@ def test_tables():
     assert macs.header == ("part", "ours", "theirs")
     assert macs.rows == (
         ("stem", "1.00", ""),
-        ("odd|part", "", "1.00"),  # what nobody knows stands between the stages and the heads
+        ("odd|part", "", "1.00"),  # an unknown part stands between the stages and the heads
         ("FPN", "2.00", ""),
         ("RPN", "", "5.00"),
         ("mask head", "1.00", ""),

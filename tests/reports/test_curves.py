@@ -48,4 +48,4 @@ def test_a_run_at_work(tmp_path, capsys):
     assert "own_val/AP_m 12.5 at best, after 40" in said
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     assert plot_training.main([str(tmp_path / "none")]) == 1
-    assert "is no folder: give the OUTPUT_DIR" in capsys.readouterr().err
+    assert "is not a folder: give the OUTPUT_DIR" in capsys.readouterr().err

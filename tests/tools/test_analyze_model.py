@@ -102,7 +102,7 @@ def test_measured_memory_stands_beside_the_counted(run_tool, repository, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--input", "800"), "'800' is no input size: write HEIGHTxWIDTH"),
+        (("--input", "800"), "'800' is not an input size: write HEIGHTxWIDTH"),
         (("--against", "r101"), "there is no baseline r101: choose among"),
         (("--proposals", "0"), "must be at least 1"),
         (("--classes", "0"), "must be at least 1"),

@@ -44,8 +44,8 @@ def test_two_configs_beside_a_baseline(run_tool, repository, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--input", "800"), "'800' is no input size: write HEIGHTxWIDTH"),
-        (("--against", "r50-fpn@8"), "'8' is no input size"),
+        (("--input", "800"), "'800' is not an input size: write HEIGHTxWIDTH"),
+        (("--against", "r50-fpn@8"), "'8' is not an input size"),
         (("--against", "torchvision"), "torchvision is neither a YAML file nor a baseline"),
         (("--repeats", "0"), "must be at least 1"),
         (("--image", "nothing.jpg"), "nothing.jpg"),

@@ -264,7 +264,7 @@ def test_mistakes_are_one_sentence(infer, infer_here, device, tmp_path):
         (("empty.png", *small), "empty.png is no picture, or a damaged one"),
         (("cut.jpg", *small), "cut.jpg is no picture, or a damaged one"),
         (("photo.png", "--model", "none.onnx"), "none.onnx does not exist"),
-        (("photo.png", "--model", "text.onnx"), "text.onnx is no ONNX model, or damaged"),
+        (("photo.png", "--model", "text.onnx"), "text.onnx is not an ONNX model, or damaged"),
         (("photo.png", "--model", "foreign.onnx"), "foreign.onnx was not written by atto_det"),
         (("photo.png", "--model", "new.onnx"), "new.onnx has format 7, this program reads 1"),
         (("photo.png", "--model", "back.onnx"), "back.onnx holds a backbone, which detects no"),

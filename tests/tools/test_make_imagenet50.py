@@ -108,7 +108,7 @@ def test_mistakes_are_one_sentence(make, sentence, tmp_path, imagenet):
     assert "class list gone.txt cannot be read" in sentence(make("--classes", "gone.txt"))
     assert "x cannot be read (File name too long)" in sentence(make("--imagenet", "x" * 300))
     (tmp_path / "bad.txt").write_text("../n01443537\n")
-    assert "'../n01443537' is no name of a class" in sentence(make("--classes", "bad.txt"))
+    assert "'../n01443537' is not the name of a class" in sentence(make("--classes", "bad.txt"))
     (tmp_path / "file").touch()
     for output in ("file/out", "/proc/out"):
         assert "was not written: " in sentence(make("--output", output))

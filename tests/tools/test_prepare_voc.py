@@ -177,7 +177,7 @@ def test_an_unfinished_voc_is_not_overwritten(run, tmp_path):
     (tmp_path / "data" / "VOC2012" / "JPEGImages").mkdir(parents=True)
     result = run("--root", "data", "--url", "http://127.0.0.1:9/voc.tar")
     assert result.returncode == 1
-    assert "VOC2012 exists, but is no whole VOC 2012" in result.stderr
+    assert "VOC2012 exists, but is not a whole VOC 2012" in result.stderr
 
 
 def test_real_photos(run, photos):

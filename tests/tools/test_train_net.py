@@ -106,7 +106,7 @@ def test_config_files_that_cannot_be_used(run_tool, sentence, tmp_path):
     mark = tmp_path / "mark"
     for content, text in (
         (f'!!python/object/apply:os.system ["touch {mark}"]', "could run code"),
-        ("MODEL: [", "bad.yaml, line 1 is no valid YAML"),
+        ("MODEL: [", "bad.yaml, line 1 is not valid YAML"),
         ("SOLVER: {BASE_LT: 0.1}", "there is no key SOLVER.BASE_LT"),
     ):
         bad.write_text(content)

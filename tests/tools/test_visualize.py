@@ -198,7 +198,7 @@ def test_no_original_is_written_over(draw, sentence, trained, photos_folder, vid
         (["--checkpoint", "CHECKPOINT", "nothing.jpg"], "nothing.jpg does not exist"),
         (["--checkpoint", "CHECKPOINT", "nothing.mp4"], "nothing.mp4 does not exist"),
         (["--checkpoint", "CHECKPOINT", "folder"], "folder holds no image"),
-        (["--checkpoint", "CHECKPOINT", "file"], "file is no image"),
+        (["--checkpoint", "CHECKPOINT", "file"], "file is not an image"),
         (["--checkpoint", "CHECKPOINT", "half.jpg"], "half.jpg cannot be read as a picture"),
         (["--checkpoint", "CHECKPOINT", "--dataset", "mini_voc_val", "half.jpg"], "not both"),
         (["--checkpoint", "CHECKPOINT", "--sheet", "s.png", "drive.mp4"], "--sheet is for"),
@@ -243,7 +243,7 @@ def test_a_broken_video_is_one_sentence_and_nothing_else(
     lines = [line for line in done.stderr.splitlines() if not line.startswith("no CUDA device")]
     assert done.returncode == 1
     assert len(lines) == 1, done.stderr
-    assert f"{video} is no video that OpenCV can read" in lines[0]
+    assert f"{video} is not a video that OpenCV can read" in lines[0]
     assert not (tmp_path / "out/drive.mp4").exists()
 
 

@@ -56,7 +56,7 @@ def test_without_tensorboard_there_is_metrics_json(tmp_path, monkeypatch):
 
 
 class Toy(torch.nn.Module):
-    """Whose loss is known: weight · mean of each picture, in the mean of the pictures."""
+    """Whose loss is known: weight · mean of each picture, averaged over the pictures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ def test_interrupted_by_the_keyboard_it_says_so_and_keeps_what_was_saved(
     ("options", "sentence"),
     [
         (["SOLVER.IMS_PER_BATCH", 0], "SOLVER.IMS_PER_BATCH is 0"),
-        (["DATASETS.NO_HORIZONTAL_FLIP", "['mini_vox']"], "mini_vox, which is no data set"),
+        (["DATASETS.NO_HORIZONTAL_FLIP", "['mini_vox']"], "mini_vox, which is neither a data set"),
     ],
 )
 def test_what_cannot_end_well_is_refused(config, options, sentence):

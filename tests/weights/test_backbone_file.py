@@ -132,7 +132,7 @@ def test_a_truncated_file(backbone):
     whole = backbone.read_bytes()
     for length in (0, 5, 8, 900, len(whole) // 2, len(whole) - 1):
         backbone.write_bytes(whole[:length])
-        assert "is no safetensors file, or a damaged one" in sentence(
+        assert "is not a safetensors file, or a damaged one" in sentence(
             backbone_file.read_backbone, backbone
         )
 
@@ -171,7 +171,9 @@ def test_foreign_newer_and_missing_files(backbone, tmp_path):
     assert "has format 3, newer than this version of atto_det reads (2); update" in text
     for metadata in (None, {"format": "pt"}, {"format": "backbone 1"}, {"network": "attonet_d"}):
         backbone.write_bytes(safetensors.torch.save({"a": torch.zeros(2)}, metadata))
-        assert "is no backbone file of atto_det" in sentence(backbone_file.read_backbone, backbone)
+        assert "is not a backbone file of atto_det" in sentence(
+            backbone_file.read_backbone, backbone
+        )
     assert "does not exist" in sentence(backbone_file.read_backbone, tmp_path / "no.safetensors")
     assert "does not exist" in sentence(backbone_file.read_backbone, tmp_path)
 
@@ -223,7 +225,7 @@ def test_checkpoints_that_are_no_whole_network(classifier):
 
     state, part = whole["state_dict"], whole["atto_det_pretraining"]
     lacking = {key: value for key, value in state.items() if key != stem}
-    assert "is no whole attonet_d: 1 tensor is missing (stem.conv.conv.weight)" in told(
+    assert "is not a whole attonet_d: 1 tensor is missing (stem.conv.conv.weight)" in told(
         whole | {"state_dict": lacking}
     )
     other = whole | {"atto_det_pretraining": part | {"network": "attonet_a"}}
@@ -291,7 +293,7 @@ def test_a_file_for_detectron2_says_what_it_is_fed(classifier, tmp_path):
     )
     torch.testing.assert_close(read[backbone_file.STEM], expected)
     for wrong in (None, 3, {"format": 1}, {1: "a"}):
-        assert "is no backbone file" in sentence(
+        assert "is not a backbone file" in sentence(
             backbone_file.check_backbone, content["model"], wrong, "a.pth"
         )
 

@@ -102,7 +102,7 @@ def test_mistakes_are_sentences(trained, classifier, tmp_path):
     with pytest.raises(UserError, match=r"nothing\.safetensors does not exist"):
         atto_det.create_backbone("attonet_d", weights=tmp_path / "nothing.safetensors")
     torch.save(net.state_dict(), tmp_path / "bare.pth")
-    with pytest.raises(UserError, match=r"bare.pth is no backbone file .*atto-det export"):
+    with pytest.raises(UserError, match=r"bare.pth is not a backbone file .*atto-det export"):
         atto_det.create_classifier("attonet_d", 3, weights=tmp_path / "bare.pth")
     state, description = backbone_file.read_backbone(path)
     del state["res4.2.mix.conv.weight"]

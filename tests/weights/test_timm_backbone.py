@@ -132,7 +132,7 @@ def test_another_normalisation_than_the_trained_one_is_said(classifier, tmp_path
 
 
 def test_what_is_no_network_or_no_weights_is_one_sentence(classifier, tmp_path):
-    with pytest.raises(UserError, match=r"MODEL.TIMM.NAME is 'resnet19', which is no network"):
+    with pytest.raises(UserError, match=r"MODEL.TIMM.NAME is 'resnet19', which is not a network"):
         TimmBackbone("resnet19", STAGES)
     with pytest.raises(
         UserError, match=r"IN_FEATURES is \['res2'.*timm's vit_tiny_patch16_224 has"
@@ -153,7 +153,7 @@ def test_what_is_no_network_or_no_weights_is_one_sentence(classifier, tmp_path):
     with pytest.raises(UserError, match="holds no state dict"):
         backbone.load(path)
     (tmp_path / "a.safetensors").write_bytes(b"none")
-    with pytest.raises(UserError, match="is no safetensors file, or a damaged one"):
+    with pytest.raises(UserError, match="is not a safetensors file, or a damaged one"):
         backbone.load(tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=r"the weights .*b.safetensors do not exist"):
         backbone.load(tmp_path / "b.safetensors")

@@ -79,7 +79,7 @@ def test_a_card_and_its_file(own_zoo):
     with pytest.raises(UserError, match="is not the file of its card"):
         zoo.read_card(file)
     file.with_suffix(".json").write_text(json.dumps({"file": "a"}))
-    with pytest.raises(UserError, match="is no card of a file of the zoo"):
+    with pytest.raises(UserError, match="is not a card of a file of the zoo"):
         zoo.read_card(file)
 
 
