@@ -121,7 +121,7 @@ def _unpickled(path: Path) -> Any:
                 f"checkpoint {path} holds more than tensors and plain values, and reading that "
                 "could run code; it was not read"
             ) from error
-        raise UserError(f"{path} is no checkpoint of PyTorch, or a damaged one") from error
+        raise UserError(f"{path} is not a checkpoint of PyTorch, or a damaged one") from error
     except Exception as error:  # there is no telling how reading a damaged pickle fails
         raise UserError(f"checkpoint {path} is damaged: copy or train it again") from error
 

@@ -29,7 +29,7 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict[s
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return state, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no safetensors file, or a damaged one ({error})") from error
+        raise UserError(f"{path} is not a safetensors file, or a damaged one ({error})") from error
 
 
 def read_format(path: str | Path) -> str:

@@ -87,7 +87,7 @@ def test_a_changed_file_is_refused(stored):
     with pytest.raises(UserError, match=r"was damaged or changed"):
         checkpoint.load_checkpoint("zoo:owls")
     stored.write_bytes(content[:100])
-    with pytest.raises(UserError, match=r"is no safetensors file, or a damaged one"):
+    with pytest.raises(UserError, match=r"is not a safetensors file, or a damaged one"):
         checkpoint.load_checkpoint("zoo:owls")
 
 
