@@ -90,7 +90,7 @@ def test_two_processes_share_each_batch(config, monkeypatch):
         assert not {entry[0] for entry in first} & {entry[0] for entry in second}
 
 
-@pytest.mark.parametrize("size", [0, -2, 3])
+@pytest.mark.parametrize("size", [1, 3])
 def test_a_batch_that_the_processes_cannot_share_is_refused(config, monkeypatch, size):
     monkeypatch.setattr(batches, "ranks", lambda: (0, 2))
     with pytest.raises(UserError, match=rf"SOLVER.IMS_PER_BATCH is {size}: 2 processes"):
