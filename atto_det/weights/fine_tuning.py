@@ -20,8 +20,8 @@ def fitting(
     """The tensors of a checkpoint, without those whose shape is another in the model.
 
     Of a checkpoint that this project wrote, only layers with an output for each class may have
-    another shape; what lacks, or is left over, is no error. Foreign ones are taken as Detectron2
-    takes them: whatever fits.
+    another shape; missing and unused tensors are not errors. Of a foreign one whatever fits is
+    taken, as Detectron2 does.
 
     Args:
         own: the model's tensors, under Detectron2's names.
