@@ -121,7 +121,7 @@ def _check(node: Node, where: str, sizes: dict[int, int], depth: int) -> int:
         if total > MOST_VALUES:
             raise UserError(
                 f"{where} stands for more than {MOST_VALUES:,} values, its aliases followed: it is "
-                "no config"
+                "not a config"
             )
     sizes[id(node)] = total
     return total

@@ -15,7 +15,7 @@ import numpy as np
 from atto_det.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
-FOLDER, FILE, ODD = "a folder", "a file", "a broken link or no regular file"
+FOLDER, FILE, ODD = "a folder", "a file", "a broken link, or not a regular file"
 _LAYOUT = "classification data is <root>/train/<class>/<picture> and <root>/val/<class>/<picture>"
 _LEFT_BY_WINDOWS = ("thumbs.db", "desktop.ini")
 
@@ -168,7 +168,7 @@ def list_pictures(folder: Path) -> list[Path]:
         if kind == FILE and is_picture(name):
             found.append(folder / name)
             continue
-        what = "no picture by its name" if kind == FILE else kind
+        what = "not a picture by its name" if kind == FILE else kind
         raise UserError(
             f"{folder / name} is {what}: move it away, since a class folder holds pictures alone"
             f" ({', '.join(SUFFIXES)})"

@@ -126,14 +126,14 @@ BAD = {
         r"a\.gif is not a picture by its name.*\.png",
     ),
     "no suffix": (lambda r: (r / "train/cat/jpg").touch(), "cat/jpg is not a picture by its name"),
-    "pipe": (lambda r: os.mkfifo(r / "train/cat/p.jpg"), r"p\.jpg is a broken link or no regular"),
+    "pipe": (lambda r: os.mkfifo(r / "train/cat/p.jpg"), r"p\.jpg is a broken link, or not a"),
     "broken picture link": (
         lambda r: (r / "train/cat/b.jpg").symlink_to("gone.jpg"),
         r"b\.jpg is a broken link",
     ),
     "broken class link": (
         lambda r: (r / "train/ox").symlink_to(r / "gone"),
-        "train/ox is a broken link .* restore it",
+        "train/ox is a broken link, .* restore it",
     ),
 }
 
