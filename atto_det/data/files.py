@@ -20,7 +20,7 @@ def read_utf8(path: str | os.PathLike) -> str:
 
     Raises:
         OSError: as `read_bytes`.
-        UnicodeDecodeError: it is no UTF-8.
+        UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 

@@ -84,8 +84,8 @@ class GeneratorSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """What is no dimension of the space is not sampled here."""
-        raise KeyError(f"{param_name} is no dimension of the space")
+        """What is not a dimension of the space is not sampled here."""
+        raise KeyError(f"{param_name} is not a dimension of the space")
 
 
 def satisfies(trial: FrozenTrial) -> bool:

@@ -260,9 +260,9 @@ def test_mistakes_are_one_sentence(infer, infer_here, device, tmp_path):
         onnx.save(other, device / f"{name}.onnx")
     for arguments, text in (
         (("none.png", *small), "none.png cannot be read: No such file"),
-        (("text.png", *small), "text.png is no picture, or a damaged one"),
-        (("empty.png", *small), "empty.png is no picture, or a damaged one"),
-        (("cut.jpg", *small), "cut.jpg is no picture, or a damaged one"),
+        (("text.png", *small), "text.png is not a picture, or a damaged one"),
+        (("empty.png", *small), "empty.png is not a picture, or a damaged one"),
+        (("cut.jpg", *small), "cut.jpg is not a picture, or a damaged one"),
         (("photo.png", "--model", "none.onnx"), "none.onnx does not exist"),
         (("photo.png", "--model", "text.onnx"), "text.onnx is not an ONNX model, or damaged"),
         (("photo.png", "--model", "foreign.onnx"), "foreign.onnx was not written by atto_det"),
@@ -279,7 +279,7 @@ def test_mistakes_are_one_sentence(infer, infer_here, device, tmp_path):
         (("photo.png", *model, "--output", "a.png", "--json", "no/a.json"), "no/a.json was not"),
         (("photo.png", "photo.jpg", *small, "--output", "photo.jpg"), "photo.jpg cannot be made"),
         ((device / "nothing", *small), f"{device}/nothing holds no picture"),
-        (("text.mp4", *small, "--output", "a.videos"), "text.mp4 is no video that OpenCV can"),
+        (("text.mp4", *small, "--output", "a.videos"), "text.mp4 is not a video that OpenCV can"),
         (("photo.png", *model, "--output", "no/a.png"), "no/a.png was not written: No such file"),
         (("photo.png", *model, "--output", "a.xyz"), "a.xyz was not written: use .png or .jpg"),
     ):

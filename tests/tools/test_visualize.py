@@ -227,7 +227,7 @@ def test_other_classes_are_refused(draw, sentence, trained, tmp_path):
 def test_a_file_that_is_no_video_is_one_sentence(draw, sentence, trained, video):
     video.write_bytes(b"no video at all")
     text = sentence(draw("--checkpoint", trained, "--output", "out", video))
-    assert f"{video} is no video that OpenCV can read" in text
+    assert f"{video} is not a video that OpenCV can read" in text
 
 
 def test_a_broken_video_is_one_sentence_and_nothing_else(
