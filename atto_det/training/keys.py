@@ -32,7 +32,7 @@ KEYS = {
     },
     "SOLVER": {
         # Each step's pictures are trained on in so many parts, one after the other, whose gradients
-        # are averaged: as much less memory. Batch norm has the statistics of a part. "auto": as few
+        # are averaged, which saves memory. Batch norm has the statistics of a part. "auto": as few
         # parts as memory allows on the machine that starts the run, kept when it is resumed.
         "ACCUMULATE": 1,
         # An exponential moving average of the weights, such as 0.999, which is evaluated and saved

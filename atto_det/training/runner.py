@@ -281,7 +281,7 @@ class Runner:
 
     def _start(self, cfg: CfgNode, output: Path) -> None:
         """Keep the config in folder `output`, and set up logging."""
-        logging.raiseExceptions = False  # a log that cannot be written (full disk) is no traceback
+        logging.raiseExceptions = False  # no tracebacks where the log cannot be written (full disk)
         if self.engine.is_main:
             run_folder.write_config(output, cfg.dump())
         self.engine.set_up(cfg, output)
