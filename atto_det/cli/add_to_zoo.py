@@ -97,13 +97,12 @@ def _detector(
     from atto_det import engine
     from atto_det.bounded_yaml import parse_yaml
     from atto_det.weights.checkpoint import read_description
-    from atto_det.weights.detector_file import parameter_count, write_detector
+    from atto_det.weights.detector_file import parameter_count, trained_on, write_detector
 
     part = read_description(content, args.checkpoint)
     config = parse_yaml(part["config"], str(args.checkpoint))
-    trained_on = list(config["DATASETS"]["TRAIN"])
     path = folder / f"{args.name}.safetensors"
-    write_detector(path, content, ", ".join(trained_on))
+    write_detector(path, content)
     chosen = engine.choose()
     with tempfile.TemporaryDirectory() as output:
         options = ["MODEL.WEIGHTS", str(path), "OUTPUT_DIR", output]
@@ -115,7 +114,7 @@ def _detector(
         "weights": args.name,
         "class_names": part["class_names"],
         "parameters": parameter_count(content["model"]),
-        "data": {"train": trained_on},
+        "data": {"train": trained_on(part["config"])},
         "recipe": part["config"],
         "command": part["command"],
         "seed": config["SEED"],

@@ -5,6 +5,8 @@ atto-det export --checkpoint model_best.pth --format onnx --output model.onnx \\
 atto-det export --checkpoint last.ckpt --format onnx --output attonet_a.onnx
 atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a.safetensors
     for MODEL.WEIGHTS of atto-det train
+atto-det export --checkpoint model_best.pth --format safetensors --output detector.safetensors
+    a whole detector in 16 bits, which Predictor and MODEL.WEIGHTS take as they do the checkpoint
 atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a_8.safetensors \\
     --weight-bits 8 --data FOLDER   weights in 8 bits; top-1 before and after on these pictures
 atto-det export --checkpoint model_best.pth.tar --network attonet_a --format safetensors \\
@@ -78,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--int8 and --calibration need each other: ranges are measured on pictures")
     if args.data and not args.weight_bits:
         raise UserError("--data needs --weight-bits 8: top-1 is measured before and after rounding")
-    lines = (_onnx if args.format == "onnx" else _weights)(args)
+    lines = _onnx(args) if args.format == "onnx" else _detector(args) or _weights(args)
     print(f"wrote {args.output}, {args.output.stat().st_size / 1e6:.1f} MB")
     print("\n".join(f"  {line}" for line in lines))
     return 0
@@ -92,6 +94,25 @@ def _onnx(args: argparse.Namespace) -> list[str]:
     measured = calibration_pictures(source, path) if args.int8 else []
     metadata, checks = export(path, args.output, pictures_to_check(args.images or []), measured)
     return [*metadata.summary(), *(f"checked  {check}" for check in checks)]
+
+
+def _detector(args: argparse.Namespace) -> list[str]:
+    """Write a detector file; nothing, and no lines, of what is no checkpoint of a detector."""
+    from atto_det.weights.checkpoint import load_checkpoint, read_description
+    from atto_det.weights.detector_file import parameter_count, write_detector
+
+    if args.format != "safetensors" or args.network or args.weight_bits:
+        return []
+    content = load_checkpoint(args.checkpoint)
+    if "atto_det" not in content:
+        return []
+    part = read_description(content, args.checkpoint)
+    sha256 = write_detector(args.output, content)
+    return [
+        f"detector of {len(part['class_names'])} classes: {', '.join(part['class_names'])}",
+        f"tensors  {len(content['model'])}, {parameter_count(content['model']):,} parameters",
+        f"sha256   {sha256} of tensors and description, checked at loading",
+    ]
 
 
 def _weights(args: argparse.Namespace) -> list[str]:

@@ -33,7 +33,8 @@ class CheckpointPredictor(ABC):
         print([predictor.class_names[c] for c in found.classes], found.scores)
 
     Args:
-        path: a checkpoint that this project wrote, with either engine, needs nothing else. One of
+        path: a checkpoint or a detector file that this project wrote, with either engine, needs
+            nothing else, nor does "zoo:NAME", which comes with the package (`atto-det zoo`). One of
             Detectron2's own `DefaultTrainer` needs `cfg`.
         cfg: for a checkpoint that carries no config: the config, or the path of its file.
         class_names: for such a checkpoint, by class index; by default those of `cfg`'s first

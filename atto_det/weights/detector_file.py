@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from atto_det.bounded_yaml import parse_yaml
 from atto_det.errors import UserError
 from atto_det.weights.tensor_file import (
     check_sum,
@@ -43,17 +44,17 @@ def holds_detector(path: str | Path) -> bool:
     return str(path).endswith(".safetensors") and read_format(path).startswith(_KIND)
 
 
-def write_detector(path: str | Path, content: dict[str, Any], data: str) -> str:
+def write_detector(path: str | Path, content: dict[str, Any]) -> str:
     """Write the model of a checkpoint, and what makes it complete; returns the `sha256`.
 
     Args:
         content: of the checkpoint, with a checked "atto_det" part.
-        data: that it was trained on, for the licence.
 
     Raises:
         UserError: the file cannot be written, or a weight is too large for 16 bits.
     """
     part, state = content["atto_det"], in_16_bits(on_the_cpu(content["model"]), path)
+    data = ", ".join(trained_on(part["config"])) or "unknown data"
     metadata = {
         "format": f"{_KIND} {FORMAT}",
         "config": part["config"],
@@ -91,6 +92,12 @@ def read_detector(path: str | Path) -> dict[str, Any]:
     except (KeyError, ValueError) as error:
         raise UserError(f"{path} lacks a part of its description: it was changed") from error
     return {"model": in_32_bits(state), "atto_det": part | {"format": 1}}
+
+
+def trained_on(config: str) -> list[str]:
+    """The training sets that a checkpoint's config names."""
+    data = parse_yaml(config, "the config in the checkpoint").get("DATASETS", {})
+    return list(data.get("TRAIN", ()))
 
 
 def parameter_count(state: Mapping[str, Tensor]) -> int:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import atto_det.torchvision
 from atto_det import engine
+from atto_det.cli import export
 from atto_det.errors import UserError
 from atto_det.weights import checkpoint, detector_file, zoo
 
@@ -22,7 +23,7 @@ tiny = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/
 @pytest.fixture
 def trained(tmp_path):
     """A checkpoint, and its content."""
-    path = tiny.write(tmp_path / "model.pth")
+    path = tiny.write(tmp_path / "model.pth", "DATASETS.TRAIN", "('owl_train',)")
     return path, checkpoint.load_checkpoint(path)
 
 
@@ -31,7 +32,7 @@ def stored(trained, tmp_path, monkeypatch):
     """The checkpoint as a file of a zoo of its own, called owls."""
     monkeypatch.setattr(zoo, "ZOO", tmp_path / "zoo")
     file = zoo.ZOO / "owls.safetensors"
-    detector_file.write_detector(file, trained[1], "owl_train")
+    detector_file.write_detector(file, trained[1])
     return file
 
 
@@ -80,6 +81,15 @@ def test_by_name_without_a_network_or_a_file_beside_it(
     assert found.rles == wanted.rles
 
 
+def test_the_export_writes_them(trained, tmp_path, capsys):
+    path, output = trained[0], tmp_path / "owls.safetensors"
+    flags = ["--format", "safetensors", "--output", str(output)]
+    assert export.main(["--checkpoint", str(path), *flags]) == 0
+    assert "detector of 3 classes: cat, dög, owl" in capsys.readouterr().out
+    assert detector_file.holds_detector(output)
+    assert checkpoint.load_checkpoint(output)["model"].keys() == trained[1]["model"].keys()
+
+
 def test_a_changed_file_is_refused(stored):
     content = bytearray(stored.read_bytes())
     content[-1] ^= 1
@@ -115,7 +125,7 @@ def test_weights_too_large_for_16_bits(trained, tmp_path):
     name = next(key for key, value in content["model"].items() if value.ndim > 1)
     content["model"][name] = content["model"][name] + 1e6
     with pytest.raises(UserError, match=name):
-        detector_file.write_detector(tmp_path / "a.safetensors", content, "x")
+        detector_file.write_detector(tmp_path / "a.safetensors", content)
     assert not (tmp_path / "a.safetensors").exists()
 
 

@@ -69,7 +69,7 @@ def test_a_detector_of_the_zoo_learns_other_classes_without_a_config(
         pytest.importorskip("detectron2", reason="Detectron2 is not installed")
     monkeypatch.setattr(zoo, "ZOO", tmp_path / "zoo")
     content = checkpoint.load_checkpoint(tiny.write(tmp_path / "model.pth"))
-    detector_file.write_detector(zoo.ZOO / "owls.safetensors", content, "owl_train")
+    detector_file.write_detector(zoo.ZOO / "owls.safetensors", content)
     root = voc_folder(tmp_path / "parts", ["wheel", "door"], train=["one", "two"])
     options = [
         *("MODEL.WEIGHTS", "zoo:owls", "DATASETS.FOLDERS", f"[['parts', '{root}']]"),
