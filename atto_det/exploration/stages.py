@@ -220,7 +220,7 @@ class Exploration:
     def train_finals(self) -> bool:
         """Train the best of the candidates to the end."""
         settings, study = self.settings.alone, self.study("final")
-        best = self.best(self.study("short"))
+        best = self.best(self.study("short"), broken_off=True)
         points = self._distinct([trial.params for trial in best])[: settings.finals]
         return self._trainings(study, points, self._judge(study, settings.final_epochs))
 
@@ -251,10 +251,19 @@ class Exploration:
         definition = self.settings.definition() | {"seed": self.seed}
         return open_study(self.storage, name, sampler, definition, pruner)
 
-    def best(self, study: Study) -> list[FrozenTrial]:
-        """Trials that came to the end: those that meet the requirements first, then by U."""
-        found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return sorted(found, key=lambda t: (not satisfies(t), -(t.value or 0), t.number))
+    def best(self, study: Study, *, broken_off: bool = False) -> list[FrozenTrial]:
+        """Trials that came to the end: those that meet the requirements first, then by U.
+
+        Args:
+            broken_off: those that did not come to the end after them, by U when they were left.
+        """
+        states = studies.DONE if broken_off else (TrialState.COMPLETE,)
+
+        def order(trial: FrozenTrial) -> tuple[bool, bool, float, int]:
+            whole, value = trial.state == TrialState.COMPLETE, trial.value
+            return not whole, not satisfies(trial), -(value or 0), trial.number
+
+        return sorted(study.get_trials(deepcopy=False, states=states), key=order)
 
     def score(self, point: Point) -> float:
         """Top-1 in percent with the supernet's weights."""

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from atto_det.design import Generator, Requirements
 from atto_det.errors import UserError
 from atto_det.exploration.sampler import GeneratorSampler, satisfies
+from atto_det.exploration.stages import Exploration
 from atto_det.exploration.studies import (
     TimeIsOver,
     ask_for,
@@ -168,6 +169,10 @@ def test_trainings_are_halved_and_broken_off(generator, tmp_path):
     assert found[str(points[1])].state == TrialState.PRUNED
     assert found[str(points[1])].user_attrs["epochs"] == 1
     assert [t.state for t in study.trials].count(TrialState.FAIL) == 1
+    # What was broken off comes after what was not, and may still be trained to the end.
+    best = Exploration.best(None, study, broken_off=True)
+    assert [t.user_attrs["top1"] for t in best] == [84, 64, 31, 21]
+    assert [t.user_attrs["top1"] for t in Exploration.best(None, study)] == [84, 64]
 
 
 @pytest.fixture
