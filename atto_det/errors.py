@@ -42,7 +42,8 @@ def shown(value: object, most: int = 200) -> str:
 def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a tool's `main`, so that what ends it is one line and an exit status.
 
-    A `UserError` or a package that is missing: 1, and `error: …`. Ctrl-C: 130. Nobody reads the
+    A `UserError`, a package that is missing, a path that is too long or closed to the user: 1, and
+    `error: …`. Ctrl-C: 130. Nobody reads the
     output any more, as after `| head -1`: 141, without a word, as of a program in C. What the
     terminal's encoding lacks is printed as its nearest of ASCII.
     """
@@ -75,10 +76,17 @@ def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
             with Path(os.devnull).open("w") as nowhere:  # for what Python writes at its end
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
             return 141
+        except OSError as error:
+            if error.errno not in _OF_A_PATH or error.filename is None:
+                raise
+            print(f"error: {shown(Path(error.filename))}: {error.strerror}", file=sys.stderr)
+            return 1
 
     return wrapped
 
 
+# What a path that was given is wrong by, wherever it is first looked at.
+_OF_A_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
 PLAIN = "atto_det.plain"  # the name of `_plain` among the handlers of errors of encodings
 _NEAREST = {"≥": ">=", "≤": "<=", "×": "x", "–": "-", "—": "-", "→": "->", "±": "+-", "µ": "u"}
 

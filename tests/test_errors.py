@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,20 @@ def test_output_that_nobody_reads_ends_it_without_a_word(
         monkeypatch.undo()
     assert capsys.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_the_system_refuses_is_one_line(capsys):
+    @command_line
+    def main(path):
+        (path / "a").exists()
+        raise OSError(errno.EIO, "a bug or a broken disk", "x")
+
+    assert main(Path("x" * 1000)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: xxx")
+    assert said.endswith("…: File name too long\n")
+    with pytest.raises(OSError, match="a broken disk"):
+        main(Path("x"))
 
 
 def test_a_pipe_of_another_kind_is_no_end_of_the_output():

@@ -99,6 +99,8 @@ def path(value: Any) -> str:
         Path(value).expanduser()
         if b"\0" in os.fsencode(value) or len(value) > 4000:
             return "it is no path"
+        if "://" not in value and any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
+            return "it has a name of more than 255 bytes"
     except RuntimeError:
         return "it names the home of a user who is not here"
     except ValueError:
