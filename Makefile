@@ -33,7 +33,7 @@ demo: setup
 	$(BIN)/python tools/demo.py
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow" --cov --cov-report=
 
 test-all: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile

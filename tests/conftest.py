@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+COVERED = ("data", "nets")  # rooms under [tool.coverage.run] in pyproject.toml
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,6 +25,15 @@ def pytest_configure(config: pytest.Config) -> None:
     missing = [name for name in required if importlib.util.find_spec(name) is None]
     if missing:
         raise pytest.UsageError(f"missing, though in ATTO_DET_REQUIRE: {', '.join(missing)}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tracing doubles a test's time: a bare `--cov` measures in the tests of some rooms alone."""
+    if any(isinstance(package, str) for package in config.getoption("cov_source", None) or ()):
+        return  # --cov=atto_det.ops, say
+    for item in items:
+        if item.path.relative_to(REPOSITORY / "tests").parts[0] not in COVERED:
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")
