@@ -1,6 +1,6 @@
 """List the experiment files that come with atto_det.
 
-Wherever a config file is asked for, one of these names will do; a file of your own may name one as
+One of these names can be given wherever a config file is; a file of your own may name one as
 its _BASE_.
 """
 

@@ -4,7 +4,6 @@ Both engines read the same files with this. YAML is always loaded safely: a tag 
 Python object is an error.
 """
 
-import ast
 import contextlib
 import difflib
 import functools
@@ -18,6 +17,7 @@ from yacs.config import CfgNode
 
 from atto_det.bounded_yaml import line_of, parse_yaml, read_text
 from atto_det.config.ranges import WORDS, first_fault
+from atto_det.config.values import fitting, literal
 from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
@@ -341,8 +341,8 @@ def _set(cfg: CfgNode, key: str, value: Any, where: Callable[[], str]) -> None:
     if isinstance(node[name], CfgNode):
         raise UserError(f"{where()}: {key} is a section; set one of the keys in it")
     if isinstance(value, str):
-        value = _literal(value, text_expected=isinstance(node[name], str) and key not in WORDS)
-    node[name] = _fitting(value, node[name], key, where)
+        value = literal(value, text_expected=isinstance(node[name], str) and key not in WORDS)
+    node[name] = fitting(value, node[name], key, where)
 
 
 def _plain(key: str) -> str:
@@ -350,58 +350,8 @@ def _plain(key: str) -> str:
     return key if len(key) <= 100 and key.isprintable() else shown(key)
 
 
-def _literal(text: str, *, text_expected: bool) -> Any:
-    """`text` as the Python literal that it spells, such as (640, 800), if it spells one.
-
-    Where text is expected only quotes are taken off, so that a folder may be called 123.
-    """
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text  # the last two: brackets in brackets
-    return value if not text_expected or isinstance(value, str) else text
-
-
 def _all_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
     for key, value in node.items():
         yield f"{prefix}{key}"
         if isinstance(value, CfgNode):
             yield from _all_keys(value, f"{prefix}{key}.")
-
-
-def _fitting(value: Any, old: Any, key: str, where: Callable[[], str]) -> Any:
-    """`value` if it has the type of `old`, lists and tuples being one; else an error."""
-    may_be_word = key in WORDS and (value == WORDS[key] or type(value) is int)
-    if old is None or type(value) is type(old) or may_be_word:
-        return value
-    if isinstance(old, list | tuple) and isinstance(value, list | tuple):
-        return type(old)(value)
-    if isinstance(old, float) and type(value) is int:
-        hint = f": write {_as_float(value)}"
-    elif isinstance(old, list | tuple) and value is not None:
-        hint = f": write ({shown(value)},)"
-    else:
-        hint = f", such as {old!r}"
-    raise UserError(
-        f"{where()}: {key} takes {_TYPES.get(type(old), type(old).__name__)}, "
-        f"not {shown(value)} ({_TYPES.get(type(value), type(value).__name__)}){hint}"
-    )
-
-
-def _as_float(value: int) -> str:
-    try:
-        return str(float(value))
-    except OverflowError:
-        return "a smaller one"
-
-
-_TYPES = {
-    float: "a number with a decimal point",
-    int: "a whole number",
-    bool: "True or False",
-    str: "text",
-    list: "a list",
-    tuple: "a list",
-    dict: "a section",
-    type(None): "nothing",
-}

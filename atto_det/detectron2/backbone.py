@@ -103,7 +103,7 @@ def _say_what_resnets_alone_have(cfg: CfgNode) -> None:
     ]
     if changed:
         logger.warning(
-            "%s is not a ResNet: of MODEL.RESNETS it takes no notice of %s",
+            "%s is not a ResNet: it ignores %s of MODEL.RESNETS",
             *(cfg.MODEL.BACKBONE.NAME, ", ".join(changed)),
         )
 

@@ -88,7 +88,7 @@ def judge(
         kind: what is compared.
         threshold: overlap from which a detection finds an object.
         background: overlap up to which it lies on the background.
-        limit: so many of the surest detections of an image are looked at.
+        limit: of each image, this many detections with the highest scores are looked at.
     """
     columns: dict[str, list[np.ndarray]] = {name: [] for name in Verdicts.__slots__}
     first = 0  # number of the image's first object

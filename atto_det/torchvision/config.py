@@ -1,6 +1,6 @@
 """Detectron2's experiment files without Detectron2: what this engine honours, and what it cannot.
 
-Every key stands here with Detectron2's default. `Only` marks those of which this engine runs
+Every key has Detectron2's default here. `Only` marks those of which this engine runs
 only some values; any other is an error that names the key. `IGNORED` are sections of other models,
 which Detectron2's Atto-MaskRCNN does not read either.
 """

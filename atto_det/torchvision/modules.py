@@ -82,7 +82,7 @@ class Proposals(RegionProposalNetwork):
         anchors, head: as `RegionProposalNetwork`.
         thresholds: IoU below which an anchor is background, and from which on it is an object.
         batch_size: anchors sampled from each picture.
-        positive_fraction: at most so many of them objects.
+        positive_fraction: the largest share of them that are objects.
         before_nms: most boxes of each level, in training and testing.
         after_nms: most boxes of each picture, likewise.
         nms_threshold: IoU.

@@ -26,8 +26,8 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict[s
         raise UserError(f"{what} {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return state, file.metadata() or {}
+            names = file.keys()  # the file itself cannot be iterated over
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file, or a damaged one ({error})") from error
 

@@ -290,4 +290,4 @@ def test_keys_that_only_a_resnet_has_are_named(caplog, monkeypatch):
     cfg.MODEL.RESNETS.RES5_DILATION, cfg.MODEL.RESNETS.NORM = 2, "BN"
     build_attonet_backbone(cfg)
     line = caplog.messages[0]
-    assert "MODEL.RESNETS it takes no notice of NORM BN, RES5_DILATION 2" in line
+    assert "it ignores NORM BN, RES5_DILATION 2 of MODEL.RESNETS" in line
