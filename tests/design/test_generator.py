@@ -101,6 +101,13 @@ def test_a_broken_file_is_named(generator, tmp_path, old, new, message):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_generators_that_were_found(repository, number):
+    found = Generator.load(repository / f"results/exploration/generator_{number}.yaml")
+    assert found.number == number
+    assert all(found.cost(found.point(seed)).parameters <= 250_000 for seed in range(4))
+
+
 def test_performance_is_netscore():
     """AttoNet-A in Table 2 of arXiv 1903.07209: 73.00 %, 2.97 M, 424.8 M, NetScore 73.53."""
     assert performance(73.0, ClassifierCost(2_970_000, 424_800_000)) == pytest.approx(
