@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read, count where there are runs, print, and write files where asked to."""
     args = parser().parse_args(arguments)
     if args.ablation and not args.runs:
-        raise UserError("--ablation belongs to a comparison that is made anew: give --runs, too")
+        raise UserError("--ablation belongs to a comparison that is newly made: give --runs, too")
     if args.unlike and (args.ablation or not args.runs):
         raise UserError("--unlike is for --runs, without --ablation")
     if min(args.proposals, args.detections) < 1:

@@ -32,7 +32,7 @@ _dark_folders: set[Path] = set()  # where 12 bits stored in 16 were met
 
 
 def read_header(path: str | os.PathLike) -> Header:
-    """Size and orientation of a picture from its header alone.
+    """Size and orientation of a picture from its header only.
 
     Raises:
         UserError: the file is missing, no picture, or larger than allowed.
@@ -42,7 +42,7 @@ def read_header(path: str | os.PathLike) -> Header:
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) of the upright picture in pixels, from the header alone.
+    """(height, width) of the upright picture in pixels, from the header only.
 
     Raises:
         UserError: the file is missing, no picture, or larger than allowed.

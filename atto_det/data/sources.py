@@ -97,7 +97,7 @@ def open_source(path: str | os.PathLike, images: str | os.PathLike | None = None
         images: folder of a COCO JSON's pictures, by default its own.
 
     Raises:
-        UserError: what is there cannot be read, or is none of them.
+        UserError: what is there cannot be read, or has none of these forms.
     """
     path = Path(path)
     if path.suffix == ".json":

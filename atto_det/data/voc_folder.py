@@ -183,7 +183,7 @@ def read_ids(path: Path) -> list[str]:
 def read_class_names(root: str | os.PathLike) -> tuple[str, ...]:
     """The names in class_names.txt (one a line), or in CVAT's labelmap.txt, or VOC's.
 
-    A background in the first place is none of the classes.
+    A background in the first place is not a class.
 
     Raises:
         UserError: the file is unreadable or empty, has a name twice, or more than VOC's layout can

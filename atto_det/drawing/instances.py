@@ -65,7 +65,7 @@ def draw_instances(
         image: BGR uint8 (H, W, 3).
         boxes: (N, 4), x1 y1 x2 y2 in continuous pixel coordinates.
         rles: N masks of the image's size, as pycocotools compresses them; None, or None of one
-            instance, draws its box alone.
+            instance, draws only its box.
         classes: N indices into `class_names`, which also choose the colours; where there is one
             class, each object has a colour of its own.
         scores: N numbers from 0 to 1, shown as percentages; the surest are labelled first.

@@ -5,7 +5,7 @@
     write_json(result, "metrics.json")
 
 `atto_det/evaluation/protocol.py` states the protocol and documents every key of the result.
-Needs numpy, pycocotools and rich alone.
+Needs only numpy, pycocotools and rich.
 """
 
 from atto_det.evaluation.arrays import Detections, GroundTruth

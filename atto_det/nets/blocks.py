@@ -20,7 +20,7 @@ def make_norm(norm: str, channels: int) -> nn.Module:
     """A norm over `channels` of a (B, C, H, W) tensor: batch norm, frozen, or synchronised.
 
     Raises:
-        UserError: `norm` is none of `NORMS`.
+        UserError: `norm` is not in `NORMS`.
     """
     if norm == "BN":
         return nn.BatchNorm2d(channels)

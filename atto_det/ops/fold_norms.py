@@ -37,7 +37,7 @@ def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> None:
 
 
 def fold_norms(model: nn.Module) -> None:
-    """Fold each batch norm of `model` whose convolution is used in one place alone.
+    """Fold each batch norm of `model` whose convolution is used in only one place.
 
     Norms of several levels after a shared convolution, `norms` and `convs` of one module, become
     convolutions of each level. In networks of timm's, which keep the two side by side under names

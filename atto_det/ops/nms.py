@@ -15,7 +15,7 @@ def grouped_nms(
     """`torchvision.ops.batched_nms`, of which the best `limit` are kept.
 
     In an exported graph it is one node that compares within the groups alone. torchvision's own
-    compares all boxes, and has an `If` for the case of none, from which OpenVINO 2026.4 takes a
+    compares all boxes, and has an `If` for an empty input, from which OpenVINO 2026.4 takes a
     box.
 
     Args:

@@ -36,7 +36,7 @@ class AtomicIO(TorchCheckpointIO):
         save_checkpoint(path, checkpoint)
 
     def load_checkpoint(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read tensors and plain values alone.
+        """Read only tensors and plain values.
 
         Raises:
             UserError: a missing, damaged or unsafe file.

@@ -122,8 +122,8 @@ class TimmNetwork(nn.Module):
             indices: of the levels; the last n for an int, all for None.
             norm: of no effect: every level ends in a ReLU.
             stop_early: whether to end at the last level asked for; res5 is that level then.
-            output_fmt: "NCHW" alone.
-            intermediates_only: whether to return the list alone.
+            output_fmt: only "NCHW".
+            intermediates_only: whether to return only the list.
         """
         if output_fmt != "NCHW":
             raise UserError(f"output_fmt is {output_fmt!r}: the features are NCHW")

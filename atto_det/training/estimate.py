@@ -118,7 +118,7 @@ def measure(
     devices = [device] if device.type == "cuda" else []
     with _quiet(), torch.random.fork_rng(devices):
         probe = copy.deepcopy(network).train()
-        watch = _Watch(device)
+        watch = _MemoryWatch(device)
 
         def one(scale: float) -> np.ndarray:
             """Bytes and seconds of a step, and bytes of a sample, at so much of the full sides."""
@@ -159,7 +159,7 @@ def _scaled(cfg: CfgNode, scale: float) -> CfgNode:
     return own
 
 
-class _Watch:
+class _MemoryWatch:
     """How far the memory in use rises above where it was at the beginning, and how long that takes.
 
     On a CPU it is the time of the process over its threads, which other processes do not lengthen.

@@ -1,4 +1,4 @@
-"""A model whose numbers are not finite finds nothing, without a word: here it is an error.
+"""A model whose numbers are not finite silently finds nothing: here that is an error.
 
 Both engines drop regions of NaN, so that a broken model looks like one that saw an empty street.
 """

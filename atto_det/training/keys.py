@@ -13,7 +13,7 @@ KEYS = {
     "DATASETS": {
         # So many pictures of the first set in TRAIN, drawn by SEED, are not trained on but make up
         # the data set <name>_held_out. By them the best model is chosen, and training stopped
-        # (TEST.PATIENCE); those in TEST are looked at after the last step alone.
+        # (TEST.PATIENCE); those in TEST are evaluated only after the last step.
         "HOLD_OUT": 0,
     },
     "INPUT": {

@@ -116,7 +116,7 @@ class Run:
         self.average: WeightAverage | None = None
         self.decay, self.patience = training.cfg.SOLVER.EMA.DECAY, training.cfg.TEST.PATIENCE
         test_sets, held_out = list(training.cfg.DATASETS.TEST), held_out_set(training.cfg)
-        # What is evaluated each time and chosen by, and what after the last step alone.
+        # The data sets of each evaluation, which choose the best; those after the last step only.
         self.chosen_by, self.reported = test_sets, []
         if held_out:
             self.chosen_by, self.reported = [held_out], test_sets

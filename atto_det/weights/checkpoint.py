@@ -122,7 +122,7 @@ def _unpickled(path: Path) -> Any:
                 "could run code; it was not read"
             ) from error
         raise UserError(f"{path} is not a checkpoint of PyTorch, or a damaged one") from error
-    except Exception as error:  # there is no telling how reading a damaged pickle fails
+    except Exception as error:  # a damaged pickle may fail with any exception
         raise UserError(f"checkpoint {path} is damaged: copy or train it again") from error
 
 

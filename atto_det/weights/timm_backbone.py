@@ -167,7 +167,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a file by name, in its order.
 
     Raises:
-        UserError: a missing, damaged or unsafe file, or one that holds no tensors alone.
+        UserError: a missing, damaged or unsafe file, or one that holds more than tensors.
     """
     if str(path).endswith(".safetensors"):
         from safetensors import SafetensorError

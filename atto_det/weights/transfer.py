@@ -51,7 +51,7 @@ def read_backbone(path: str | Path) -> Weights:
     """The backbone in a file of atto-det export, `.safetensors` or `.pth`.
 
     Raises:
-        UserError: a missing, damaged or unsafe file, or one that holds no backbone alone.
+        UserError: a missing, damaged or unsafe file, or one that holds more than a backbone.
     """
     content = read_weights(path)
     if "backbone" not in content:
