@@ -10,6 +10,8 @@ atto-det zoo --page docs/model_zoo.md     then puts it on the page
 """
 
 import argparse
+import dataclasses
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,8 @@ def _backbone(
     from atto_det.weights.create import create_backbone
 
     state, description = backbone_file.read_pretraining(args.checkpoint)
+    texts = {key: without_folders(getattr(description, key)) for key in ("command", "recipe")}
+    description = dataclasses.replace(description, **texts)
     path = folder / f"{description.network}-{args.name}.safetensors"
     backbone_file.write_backbone(path, state, description, bits=16)
     backbone = create_backbone(description.network, weights=path)
@@ -100,6 +104,7 @@ def _detector(
     from atto_det.weights.detector_file import parameter_count, trained_on, write_detector
 
     part = read_description(content, args.checkpoint)
+    part |= {key: without_folders(part[key]) for key in ("command", "config")}
     config = parse_yaml(part["config"], str(args.checkpoint))
     path = folder / f"{args.name}.safetensors"
     write_detector(path, content)
@@ -129,3 +134,11 @@ def _detector(
         },
     }
     return path, card, [f"classes  {', '.join(part['class_names'])}"]
+
+
+def without_folders(text: str) -> str:
+    """A command or a config with the names of files in place of absolute paths.
+
+    The folders of the machine that trained say nothing on another one.
+    """
+    return re.sub(r"""(?<![\w.:/~-])/(?:[^\s/'",]+/)*([^\s/'",]+)""", r"\1", text)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from atto_det.cli.add_to_zoo import without_folders
 from atto_det.data import VOC_CLASSES
 from atto_det.reports import zoo_page
 
@@ -35,6 +36,15 @@ def test_a_file_and_its_card(run_tool, environment, classifier, colours, tmp_pat
     assert card["figures"]["nearest_class_mean"]["data"] == "colours"
     assert card["recipe"] == "epochs: 12\n"
     assert (tmp_path / "zoo" / card["file"]).stat().st_size == card["bytes"]
+
+
+def test_folders_of_the_machine_stay_out():
+    text = (
+        "train --config a/b.yaml X /home/me/w.pth ['/data/x', \"/y\"] https://a.b/c ../d/e\n/t/u\n"
+    )
+    assert without_folders(text) == (
+        "train --config a/b.yaml X w.pth ['x', \"y\"] https://a.b/c ../d/e\nu\n"
+    )
 
 
 def test_a_name_that_is_no_word(run_tool, classifier, tmp_path):
