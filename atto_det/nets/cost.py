@@ -6,7 +6,7 @@ By AttoNet's rule of counting: convolution weights, one number for each convolut
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from atto_det.nets.bottleneck import BottleneckSpec
 from atto_det.nets.condenser import CondenserSpec
 from atto_det.nets.pepe import PEPESpec
 
-Number = int | Tensor
+Number: TypeAlias = int | Tensor
 """A width, or the widths int64 (N,) of one layer in each of N networks."""
 
 

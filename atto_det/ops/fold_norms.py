@@ -90,8 +90,10 @@ def _fold_by_graph(network: nn.Module) -> None:
         return
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:
-        before = node.args[0] if node.args else None
-        if node.op != "call_module" or getattr(before, "op", "") != "call_module":
+        if node.op != "call_module" or not node.args:
+            continue
+        before = node.args[0]
+        if not isinstance(before, torch.fx.Node) or before.op != "call_module":
             continue
         norm, conv = (network.get_submodule(str(one.target)) for one in (node, before))
         alone = len(before.users) == calls[node.target] == calls[before.target] == 1
