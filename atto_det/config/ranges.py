@@ -245,9 +245,9 @@ RANGES: dict[str, Rule] = {
     "MODEL.RESNETS.RES2_OUT_CHANNELS": CHANNELS,
     "MODEL.RESNETS.STEM_OUT_CHANNELS": CHANNELS,
     "MODEL.RESNETS.DEFORM_NUM_GROUPS": CHANNELS,
-    "INPUT.MIN_SIZE_TRAIN": each(PIXELS),
+    "INPUT.MIN_SIZE_TRAIN": each(whole(0, 100_000)),  # 0: as large as the picture is
     "INPUT.MAX_SIZE_TRAIN": PIXELS,
-    "INPUT.MIN_SIZE_TEST": whole(0, 100_000),  # 0: as large as the picture is
+    "INPUT.MIN_SIZE_TEST": whole(0, 100_000),  # likewise
     "INPUT.MAX_SIZE_TEST": PIXELS,
     "INPUT.LSJ.SCALE_RANGE": increasing,
     "INPUT.LSJ.SIZE": height_and_width,

@@ -44,7 +44,8 @@ from .pooling import GatherPooler
 def optimise_for_inference(model: nn.Module) -> nn.Module:
     """`model` itself, in evaluation mode, faster from now on and unable to train.
 
-    Load its weights before: afterwards those of a training do not fit it.
+    Load its weights before: afterwards those of a training do not fit it. A network that is as a
+    whole of a class with a faster one, such as an FPN alone, comes back as that one.
     """
     model.eval().requires_grad_(False)
     fold_norms(model)
@@ -54,15 +55,13 @@ def optimise_for_inference(model: nn.Module) -> nn.Module:
         for module in model.modules():
             if type(module) in (StandardROIHeads, CascadeROIHeads):
                 _flatten_channels_last(module)
-    replace(
-        model,
-        {
-            module: _FASTER[type(module)](module)
-            for module in model.modules()
-            if type(module) in _FASTER and _fits(module)
-        },
-    )
-    return model
+    new = {
+        module: _FASTER[type(module)](module)
+        for module in model.modules()
+        if type(module) in _FASTER and _fits(module)
+    }
+    replace(model, new)
+    return new.get(model, model)
 
 
 def _fits(module: nn.Module) -> bool:

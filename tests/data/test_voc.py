@@ -163,7 +163,7 @@ def test_find_voc_root(tmp_path):
 
 
 def test_lists(tiny_voc):
-    with pytest.raises(UserError, match="no folder in VOC layout"):
+    with pytest.raises(UserError, match="is not a folder in VOC layout"):
         list_splits(tiny_voc.root)
     folder = tiny_voc.root / "ImageSets" / "Segmentation"
     (folder / "val.txt").write_text("b\r\n\r\n a \r\n")

@@ -155,7 +155,7 @@ def test_mask_head_layers(norm):
         (("MODEL.SEPARABLE.BACKBONE", "nonsense"), "'nonsense': name a builder of an FPN"),
         (("MODEL.SEPARABLE.BACKBONE", "build_separable_fpn_backbone"), "name a builder of an FPN"),
         (("MODEL.SEPARABLE.BACKBONE", "build_attonet_backbone"), "AttoNetBackbone without FPN"),
-        (("MODEL.SEPARABLE.RPN_NORM", "GN"), "unknown norm 'GN': choose one of BN"),
+        (("MODEL.SEPARABLE.RPN_NORM", "GN"), "RPN_NORM is 'GN': choose one of '', 'BN'"),
         (("MODEL.ROI_MASK_HEAD.NORM", "LN"), "unknown norm 'LN': choose one of BN"),
     ],
 )

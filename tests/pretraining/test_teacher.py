@@ -105,5 +105,5 @@ def test_what_is_refused(write, net, tmp_path):
     with pytest.raises(UserError, match="could run code"):
         Teacher(NAME, tmp_path / "pickle.pth")
     (tmp_path / "half.safetensors").write_bytes(write(name="a.safetensors").read_bytes()[:999])
-    with pytest.raises(UserError, match="no safetensors file, or a damaged one"):
+    with pytest.raises(UserError, match="not a safetensors file, or a damaged one"):
         Teacher(NAME, tmp_path / "half.safetensors")

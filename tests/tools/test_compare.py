@@ -87,7 +87,7 @@ def test_mistakes_are_one_sentence(run_tool, sentence, outputs, tmp_path):
 
     assert "c.json cannot be read" in said()
     assert "give --runs, too" in said("--ablation", outputs[0])
-    assert "no input size" in said("--runs", outputs[0], "--input", "800")
+    assert "not an input size" in said("--runs", outputs[0], "--input", "800")
     assert "must be at least 1" in said("--runs", outputs[0], "--proposals", 0)
     (outputs[0] / "config.yaml").write_text("MODEL: {NO: 1}\nSOLVER: {MAX_ITER: 1}\n")
     assert "lite1 is not a run" in said("--runs", outputs[0])

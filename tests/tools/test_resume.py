@@ -87,6 +87,7 @@ def test_killed_at_every_file_operation_it_ends_like_an_uninterrupted_run(train,
     assert left == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_killed_at_any_time_it_ends_like_an_uninterrupted_run(
     launch, train, tiny, tmp_path, engine

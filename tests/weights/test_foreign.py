@@ -152,4 +152,4 @@ def test_mistakes_are_sentences(net, tmp_path):
     torch.save(state | {"fc.bias": torch.full((4,), float("nan"))}, path)
     assert "NaN or infinite, first in fc.bias" in sentence(path)
     path.with_suffix(".safetensors").write_bytes(b"no file of tensors")
-    assert "no safetensors file, or a damaged one" in sentence(path.with_suffix(".safetensors"))
+    assert "not a safetensors file, or a damaged one" in sentence(path.with_suffix(".safetensors"))
