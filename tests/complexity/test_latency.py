@@ -81,6 +81,7 @@ FILL = """__import__("atto_det.complexity.latency").complexity.latency.Contestan
 )"""
 
 
+@pytest.mark.slow
 def test_peak_memory_is_what_a_contestant_needs():
     low, high = (
         peak_memory_of(functools.partial(eval, FILL.format(megabytes))) / 2**20

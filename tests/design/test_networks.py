@@ -102,6 +102,7 @@ def test_a_checkpoint_opens_no_file(found, tmp_path, classifier):
         export(path, tmp_path / "model.onnx", [])
 
 
+@pytest.mark.slow
 def test_pretraining_takes_it_and_onnx_carries_it(found, colours, tmp_path, monkeypatch):
     from atto_det.pretraining import cli
 
@@ -147,6 +148,7 @@ def test_mask_rcnn_trains_and_carries_it(engine, found, data_root, repository, t
     assert len(predictor(picture).scores) == 5
 
 
+@pytest.mark.slow
 def test_a_detector_in_onnx_carries_it(found, tmp_path):
     file.write(tmp_path / "model.pth", "MODEL.ATTONET.NAME", found)
     name = find_network(found)

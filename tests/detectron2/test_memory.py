@@ -13,6 +13,7 @@ from atto_det.reports.costs import record, tables
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
+@pytest.mark.slow
 def test_measured_beside_counted():
     cfg = analysis.read_config(CONFIGS / "atto_maskrcnn_tiny_voc.yaml", classes=3)
     passes = {"64x96": analysis.Pass(64, 96, 20, 5)}

@@ -147,6 +147,7 @@ def test_the_columns_are_cocos_own_crowd_regions_included(seed: int, masks: bool
             assert len({wanted[f"AP_{size}"] for size in SIZES}) == len(SIZES)
 
 
+@pytest.mark.slow
 def test_a_thousand_objects_and_a_thousand_detections(truth, found, score) -> None:
     """pycocotools' `area` of a list is wrong from 256 masks on."""
     boxes = [(x, y, x + 1, y + 1) for x in range(40) for y in range(25)]

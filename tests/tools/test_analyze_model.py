@@ -34,6 +34,7 @@ def test_the_main_model_beside_every_baseline(run_tool, repository, tmp_path):
     assert (tmp_path / "out/complexity.md").read_text().count("## ") == 5
 
 
+@pytest.mark.slow
 def test_a_retinanet_beside_its_zoo_s_and_others(run_tool, tmp_path):
     config = tmp_path / "atto_retinanet.yaml"
     config.write_text(
@@ -59,6 +60,7 @@ def test_a_retinanet_beside_its_zoo_s_and_others(run_tool, tmp_path):
     assert (tmp_path / "out/complexity.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_on_pictures_with_a_checkpoint(run_tool, trained, mini_voc, tmp_path):
     (tmp_path / "photos").mkdir()
     for path in sorted((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))[:3]:

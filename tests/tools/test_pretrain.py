@@ -68,6 +68,7 @@ def assert_same(one, other, where=""):
             assert_same(a, b, f"{where}/{index}")
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(pretrain, tmp_path):
     whole = tmp_path / "whole"
     assert pretrain(whole).returncode == 0

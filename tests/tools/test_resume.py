@@ -67,6 +67,7 @@ pathlib.Path.replace = replace
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_killed_at_every_file_operation_it_ends_like_an_uninterrupted_run(train, tmp_path, engine):
     assert train("OUTPUT_DIR", "whole", *engine, *SHORT).returncode == 0

@@ -264,6 +264,7 @@ def test_a_pickle_is_read_when_asked_for(train, sentence, trained, tmp_path):
     assert "lacks 1 tensors of the model" in sentence(train(*only))
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_together(launch, environment, run_tool, tiny, tmp_path):
     """On the CPU, over gloo: the evaluation has all pictures, and equals that of one process."""
     environment["OMP_NUM_THREADS"] = "1"
