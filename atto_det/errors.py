@@ -43,9 +43,9 @@ def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a tool's `main`, so that what ends it is one line and an exit status.
 
     A `UserError`, a package that is missing, a path that is too long or closed to the user: 1, and
-    `error: …`. Ctrl-C: 130. Nobody reads the
-    output any more, as after `| head -1`: 141, without a message, as of a program in C. What the
-    terminal's encoding lacks is printed as its nearest of ASCII.
+    `error: …`. Ctrl-C: 130. Nobody reads the output any more, as after `| head -1`: 141, without a
+    message, as of a program in C. What the terminal's encoding lacks is printed as its nearest of
+    ASCII.
     """
 
     @functools.wraps(main)

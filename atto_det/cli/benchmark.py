@@ -103,7 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _is_timed(name: str, mode: str) -> bool:
     """Whether there is such a thing: of Detectron2's baselines, the other engines have R50-FPN."""
+    from atto_det.export.benchmark import R50_FPN
+
     kind = Path(name).suffix
     if kind == ".onnx":
         return mode in FILES
-    return mode not in ENGINES or bool(kind) or name == "r50-fpn"
+    return mode not in ENGINES or bool(kind) or name == R50_FPN

@@ -301,43 +301,28 @@ RANGES: dict[str, Rule] = {
 }
 
 
-def _labelled(section: str) -> tuple[str, str, Callable[[CfgNode], bool]]:
-    return (
-        f"MODEL.{section}.IOU_LABELS",
-        f"it needs one more value than MODEL.{section}.IOU_THRESHOLDS has",
-        lambda cfg: (
-            len(cfg.MODEL[section].IOU_LABELS) == len(cfg.MODEL[section].IOU_THRESHOLDS) + 1
-        ),
-    )
-
-
-RELATIONS = (  # of several keys: which one is named, what is said, and whether they fit
-    (
-        "MODEL.PIXEL_STD",
-        "it needs as many values as MODEL.PIXEL_MEAN has",
-        lambda cfg: len(cfg.MODEL.PIXEL_STD) == len(cfg.MODEL.PIXEL_MEAN),
-    ),
-    (
-        "SOLVER.NESTEROV",
-        "it needs a SOLVER.MOMENTUM above 0",
-        lambda cfg: not cfg.SOLVER.NESTEROV or cfg.SOLVER.MOMENTUM > 0,
-    ),
-    _labelled("RPN"),
-    _labelled("ROI_HEADS"),
-    _labelled("RETINANET"),
-)
-
-
 def first_fault(cfg: CfgNode) -> Fault | None:
     """The first key of a config whose value it cannot have."""
-    for key, value in leaves(cfg):
+    values = dict(leaves(cfg))
+    for key, value in values.items():
         if says := RANGES.get(key, anything)(value):
             return Fault(key, f"is {shown(value)}: {says}")
-    values = dict(leaves(cfg))
-    for key, says, fits in RELATIONS:
-        if key in values and not fits(cfg):
-            return Fault(key, f"is {shown(values[key])}: {says}")
+    for key, says in _misfits(values):
+        return Fault(key, f"is {shown(values[key])}: {says}")
     return None
+
+
+def _misfits(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys whose values do not go with another key's, and what they need."""
+    std, mean = "MODEL.PIXEL_STD", "MODEL.PIXEL_MEAN"
+    if std in values and len(values[std]) != len(values[mean]):
+        yield std, f"it needs as many values as {mean} has"
+    if values.get("SOLVER.NESTEROV") and values["SOLVER.MOMENTUM"] <= 0:
+        yield "SOLVER.NESTEROV", "it needs a SOLVER.MOMENTUM above 0"
+    for section in ("RPN", "ROI_HEADS", "RETINANET"):
+        labels, thresholds = (f"MODEL.{section}.IOU_{name}" for name in ("LABELS", "THRESHOLDS"))
+        if labels in values and len(values[labels]) != len(values[thresholds]) + 1:
+            yield labels, f"it needs one more value than {thresholds} has"
 
 
 def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:

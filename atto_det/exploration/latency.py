@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from atto_det.exploration.supernet import build
+from atto_det.export.onnx_export import OPSET
 from atto_det.export.quantise import quantise
 from atto_det.export.rewrite import for_8_bits
 from atto_det.export.runtimes import open_runtime
 from atto_det.nets.backbone import BackboneSpec
 from atto_det.ops.fold_norms import folded
 
-OPSET = 18
 RUNS = 21
 
 

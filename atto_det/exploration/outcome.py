@@ -20,7 +20,7 @@ from atto_det.exploration.sampler import satisfies
 from atto_det.exploration.stages import Exploration
 from atto_det.nets.backbone import STAGES
 from atto_det.nets.registry import short_name
-from atto_det.nets.spec_file import spec_to_dict, spec_to_text
+from atto_det.nets.spec_file import spec_to_dict
 from atto_det.reports.exploration import grids
 from atto_det.reports.exploration_html import page
 from atto_det.reports.exploration_plot import plot_exploration
@@ -124,7 +124,7 @@ def _searched(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
     space = exploration.settings.space
     return {
         "number": trial.number,
-        "network": short_name(spec_to_text(space.spec(trial.params))),
+        "network": short_name(exploration.network(trial.params)),
         "u": trial.value,
         "top1": trial.user_attrs.get("top1"),
         "parameters": trial.user_attrs["parameters"],
@@ -161,11 +161,11 @@ def _prototype(exploration: Exploration) -> dict[str, Any]:
     point, settings = exploration.prototype, exploration.settings
     cost = exploration.first.cost(point)
     top1, _ = exploration.train_alone(point, settings.alone.final_epochs)  # read: it is trained
-    network = short_name(spec_to_text(settings.space.spec(point)))
+    network = short_name(exploration.network(point))
     excess = settings.requirements.excess(cost, top1=top1)
     return {
         "network": network,
-        "u": max(performance(top1, cost), -1e9),
+        "u": studies.finite(performance(top1, cost)),
         "top1": top1,
         "supernet": exploration.score(point),
         "parameters": cost.parameters,
@@ -185,7 +185,7 @@ def _ranking(exploration: Exploration) -> dict[str, Any]:
     random = np.random.default_rng(exploration.seed)
     rows = [
         {key: trial.user_attrs[key] for key in ("top1", *RANKERS[:-1])}
-        | {"network": short_name(spec_to_text(exploration.settings.space.spec(trial.params)))}
+        | {"network": short_name(exploration.network(trial.params))}
         | {"random": float(random.random())}
         for trial in studies.finished(exploration.study("ranking"))
     ]

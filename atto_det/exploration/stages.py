@@ -265,9 +265,13 @@ class Exploration:
 
         return sorted(study.get_trials(deepcopy=False, states=states), key=order)
 
+    def network(self, point: Point) -> str:
+        """The spec at a point as text."""
+        return spec_to_text(self.settings.space.spec(point))
+
     def score(self, point: Point) -> float:
         """Top-1 in percent with the supernet's weights."""
-        network = spec_to_text(self.settings.space.spec(point))
+        network = self.network(point)
         if network not in self.scores:
             self.scores[network] = score_part(self.supernet, point, self.judges)
         return self.scores[network]
@@ -280,11 +284,10 @@ class Exploration:
         """Measured on this machine, where the requirements name them."""
         if self.settings.requirements.milliseconds is None:
             return None
-        spec = self.settings.space.spec(point)
-        network = spec_to_text(spec)
+        network = self.network(point)
         if network not in self.times:
-            classes, size = len(self.data.classes), self.data.image_size
-            self.times[network] = milliseconds(spec, classes=classes, size=size)
+            spec, classes = self.settings.space.spec(point), len(self.data.classes)
+            self.times[network] = milliseconds(spec, classes=classes, size=self.data.image_size)
         return self.times[network]
 
     def proxies(self, point: Point) -> dict[str, float]:
@@ -303,7 +306,7 @@ class Exploration:
         Raises:
             TimeIsOver: it is, halfway; the next call goes on.
         """
-        network = spec_to_text(self.settings.space.spec(point))
+        network = self.network(point)
         module = Classifier(network, self.data.classes, seed=self.seed, **self.settings.recipe)
         module.recipe = self._recipe(epochs=epochs)
         poor = False
@@ -322,8 +325,7 @@ class Exploration:
 
     def folder(self, point: Point, epochs: int) -> Path:
         """Of the training of a network alone, whichever study asks for it."""
-        network = short_name(spec_to_text(self.settings.space.spec(point)))
-        return self.output / "alone" / f"{network}-{epochs}"
+        return self.output / "alone" / f"{short_name(self.network(point))}-{epochs}"
 
     def _judge(self, study: Study, epochs: int) -> Callable[[Trial], None]:
         """Trains a trial's network for so many epochs."""
@@ -371,7 +373,7 @@ class Exploration:
                     point = generator.point(seed)
                     values.append(performance(self.estimate(point), generator.cost(point)))
                 if values:
-                    known[str(number)] = max(sum(values) / len(values), -1e9)
+                    known[str(number)] = studies.finite(sum(values) / len(values))
                     study.set_user_attr("generators", known)
                     words = f"U(G_{number}) = {known[str(number)]:.2f}"
                     self.say("generators", number, wanted.rounds, words)
@@ -381,7 +383,7 @@ class Exploration:
         """Without those that are the same network as one before."""
         found: dict[str, Point] = {}
         for point in points:
-            found.setdefault(spec_to_text(self.settings.space.spec(point)), point)
+            found.setdefault(self.network(point), point)
         return list(found.values())
 
     def _locks(self, study: Study) -> Path:

@@ -220,7 +220,7 @@ def score(
     trial.set_user_attr("top1", top1)
     excess = generator.requirements.excess(cost, top1=top1, milliseconds=time_taken)
     _constrain(trial, excess)
-    study.tell(trial, _finite(performance(top1, cost)))
+    study.tell(trial, finite(performance(top1, cost)))
 
 
 def train(
@@ -246,7 +246,7 @@ def train(
 
     def after(epoch: int, top1: float) -> bool:
         nonlocal poor
-        trial.report(_finite(performance(top1, cost)), epoch)
+        trial.report(finite(performance(top1, cost)), epoch)
         poor = trial.should_prune()
         return poor
 
@@ -258,7 +258,7 @@ def train(
         return
     wanted = generator.requirements
     _constrain(trial, wanted.excess(cost, top1=top1 * scale, milliseconds=milliseconds(point)))
-    study.tell(trial, _finite(performance(top1, cost)))
+    study.tell(trial, finite(performance(top1, cost)))
 
 
 def _suggested(trial: Trial, generator: Generator) -> tuple[Point, ClassifierCost]:
@@ -275,7 +275,7 @@ def _constrain(trial: Trial, excess: Mapping[str, float]) -> None:
         trial.set_constraint(name, value)
 
 
-def _finite(value: float) -> float:
+def finite(value: float) -> float:
     """A database holds no infinity."""
     return max(value, -1e9)
 

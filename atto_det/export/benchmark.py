@@ -149,8 +149,8 @@ class ForeignNetwork:
         limits: None for proposals and detections: it has those it has.
 
     Raises:
-        UserError: a file that the runtime cannot run on such pictures.
-        Unavailable: another mode, device or batch, or a runtime that is not installed.
+        UserError: a runtime that is not installed, or a file that it cannot run on such pictures.
+        Unavailable: another mode, device or batch.
     """
 
     limits = (None, None)
@@ -161,10 +161,6 @@ class ForeignNetwork:
         if int8:
             raise Unavailable("an ONNX file is timed as it is: in modes onnx and openvino")
         self.case = case
-        try:
-            from atto_det.export.runtimes import open_runtime
-        except ImportError as error:
-            raise Unavailable(f"{error.name} is not installed") from error
         self._run = open_runtime(case.detector, runtime, threads or 0)
         noise = np.random.default_rng(SEED).random((1, 3, case.height, case.width))
         self._pixels = noise.astype(np.float32)

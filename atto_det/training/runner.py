@@ -206,9 +206,7 @@ class Runner:
                     measured = estimate.measure(cfg, training.loader, network, training.try_step)
             except UserError:
                 raise
-            except (
-                Exception
-            ) as error:  # of a model that no one here knows: its first step will tell
+            except Exception as error:  # of a model of the user's: its first step will tell
                 logger.warning("what a step needs is not known: %s", shown(error))
         if automatic and not run.parts:
             run.parts = 1
