@@ -1,4 +1,4 @@
-"""Milliseconds of a network on this machine, in ONNX Runtime in 8 bits, before any training."""
+"""The time of a network on this machine, in ONNX Runtime at 8 bits, before any training."""
 
 import statistics
 import tempfile
@@ -21,9 +21,9 @@ RUNS = 21
 
 
 def milliseconds(spec: BackboneSpec, *, classes: int, size: int) -> float:
-    """The median time of one picture (1, 3, size, size) by one thread, of a classifier.
+    """The median time, in milliseconds, of a classifier on one picture (1, 3, size, size).
 
-    Weights and pictures are random: neither has an influence on the time.
+    It runs on one thread. Weights and pictures are random, since neither affects the time.
 
     Raises:
         UserError: ONNX Runtime is not installed.

@@ -1,4 +1,4 @@
-"""What an exploration found: as plain values, and as files to look at and to build from."""
+"""The result of an exploration: plain values, and files to look at and to build from."""
 
 import json
 import re
@@ -28,11 +28,11 @@ from atto_det.reports.grid import print_grids
 from atto_det.weights.checkpoint import run_record
 
 RANKERS = ("supernet", "macs", "parameters", "synflow", "naswot", "random")
-FEWEST = 10  # networks, from which importance is told
+FEWEST = 10  # networks; with fewer, no importance is reported
 
 
 def write_outcome(exploration: Exploration) -> list[Path]:
-    """Print tables, and write the files of the search's own folder; returns their paths.
+    """Print the tables, write the files into the search's own folder and return their paths.
 
     Raises:
         UserError: a file cannot be written.
@@ -62,7 +62,7 @@ def _write(
 
 
 def collect(exploration: Exploration) -> dict[str, Any]:
-    """Every network, its figures, and how they came about, as plain values."""
+    """Every network, its figures and where they came from, as plain values."""
     study, settings = exploration.study(), exploration.settings
     generators = study.user_attrs.get("generators", {})
     finals = [_final(exploration, trial) for trial in exploration.best(exploration.study("final"))]
@@ -137,7 +137,7 @@ def _searched(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _traits(space: Space, point: Point) -> dict[str, float]:
-    """A network in a few numbers."""
+    """A network summarised in a few numbers."""
     spec = space.spec(point)
     modules = [module for stage in STAGES for module in getattr(spec, stage)]
     multipliers = [module.multiplier for module in modules if hasattr(module, "multiplier")]
@@ -157,10 +157,11 @@ def _final(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _prototype(exploration: Exploration) -> dict[str, Any]:
-    """The prototype as the space has it, trained by the same recipe."""
+    """The prototype as represented in the space, trained by the same recipe."""
     point, settings = exploration.prototype, exploration.settings
     cost = exploration.first.cost(point)
-    top1, _ = exploration.train_alone(point, settings.alone.final_epochs)  # read: it is trained
+    # Already trained: this only reads the result.
+    top1, _ = exploration.train_alone(point, settings.alone.final_epochs)
     network = short_name(exploration.network(point))
     excess = settings.requirements.excess(cost, top1=top1)
     return {
@@ -181,7 +182,7 @@ def _val(exploration: Exploration, network: str) -> float | None:
 
 
 def _ranking(exploration: Exploration) -> dict[str, Any]:
-    """Kendall's tau of what ranks networks without a training with their top-1 alone."""
+    """Kendall's tau between each training-free ranking and top-1 after training alone."""
     random = np.random.default_rng(exploration.seed)
     rows = [
         {key: trial.user_attrs[key] for key in ("top1", *RANKERS[:-1])}
@@ -196,7 +197,7 @@ def _ranking(exploration: Exploration) -> dict[str, Any]:
 
 
 def _samplers(exploration: Exploration, study: Study) -> list[dict[str, Any]]:
-    """The searches in the storage that explore the same, by whichever engine and seed."""
+    """All searches in the storage with this definition, whatever their sampler and seed."""
     storage = study._storage
     definition = exploration.settings.definition()
     found = []
@@ -228,7 +229,7 @@ def _samplers(exploration: Exploration, study: Study) -> list[dict[str, Any]]:
 
 
 def _trained(storage: Any, name: str) -> float | None:
-    """The highest U that was trained to the end in a search, and meets the requirements."""
+    """The highest U in a search among finally trained networks that meet the requirements."""
     if f"{name}-final" not in optuna.get_all_study_names(storage):
         return None
     trials = studies.finished(optuna.load_study(study_name=f"{name}-final", storage=storage))

@@ -1,6 +1,6 @@
-"""Zero-cost proxies: what ranks networks without a training, beside which a supernet must stand.
+"""Zero-cost proxies: rankings of networks without training, as a baseline for the supernet's.
 
-Published proxies often rank no better than multiply-adds do, so both are reported.
+Published proxies often rank no better than the number of multiply-adds, so both are reported.
 """
 
 import torch
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 def synflow(net: nn.Module, size: int) -> float:
-    """Synaptic flow (arXiv 2006.05467; of a whole network: arXiv 2101.08134), as a logarithm.
+    """The logarithm of synaptic flow (arXiv 2006.05467; over a whole network: arXiv 2101.08134).
 
-    The sum over the weights, all made positive, of weight times gradient of the output to a picture
-    of ones. Norms are at their start, where they change nothing.
+    With all weights made positive and a picture of ones as input: the sum, over the weights, of
+    weight times gradient of the output. The norms are untrained, so they change nothing.
 
     Args:
-        net: a classifier with random weights; it is changed.
+        net: a classifier with random weights; it is modified.
         size: side of the picture in pixels.
     """
     net = net.double().eval()
@@ -27,10 +27,10 @@ def synflow(net: nn.Module, size: int) -> float:
 
 @torch.no_grad()
 def naswot(net: nn.Module, images: Tensor) -> float:
-    """How differently ReLUs see pictures (arXiv 2006.04647, equation 2), with random weights.
+    """How differently the ReLUs respond to different pictures (arXiv 2006.04647, equation 2).
 
-    The logarithm of the determinant of the kernel that counts, for each two pictures, on how many
-    ReLUs they agree.
+    The logarithm of the determinant of a kernel which holds, for each pair of pictures, the number
+    of ReLUs on which they agree.
 
     Args:
         net: a classifier with random weights.

@@ -1,4 +1,4 @@
-"""The cross-entropy method as a sampler of Optuna: rounds from successive generators."""
+"""The cross-entropy method as an Optuna sampler: each round draws from its own generator."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,15 +15,15 @@ from atto_det.design.generator import Generator
 class GeneratorSampler(BaseSampler):
     """Trial number n belongs to round n // population, and is drawn from that round's generator.
 
-    Generators follow from the finished trials in the study's storage alone, so that workers in
-    several processes or machines agree on them, and one that starts later goes on.
+    The generators depend only on the finished trials in the study's storage. Workers in several
+    processes or on several machines therefore agree on them, and a later worker can continue.
 
     Args:
         first: G_0.
-        population: trials of a round.
-        elite: share of the best that satisfy every constraint, of all rounds so far, that the next
-            generator is fitted to. At least two.
-        rate, floor: of `Generator.fitted`.
+        population: trials per round.
+        elite: share of a round's size that the next generator is fitted to: the best trials so far,
+            over all rounds, that satisfy every constraint. At least two of them are used.
+        rate, floor: passed to `Generator.fitted`.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class GeneratorSampler(BaseSampler):
         self._fitted: dict[int, tuple[int, Generator]] = {}
 
     def generator(self, study: Study, number: int) -> Generator:
-        """G_number: fitted to the trials of the rounds before; the last one where none satisfies.
+        """G_number: the generator before it, fitted to the best trials of all earlier rounds.
 
-        A round without a network that satisfies 1_r leaves the generator as it is.
+        Where no trial so far satisfies 1_r, the generator stays as it was.
         """
         if number == 0:
             return self.first
@@ -73,7 +73,7 @@ class GeneratorSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A point from the generator of the trial's round, by its number as seed."""
+        """A point from the generator of the trial's round, with the trial's number as seed."""
         generator = self.generator(study, trial.number // self.population)
         return dict(generator.point(trial.number))
 
@@ -84,12 +84,12 @@ class GeneratorSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """What is not a dimension of the space is not sampled here."""
+        """Raises KeyError: only the dimensions of the space can be sampled."""
         raise KeyError(f"{param_name} is not a dimension of the space")
 
 
 def satisfies(trial: FrozenTrial) -> bool:
-    """Whether a finished trial meets every constraint: 1_r is 1."""
+    """Whether a finished trial meets every constraint, that is, whether 1_r is 1."""
     return all(value <= 0 for value in trial.constraints.values())
 
 

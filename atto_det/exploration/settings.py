@@ -1,4 +1,4 @@
-"""What an exploration follows from: the keys of its YAML file, checked."""
+"""The settings of an exploration: the keys of its YAML file, checked."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -13,11 +13,11 @@ from atto_det.errors import UserError, shown
 
 @dataclass(frozen=True)
 class SupernetSettings:
-    """The training of the shared weights.
+    """How the shared weights are trained.
 
-    epochs: of it.
-    learning_rate: in place of the recipe's.
-    between: random networks of each step, beside the largest and the smallest.
+    epochs: length of the training.
+    learning_rate: replaces the recipe's.
+    between: random networks in each step, in addition to the largest and the smallest.
     """
 
     epochs: int = 30
@@ -27,12 +27,12 @@ class SupernetSettings:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What is scored by the supernet.
+    """How networks are searched for and scored by the supernet.
 
     sampler: "generator", or Optuna's "random", "tpe" or "nsga2".
-    rounds, population: networks scored are so many times so many.
-    pictures: that score a network, at most.
-    seeds: U of a generator is the mean over its networks of these many seeds, from 0.
+    rounds, population: rounds × population networks are scored.
+    pictures: at most this many pictures are used to score a network.
+    seeds: the U of a generator is the mean over the networks it draws with seeds 0 … seeds − 1.
     """
 
     sampler: str = "generator"
@@ -44,14 +44,15 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class AloneSettings:
-    """What is trained alone.
+    """Which networks are trained on their own, and for how long.
 
-    epochs: of a short training.
-    candidates: the best by the supernet that get a short training, halved as it goes on.
-    ranking: networks drawn from G_0 that get a whole short training, to measure how well the
-        supernet ranks.
-    finals: the best of the candidates that get the final training.
-    final_epochs: of it, and of the prototype's.
+    epochs: length of a short training.
+    candidates: the number of networks, best by the supernet first, that get a short training.
+        Successive halving stops the worse ones early.
+    ranking: networks drawn from G_0 that get a complete short training, which measures how well
+        the supernet ranks.
+    finals: the number of candidates, best first, that get the final training.
+    final_epochs: length of the final training, and of the prototype's.
     """
 
     epochs: int = 4
@@ -63,12 +64,12 @@ class AloneSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of it.
+    """All settings of an exploration.
 
     Attributes:
         data: arguments of `atto_det.pretraining.data.ClassifierData`.
-        prototype: name or file of the network that G_0 lies around.
-        recipe: arguments of `atto_det.pretraining.module.Classifier`, for all trainings.
+        prototype: name or file of the network that G_0 is centred on.
+        recipe: arguments of `atto_det.pretraining.module.Classifier`, used in every training.
     """
 
     data: dict[str, Any]
@@ -81,7 +82,7 @@ class Settings:
     space: Space
 
     def definition(self) -> dict[str, Any]:
-        """What networks and their figures mean, as plain values: studies of one agree in it."""
+        """What determines the networks and their figures; equal for all searches that compare."""
         return {
             "data": self.data,
             "prototype": self.prototype,
@@ -94,10 +95,10 @@ class Settings:
 
 
 def read_settings(path: str | Path) -> Settings:
-    """The settings in a YAML file, or in one of those that come with the package.
+    """Read the settings from a YAML file, or from one that comes with the package.
 
     Raises:
-        UserError: a key that is missing, unknown, of another type or out of its range.
+        UserError: a key is missing, unknown, of the wrong type or out of range.
     """
     from atto_det.pretraining.data import ClassifierData
     from atto_det.pretraining.module import Classifier
@@ -114,7 +115,7 @@ def read_settings(path: str | Path) -> Settings:
     own = {"seed", "teacher", "teacher_weights", "teacher_size"}
     data = _arguments(ClassifierData, content["data"], f"{where}: data", own | {"answers", "crops"})
     if not data.get("hold_out"):
-        raise UserError(f"{where}: data.hold_out is missing: the share of pictures that judges")
+        raise UserError(f"{where}: data.hold_out is missing: the share of pictures to score on")
     own |= {"network", "class_names", "temperature", "hard_share"}
     return Settings(
         data=data,
@@ -129,7 +130,7 @@ def read_settings(path: str | Path) -> Settings:
 
 
 def _arguments(kind: type, content: Any, where: str, skip: set[str]) -> dict[str, Any]:
-    """The arguments of a class, of the types that it takes."""
+    """`content` as arguments of a class, checked against the types that it declares."""
     from jsonargparse import ArgumentError, ArgumentParser
 
     if not isinstance(content, Mapping):

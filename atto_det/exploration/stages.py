@@ -1,13 +1,14 @@
-"""The stages of an exploration, from requirements to networks: what is cheap comes first.
+"""The stages of an exploration, from requirements to networks, cheapest first.
 
-1. A supernet is trained, and the prototype alone, by the short and by the final schedule.
-2. Networks drawn from G_0 get the short training: how well does the supernet rank?
-3. The search: parameters and multiply-adds are exact, top-1 is estimated by the supernet.
-4. The best get the short training, and the worse half of them is broken off as it goes on.
-5. The best of these get the final training. Requirements on top-1 are judged by it alone.
-6. The val split is looked at, once.
+1. Train a supernet; train the prototype alone, with the short and with the final schedule.
+2. Give networks drawn from G_0 the short training: this measures how well the supernet ranks.
+3. Search: parameters and multiply-adds are exact, top-1 is estimated by the supernet.
+4. Give the best networks the short training, stopping the worse half early at each halving.
+5. Give the best of these the final training, which alone decides the requirement on top-1.
+6. Evaluate on the val split, once.
 
-All trainings are the pretraining's, and all judge by the same part of the training split.
+All trainings use the pretraining code, and are scored on the same held-out part of the training
+split.
 """
 
 import json
@@ -50,24 +51,25 @@ from atto_det.weights.backbone_file import read_pretraining
 from atto_det.weights.checkpoint import load_checkpoint
 
 Say = Callable[[str, int, int, str], None]
-"""Told how a stage goes: its name, what is done, of how many, and words on it."""
+"""Reports progress: name of the stage, units done, units in total, and a remark."""
 
-RANKING_SEEDS = 1_000_000  # from here on: no trial of a search has such a number
+RANKING_SEEDS = 1_000_000  # the first seed of the ranking; no trial number of a search gets there
 
 
 class Exploration:
-    """One of any number of workers on one study, and one output folder.
+    """One worker. Any number of them can share one study and one output folder.
 
     Args:
         settings: what to explore.
-        output: folder, which all workers see.
+        output: folder that all workers share.
         storage: of the studies; see `open_study`.
         sampler: "generator", "random", "tpe" or "nsga2".
-        seed: of all that is drawn.
-        is_over: whether to stop; asked after each network scored and each epoch trained.
-        say: told of the progress.
+        seed: for everything that is drawn at random.
+        is_over: whether to stop; asked after each scored network and each epoch of training.
+        say: called with the progress.
 
     Raises:
+        UserError: the data has one class, or no network of the space meets the requirements.
         UserError: data of one class, or requirements that no network of the space meets.
     """
 
@@ -99,7 +101,7 @@ class Exploration:
             classes=len(self.data.classes),
             size=self.data.image_size,
         )
-        self.first.point(0)  # what nothing can meet is refused before anything trains
+        self.first.point(0)  # impossible requirements are refused before any training
         self.sampler = make_sampler(
             sampler, self.first, population=settings.search.population, seed=seed
         )
@@ -107,12 +109,12 @@ class Exploration:
         self.judges: Judges
         self.scores: dict[str, float] = {}
         self.times: dict[str, float] = {}
-        # Top-1 after the final training over that by the supernet, and over that after a short
-        # one, both of the prototype: what turns the others' into estimates of the first.
+        # Top-1 of the prototype after the final training, divided by its top-1 from the supernet
+        # and after the short training: these factors extrapolate the top-1 of other networks.
         self.final_per_score = self.final_per_short = 1.0
 
     def run(self) -> bool:
-        """Go through the stages; whether it came to the end before the time was over."""
+        """Go through all stages; returns False if the time ran out first."""
         try:
             return (
                 self.train_supernet()
@@ -127,7 +129,7 @@ class Exploration:
             return False
 
     def train_supernet(self) -> bool:
-        """Train the shared weights, or read those of a finished training."""
+        """Train the shared weights, or read them if they are already trained."""
         wanted, recipe = self.settings.supernet, dict(self.settings.recipe)
         recipe["learning_rate"] = wanted.learning_rate
         module = SupernetTraining(
@@ -156,7 +158,7 @@ class Exploration:
         return True
 
     def train_prototype(self) -> bool:
-        """Train the prototype alone, by both schedules: what the others are measured by."""
+        """Train the prototype alone with both schedules, as the reference for other networks."""
         with locked(self.output / "locks/prototype"):
             short, _ = self.train_alone(self.prototype, self.settings.alone.epochs)
             final, _ = self.train_alone(self.prototype, self.settings.alone.final_epochs)
@@ -166,7 +168,7 @@ class Exploration:
         return True
 
     def rank(self) -> bool:
-        """Train networks of G_0 alone, and note what would have ranked them without."""
+        """Train networks of G_0 alone, and record what each training-free score says of them."""
         settings = self.settings.alone
         seeds = range(RANKING_SEEDS, RANKING_SEEDS + settings.ranking)
         points = self._distinct([self.first.point(seed) for seed in seeds])
@@ -184,7 +186,7 @@ class Exploration:
         return self._trainings(study, points, judge)
 
     def search(self) -> bool:
-        """Score networks that the sampler asks for."""
+        """Score the networks that the sampler proposes."""
         study, wanted = self.study(), self.settings.search
         count = wanted.rounds * wanted.population
 
@@ -204,28 +206,28 @@ class Exploration:
         return done and self._judge_generators(study)
 
     def train_candidates(self) -> bool:
-        """Give the best by the supernet a short training, by successive halving."""
+        """Give the networks that the supernet ranks highest a short training, with halving."""
         settings, best = self.settings.alone, self.best(self.study())
         if not best:
             raise UserError(
-                f"none of the networks that {self.name} asked for meets what is known before "
-                "training: loosen the requirements, or search longer"
+                f"none of the networks that {self.name} tried meets the requirements that can be "
+                "checked before training: loosen the requirements, or search longer"
             )
         points = self._distinct([trial.params for trial in best])[: settings.candidates]
-        # Half of those that came so far go on after 1, 2, 4 … epochs (arXiv 1810.05934).
+        # Of the networks that get so far, half continue after 1, 2, 4 … epochs (arXiv 1810.05934).
         pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
         study = self.study("short", pruner)
         return self._trainings(study, points, self._judge(study, settings.epochs))
 
     def train_finals(self) -> bool:
-        """Train the best of the candidates to the end."""
+        """Give the best candidates the final training."""
         settings, study = self.settings.alone, self.study("final")
         best = self.best(self.study("short"), broken_off=True)
         points = self._distinct([trial.params for trial in best])[: settings.finals]
         return self._trainings(study, points, self._judge(study, settings.final_epochs))
 
     def look_at_val(self) -> bool:
-        """Measure top-1 on the val split, of what was trained to the end: once."""
+        """Measure top-1 on the val split, once, for all networks with a final training."""
         with locked(self.output / "locks/val"):
             if self.val_file.exists():
                 return True
@@ -245,17 +247,17 @@ class Exploration:
         return True
 
     def study(self, stage: str = "", pruner: optuna.pruners.BasePruner | None = None) -> Study:
-        """The search, or the study of a stage: of trainings of networks that are given."""
+        """The study of the search, or that of a stage that trains a given list of networks."""
         name = {"": self.name, "ranking": f"ranking-{self.seed}"}.get(stage, f"{self.name}-{stage}")
         sampler = optuna.samplers.RandomSampler(seed=self.seed) if stage else self.sampler
         definition = self.settings.definition() | {"seed": self.seed}
         return open_study(self.storage, name, sampler, definition, pruner)
 
     def best(self, study: Study, *, broken_off: bool = False) -> list[FrozenTrial]:
-        """Trials that came to the end: those that meet the requirements first, then by U.
+        """Completed trials: those that meet the requirements first, then by U.
 
         Args:
-            broken_off: those that did not come to the end after them, by U when they were left.
+            broken_off: append the trials that were stopped early, by their U at that point.
         """
         states = studies.DONE if broken_off else (TrialState.COMPLETE,)
 
@@ -266,22 +268,22 @@ class Exploration:
         return sorted(study.get_trials(deepcopy=False, states=states), key=order)
 
     def network(self, point: Point) -> str:
-        """The spec at a point as text."""
+        """The spec at a point, as text."""
         return spec_to_text(self.settings.space.spec(point))
 
     def score(self, point: Point) -> float:
-        """Top-1 in percent with the supernet's weights."""
+        """Top-1, in percent, with the supernet's weights."""
         network = self.network(point)
         if network not in self.scores:
             self.scores[network] = score_part(self.supernet, point, self.judges)
         return self.scores[network]
 
     def estimate(self, point: Point) -> float:
-        """Top-1 in percent that the final training would give, if all were as the prototype."""
+        """Estimated top-1, in percent, after the final training, scaled as for the prototype."""
         return min(self.score(point) * self.final_per_score, 100.0)
 
     def milliseconds(self, point: Point) -> float | None:
-        """Measured on this machine, where the requirements name them."""
+        """The latency measured on this machine; None if the requirements do not limit it."""
         if self.settings.requirements.milliseconds is None:
             return None
         network = self.network(point)
@@ -291,7 +293,7 @@ class Exploration:
         return self.times[network]
 
     def proxies(self, point: Point) -> dict[str, float]:
-        """What ranks the network at a point without a training."""
+        """The training-free scores of the network at a point."""
         spec, classes = self.settings.space.spec(point), len(self.data.classes)
         return {
             "synflow": synflow(build(spec, classes), self.data.image_size),
@@ -301,10 +303,10 @@ class Exploration:
     def train_alone(
         self, point: Point, epochs: int, after: studies.After = lambda epoch, top1: False
     ) -> tuple[float, int]:
-        """Train the network at a point; top-1 on the pictures that judge, and epochs done.
+        """Train the network at a point; returns its top-1 on held-out pictures and epochs done.
 
         Raises:
-            TimeIsOver: it is, halfway; the next call goes on.
+            TimeIsOver: the time ran out halfway; the next call continues the training.
         """
         network = self.network(point)
         module = Classifier(network, self.data.classes, seed=self.seed, **self.settings.recipe)
@@ -324,11 +326,11 @@ class Exploration:
         return fitted.figures["val_top1"], fitted.epochs
 
     def folder(self, point: Point, epochs: int) -> Path:
-        """Of the training of a network alone, whichever study asks for it."""
+        """The folder of a network's training alone, which all studies share."""
         return self.output / "alone" / f"{short_name(self.network(point))}-{epochs}"
 
     def _judge(self, study: Study, epochs: int) -> Callable[[Trial], None]:
-        """Trains a trial's network for so many epochs."""
+        """A function that trains the network of a trial for so many epochs."""
         scale = self.final_per_short if epochs != self.settings.alone.final_epochs else 1.0
 
         def judge(trial: Trial) -> None:
@@ -344,7 +346,7 @@ class Exploration:
         return judge
 
     def _trainings(self, study: Study, points: list[Point], judge: Callable[[Trial], None]) -> bool:
-        """Train the networks at given points, each once."""
+        """Train the networks at the given points, each once."""
         locks = self._locks(study)
         studies.ask_for(study, points, locks)
         stage = study.study_name
@@ -357,7 +359,7 @@ class Exploration:
         )
 
     def _judge_generators(self, study: Study) -> bool:
-        """Save each generator, and note its U in the study: the mean over fixed seeds' networks."""
+        """Save each generator and store its U, the mean over networks of fixed seeds."""
         if not isinstance(self.sampler, GeneratorSampler):
             return True
         wanted = self.settings.search
@@ -380,7 +382,7 @@ class Exploration:
         return True
 
     def _distinct(self, points: list[dict[str, Any]]) -> list[Point]:
-        """Without those that are the same network as one before."""
+        """The points without those whose network is the same as an earlier one's."""
         found: dict[str, Point] = {}
         for point in points:
             found.setdefault(self.network(point), point)
@@ -390,6 +392,6 @@ class Exploration:
         return self.output / "locks" / study.study_name
 
     def _recipe(self, **others: Any) -> str:
-        """What a training follows from; one of another recipe is not gone on with."""
+        """Everything a training depends on; a training of another recipe is not resumed."""
         common = {"seed": self.seed, "data": self.settings.data, "recipe": self.settings.recipe}
         return yaml.safe_dump(common | others)

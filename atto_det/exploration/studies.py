@@ -1,8 +1,8 @@
-"""Studies: networks are asked for, judged and told, by any number of workers on one storage.
+"""Studies: any number of workers on one storage ask for networks, judge them and report back.
 
-Optuna is the engine. A trial's parameters are a point of the space, its value is U, its constraints
-are the requirements' excess (above 0: missed). User attributes: `parameters`, `macs`, `top1`, and
-of trainings `epochs`.
+The studies are Optuna's. A trial's parameters are a point of the space, its value is U, and its
+constraints are how far it exceeds each requirement (above 0: missed). User attributes:
+`parameters`, `macs`, `top1`, and `epochs` for trainings.
 """
 
 import fcntl
@@ -35,17 +35,17 @@ Estimate = Callable[[Point], float]
 """The estimated top-1, in percent, of the network at a point."""
 
 Measured = Callable[[Point], float | None]
-"""Milliseconds of the network at a point; None where nothing is required of them."""
+"""Milliseconds of the network at a point; None if the requirements do not limit them."""
 
 After = Callable[[int, float], bool]
-"""Whether to break off a training after so many epochs with this top-1."""
+"""Whether to stop a training that has this top-1 after this many epochs."""
 
 Training = Callable[[Point, After], tuple[float, int]]
-"""Train the network at a point alone; its top-1 in percent, and the epochs done."""
+"""Train the network at a point alone; returns its top-1, in percent, and the epochs done."""
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-MEANWHILE = ("IntegrityError", "ProgrammingError")  # SQLAlchemy's: what is made exists by now
-PAUSE = 0.2  # seconds, between looks at whether other workers are done
+MEANWHILE = ("IntegrityError", "ProgrammingError")  # SQLAlchemy's, where another worker was first
+PAUSE = 0.2  # seconds between checks whether the other workers are done
 
 DEFINITION = "atto_det_generator"  # the study's attribute that says what it explores
 
@@ -75,13 +75,14 @@ def open_study(
     pruner: BasePruner | None = None,
     attempts: int = 10,
 ) -> Study:
-    """The study of that name, made where there is none yet.
+    """The study of that name; it is created if there is none yet.
 
     Args:
         storage: path of a journal file, or the URL of a database or of Optuna's gRPC proxy.
         definition: plain values that say what is explored: the space, requirements and data.
-        pruner: breaks off trainings.
-        attempts: more of them, where another worker made the tables of an empty database meanwhile.
+        pruner: stops poor trainings early.
+        attempts: retries, for when another worker creates the tables of an empty database at the
+            same moment.
 
     Raises:
         UserError: the storage cannot be opened, or its study explores something else.
@@ -131,7 +132,7 @@ def _storage(storage: str) -> BaseStorage | str:
 
 
 class TimeIsOver(Exception):
-    """Of a judge that breaks off: its network is taken up again by the next worker."""
+    """Raised by a judge that stops early; the next worker takes its network up again."""
 
 
 def work(
@@ -143,26 +144,26 @@ def work(
     is_over: Callable[[], bool] = lambda: False,
     report: Callable[[Study], None] = lambda study: None,
 ) -> bool:
-    """Judge networks until the study has `trials` finished ones; one of any number of workers.
+    """Judge networks until the study has `trials` finished ones. Any number of workers may run.
 
-    A trial of a worker that died is taken up again: each worker holds a lock on its trial, which
-    the system releases with the process. On several machines `locks` must be on a disk that all
-    see, or trials of dead workers stay unfinished.
+    Each worker holds a lock on its trial, which the operating system releases when the process
+    ends; the trial of a worker that died is thus noticed and taken up again. With several machines,
+    `locks` must be on a disk that all of them share, or trials of dead workers stay unfinished.
 
     Args:
         judge: finishes a trial, or raises `TimeIsOver`.
         locks: folder of the locks of this study.
-        is_over: asked before each trial: whether to stop early.
-        report: called after each.
+        is_over: asked before each trial; true to stop early.
+        report: called after each trial.
 
     Returns:
-        Whether all are finished, by whichever worker.
+        Whether all trials are finished, by this worker or others.
     """
     while not is_over():
         trial = None
         with locked(locks / "starting"):
             _take_up_again(study, locks)
-            # Read once: a trial that ends between two looks would count as neither.
+            # Read the states once: a trial that ends between two reads would be counted in neither.
             states = [one.state for one in study.get_trials(deepcopy=False)]
             done = sum(states.count(state) for state in DONE)
             if done >= trials:
@@ -170,7 +171,7 @@ def work(
             if done + states.count(TrialState.RUNNING) < trials:
                 trial = study.ask()
                 held = _lock(locks / f"trial_{trial.number}")
-        if trial is None:  # the last ones are other workers'
+        if trial is None:  # other workers are on the last trials
             time.sleep(PAUSE)
             continue
         try:
@@ -185,12 +186,12 @@ def work(
 
 
 def finished(study: Study) -> list[FrozenTrial]:
-    """The trials that were judged, and those that were refused or broken off as poor."""
+    """The trials that were judged, and those that were rejected or stopped early."""
     return study.get_trials(deepcopy=False, states=DONE)
 
 
 def ask_for(study: Study, points: Sequence[Point], locks: Path) -> None:
-    """Put those points into the study that are not there yet."""
+    """Queue the points that are not in the study yet."""
     with locked(locks / "starting"):
         for point in points:
             study.enqueue_trial(point, skip_if_exists=True)
@@ -203,9 +204,10 @@ def score(
     estimate: Estimate,
     milliseconds: Measured = lambda point: None,
 ) -> None:
-    """Give a trial its point's estimated U, and finish it.
+    """Compute the estimated U of a trial's point, and finish the trial.
 
-    A network that misses what is known before training is not scored: its trial is pruned.
+    A network that misses a requirement that is known before training is not scored: its trial is
+    marked as pruned.
     """
     point, cost = _suggested(trial, generator)
     excess, time_taken = generator.requirements.excess(cost), None
@@ -232,14 +234,14 @@ def train(
     scale: float = 1.0,
     milliseconds: Measured = lambda point: None,
 ) -> None:
-    """Give a trial its point's U after a training, unless the study's pruner breaks it off.
+    """Train the network of a trial and finish the trial with its U, unless the pruner stops it.
 
     Args:
-        scale: what top-1 is multiplied by to estimate that of a longer training, which the
-            requirement is about.
+        scale: factor from this training's top-1 to the estimated top-1 of the final training,
+            which is what the requirement applies to.
 
     Raises:
-        TimeIsOver: as the training does.
+        TimeIsOver: the training raised it.
     """
     point, cost = _suggested(trial, generator)
     poor = False
@@ -276,13 +278,13 @@ def _constrain(trial: Trial, excess: Mapping[str, float]) -> None:
 
 
 def finite(value: float) -> float:
-    """A database holds no infinity."""
+    """`value`, or a very low number for minus infinity, which databases cannot store."""
     return max(value, -1e9)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time."""
+    """Hold a lock file, so that one process at a time runs what is inside."""
     held = _lock(path)
     try:
         yield
@@ -298,11 +300,11 @@ def _lock(path: Path) -> int:
 
 
 def _take_up_again(study: Study, locks: Path) -> None:
-    """Fail the running trials whose worker is gone, and put their points first in the queue."""
+    """Fail the running trials whose worker has died, and put their points first in the queue."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         path = locks / f"trial_{trial.number}"
         if not path.exists():
-            continue  # of another machine, or older than the locks
+            continue  # it runs on a machine that shares no disk, or was started without locks
         handle = os.open(path, os.O_RDWR)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -310,12 +312,12 @@ def _take_up_again(study: Study, locks: Path) -> None:
             continue
         finally:
             os.close(handle)
-        logger.warning("trial %d was not finished by its worker: taken up again", trial.number)
+        logger.warning("trial %d was left unfinished by its worker: starting again", trial.number)
         _again(study, trial.number)
 
 
 def _again(study: Study, number: int) -> None:
-    """Fail a trial, and ask for its point once more."""
+    """Fail a trial, and queue its point again."""
     params = study.get_trials(deepcopy=False)[number].params
     study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
     if params:

@@ -1,13 +1,13 @@
-"""One training for all networks of a space: weights that every network takes its part of.
+"""A supernet: one training gives weights for all networks of a space.
 
-A supernet holds, for each place and kind of module, the tensors of the largest one. A network's
-own tensors are the leading channels of those, as in slimmable networks (arXiv 1812.08928), so that
-a step on one network trains its neighbours, too. Each step trains the largest network, the smallest
-and some between (the sandwich rule, arXiv 1903.05134, section 3.2).
+For each place and kind of module, a supernet holds the tensors of the largest module. A network
+uses the leading channels of these, as in slimmable networks (arXiv 1812.08928), so that a step on
+one network also trains its neighbours. Each step trains the largest network, the smallest, and some
+in between (the sandwich rule, arXiv 1903.05134, section 3.2).
 
-A network is scored with its part of the weights after the statistics of its batch norms were
-computed anew (the same, section 3.3): seconds instead of a training. What that is worth for ranking
-is measured against networks that are trained alone.
+To score a network, its part of the weights is taken and the statistics of its batch norms are
+computed again (same paper, section 3.3). That takes seconds rather than a training. How well such
+scores rank networks is measured against networks that are trained alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,10 +29,10 @@ _WIDE = ("depthwise.conv.weight", "depthwise.norm.weight", "depthwise.norm.bias"
 
 
 class Supernet(nn.Module):
-    """The shared weights of a space.
+    """The shared weights of all networks of a space.
 
     Args:
-        space: whose networks take their part of them.
+        space: the networks that use the weights.
         classes: outputs of the dense layer.
     """
 
@@ -50,7 +50,7 @@ class Supernet(nn.Module):
                     self.shared[name] = nn.Parameter(value.detach().clone())
 
     def part(self, point: Mapping[str, int | str]) -> tuple[nn.Module, dict[str, Tensor]]:
-        """A network without weights, and its part of the shared ones, through which they learn."""
+        """A network without weights, and views of the shared weights, which get the gradients."""
         with torch.device("meta"):
             net = build(self.space.spec(point), self.classes)
         tensors = {}
@@ -61,16 +61,16 @@ class Supernet(nn.Module):
         return net, tensors
 
     def forward(self, x: Tensor, point: Mapping[str, int | str]) -> Tensor:
-        """Pictures (B, 3, S, S) through the network at a point, with their own statistics."""
+        """Logits of pictures (B, 3, S, S), normalised by the statistics of this batch."""
         net, tensors = self.part(point)
-        # What the norms keep is thrown away: scoring computes it anew.
+        # The running statistics are thrown away: scoring computes them again.
         buffers = {
             key: torch.zeros_like(value, device=x.device) for key, value in net.named_buffers()
         }
         return torch.func.functional_call(net.train(), {**tensors, **buffers}, (x,))
 
     def extract(self, point: Mapping[str, int | str]) -> nn.Module:
-        """The network at a point with a copy of its part of the weights."""
+        """The network at a point, with a copy of its part of the weights."""
         _, tensors = self.part(point)
         net = build(self.space.spec(point), self.classes)
         with torch.no_grad():
@@ -88,7 +88,7 @@ class Supernet(nn.Module):
         return _escaped(f"{place}.{index}.{rest}|{own}")
 
     def _place(self, key: str, point: Mapping[str, int | str]) -> tuple[str, str | None]:
-        """The place in the space, and the kind, that a network's parameter belongs to."""
+        """The place in the space and the kind of module that a network's parameter belongs to."""
         stage, index, rest = _parted(key)
         if index is None:
             return key, None
@@ -100,9 +100,9 @@ class SupernetTraining(Classifier):
     """The pretraining of a supernet: each step trains several networks on one batch.
 
     Args:
-        space: of the networks.
+        space: the networks.
         class_names: one per output.
-        between: random networks of each step, beside the largest and the smallest.
+        between: random networks in each step, in addition to the largest and the smallest.
         recipe: further arguments of `Classifier`.
     """
 
@@ -115,7 +115,7 @@ class SupernetTraining(Classifier):
         self.net = Supernet(space, len(class_names))
 
     def batch_loss(self, batch: list[Tensor]) -> Tensor:
-        """The mean loss of the step's networks, which follow from (seed, step)."""
+        """The mean loss of the step's networks, which are determined by (seed, step)."""
         images, labels = batch
         images = images.to(memory_format=self.layout)
         random = np.random.default_rng((self.seed, self.global_step))
@@ -124,7 +124,7 @@ class SupernetTraining(Classifier):
 
 
 def largest(space: Space, kind: str) -> BackboneSpec:
-    """The spec with the most channels, all of whose modules are of a kind where that may be."""
+    """The spec with the most channels, with modules of one kind wherever the space allows it."""
     point: Point = {}
     for name, choices in space.dimensions.items():
         numbers = [choice for choice in choices if isinstance(choice, int)]
@@ -140,7 +140,7 @@ def build(spec: BackboneSpec, classes: int) -> ImageClassifier:
 
 
 def sandwich(space: Space, between: int, random: np.random.Generator) -> Iterator[Point]:
-    """The largest network, the smallest, and some between."""
+    """The largest network, the smallest, and random ones in between."""
     for extreme in (max, min):
         point: Point = {}
         for name, choices in space.dimensions.items():
@@ -155,10 +155,10 @@ def sandwich(space: Space, between: int, random: np.random.Generator) -> Iterato
 
 
 class Judges(NamedTuple):
-    """What scores networks, in memory.
+    """The pictures that score networks, held in memory.
 
-    statistics: training pictures (M, 3, S, S), normalised, for the statistics of norms.
-    pictures: (N, 3, S, S), normalised, that no network is trained on.
+    statistics: training pictures (M, 3, S, S), normalised, to compute batch-norm statistics.
+    pictures: (N, 3, S, S), normalised; never trained on.
     labels: (N,).
     """
 
@@ -168,7 +168,7 @@ class Judges(NamedTuple):
 
 
 def read_judges(data: ClassifierData, *, statistics: int = 512, most: int = 2000) -> Judges:
-    """Every so many of the pictures that are held out of training, and of those that are not."""
+    """Evenly spaced pictures: at most `statistics` from training, at most `most` held out."""
     parts = []
     for folder, count in ((data.train, statistics), (data.val, most)):
         pictures = LabelledPictures(folder, data.centre, data.seed)
@@ -180,7 +180,7 @@ def read_judges(data: ClassifierData, *, statistics: int = 512, most: int = 2000
 
 
 def _sound(sample: tuple[Tensor, int] | UserError) -> tuple[Tensor, int]:
-    """A sample, or the error of its picture."""
+    """The sample; if its picture could not be read, raises that error."""
     if isinstance(sample, UserError):
         raise sample
     return sample
@@ -190,9 +190,9 @@ def _sound(sample: tuple[Tensor, int] | UserError) -> tuple[Tensor, int]:
 def score_part(
     supernet: Supernet, point: Mapping[str, int | str], judges: Judges, *, batch: int = 128
 ) -> float:
-    """Top-1 in percent of a network with its part of the supernet's weights.
+    """Top-1, in percent, of a network with its part of the supernet's weights.
 
-    None right counts as half a picture: U has no value at 0.
+    If no picture is right, half a picture is counted, since U is undefined at 0.
     """
     net = supernet.extract(point).to(memory_format=torch.channels_last).train()
     for module in net.modules():
@@ -210,7 +210,7 @@ def score_part(
 
 
 def _parted(key: str) -> tuple[str, int | None, str]:
-    """Stage, index of the module and the rest of a parameter's name; no index outside stages."""
+    """Stage, module index and rest of a parameter's name; the index is None outside the stages."""
     parts = key.removeprefix("backbone.").split(".")
     if parts[0] in STAGES:
         return parts[0], int(parts[1]), ".".join(parts[2:])
@@ -218,17 +218,17 @@ def _parted(key: str) -> tuple[str, int | None, str]:
 
 
 def _escaped(name: str) -> str:
-    """A name that a ParameterDict takes."""
+    """The name in a form that ParameterDict accepts."""
     return name.replace(".", "/")
 
 
 def _leading(
     shared: Tensor, shape: torch.Size, key: str, point: Mapping[str, int | str], space: Space
 ) -> Tensor:
-    """The leading channels of a shared tensor.
+    """The part of a shared tensor that a network uses: its leading channels.
 
-    Depthwise convolutions with a multiplier number their outputs input by input: those of the
-    leading inputs and leading multiples are taken.
+    The outputs of a depthwise convolution with a multiplier are numbered input by input, so the
+    leading multiples of each leading input are taken.
     """
     most = max(space.multiplier)
     if key.endswith(_WIDE):
@@ -253,12 +253,12 @@ def _multiplier(wide: int, key: str, point: Mapping[str, int | str], space: Spac
 
 
 def _module_place(space: Space, point: Mapping[str, int | str], stage: str, index: int) -> str:
-    """The place in the space of a network's module, identities not counted."""
+    """The place in the space of a network's module; `index` does not count identities."""
     names = (f"{stage}.{k}" for k in range(space.depths[stage]))
     return [name for name in names if point[f"{name}.kind"] != "identity"][index]
 
 
 def _kind(choices: tuple[Any, ...], random: np.random.Generator) -> Any:
-    """A random kind of module; identity only where there is no other."""
+    """A random kind of module; identity only if there is no other."""
     kinds = [choice for choice in choices if choice != "identity"] or list(choices)
     return kinds[int(random.integers(len(kinds)))]
