@@ -1,4 +1,4 @@
-"""What a user sees when something is wrong: one sentence, and no half-written file."""
+"""Error handling for users: one sentence for each mistake, and no half-written files."""
 
 import codecs
 import errno
@@ -21,31 +21,31 @@ from typing import TextIO
 
 
 class UserError(ValueError):
-    """A mistake in the input. Its message is one sentence: what is wrong, where, what to do."""
+    """A mistake in the input. Its message is one sentence: what is wrong, where, and what to do."""
 
 
 def shown(value: object, most: int = 200) -> str:
-    """A value from a file, for a sentence: one line of at most so many characters, whatever it is.
+    """A value from a file as one line of at most `most` characters, for use in a message.
 
-    Lists and dicts show their first entries; an error or a path shows as its text.
+    Lists and dicts show their first entries; errors and paths show their text.
     """
     form = reprlib.Repr()
     form.maxstring = form.maxother = form.maxlong = most
     try:
         text = str(value) if isinstance(value, Exception | os.PathLike) else form.repr(value)
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # an integer with thousands of digits
         text = f"a {type(value).__name__}"
     text = text.replace("\0", "\\x00").replace("\n", " ")
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wrap a tool's `main`, so that what ends it is one line and an exit status.
+    """Wrap a tool's `main` so that errors end it with one line and an exit status.
 
-    A `UserError`, a package that is missing, a path that is too long or closed to the user: 1, and
-    `error: …`. Ctrl-C: 130. Nobody reads the output any more, as after `| head -1`: 141, without a
-    message, as of a program in C. What the terminal's encoding lacks is printed as its nearest of
-    ASCII.
+    Exit status 1 with `error: …`: a `UserError`, a missing package, or a path that is too long or
+    not permitted. 130: Ctrl-C. 141, without a message, as C programs do: the reader of the output
+    has gone, as with `| head -1`. Characters that the terminal's encoding lacks are printed as
+    their nearest ASCII equivalent.
     """
 
     @functools.wraps(main)
@@ -67,13 +67,13 @@ def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
         except KeyboardInterrupt:
             return _interrupted()
         except SystemExit as end:
-            if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's way
+            if isinstance(end.__context__, KeyboardInterrupt):  # Lightning exits on Ctrl-C
                 return _interrupted()
             raise
         except BrokenPipeError:
-            if not _is_closed(sys.stdout):  # a pipe of another kind
+            if not _is_closed(sys.stdout):  # another pipe
                 raise
-            with Path(os.devnull).open("w") as nowhere:  # for what Python writes at its end
+            with Path(os.devnull).open("w") as nowhere:  # for what Python flushes when it exits
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
             return 141
         except OSError as error:
@@ -85,14 +85,14 @@ def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
     return wrapped
 
 
-# What a path that was given is wrong by, wherever it is first looked at.
+# Errors that mean that a given path is unusable, wherever it is first accessed.
 _OF_A_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
-PLAIN = "atto_det.plain"  # the name of `_plain` among the handlers of errors of encodings
+PLAIN = "atto_det.plain"  # the name under which `_plain` is registered as encoding error handler
 _NEAREST = {"≥": ">=", "≤": "<=", "×": "x", "–": "-", "—": "-", "→": "->", "±": "+-", "µ": "u"}
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """The nearest of ASCII to characters that cannot be encoded; `?` where there is none."""
+    """Characters that cannot be encoded as their nearest ASCII equivalent, or as `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     nearest = ""
@@ -111,7 +111,7 @@ def _interrupted() -> int:
 
 
 def _is_closed(stream: TextIO) -> bool:
-    """Whether nobody reads what is written to a pipe."""
+    """Whether the reading end of a pipe is closed."""
     try:
         stream.flush()
         poll = select.poll()
@@ -119,15 +119,15 @@ def _is_closed(stream: TextIO) -> bool:
         return any(event & select.POLLERR for _, event in poll.poll(0))
     except BrokenPipeError:
         return True
-    except (AttributeError, OSError, ValueError):  # no poll on Windows; no file in a notebook
+    except (AttributeError, OSError, ValueError):  # Windows has no poll, a notebook no file
         return False
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:
-    """The sentence for a package of an extra that is not installed; raises any other error."""
-    if error.name is None:  # some libraries raise it themselves, with advice
+    """The message for a missing package of one of our extras; raises any other error again."""
+    if error.name is None:  # raised by a library itself, with advice
         return shown(error)
-    from importlib import metadata  # takes longer than all else here
+    from importlib import metadata  # slower to import than everything else here
 
     with suppress(metadata.PackageNotFoundError):
         for requirement in metadata.requires("atto_det") or []:
@@ -142,11 +142,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed to it on success and removed on failure.
 
     The temporary name keeps the suffix of `path`, since OpenCV, Pillow and matplotlib choose the
-    format by it, and has the number of this process: what a killed one left is cleared away by the
-    next that writes to the folder.
+    format by it. It also contains the process number: what a killed process left is removed by the
+    next process that writes to the folder.
 
     Raises:
-        UserError: the target cannot be written (missing rights, a full disk); it names `path`.
+        UserError: the target cannot be written (no permission, a full disk); it names `path`.
     """
     path = Path(path)
     temporary = None
@@ -158,7 +158,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         )
         os.close(handle)
         temporary = Path(name)
-        # mkstemp gives 0600; the file should have the rights that open() would have given it.
+        # mkstemp creates files with mode 0600; use the mode that open() would have given.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -167,7 +167,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except BrokenPipeError:
-        raise  # of what is printed meanwhile
+        raise  # from something that was printed inside the block, not from the file
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -177,7 +177,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`, as `atomic_path` does a file.
+    """Yield a temporary folder beside `path`, with the same guarantees as `atomic_path`.
 
     Raises:
         UserError: the folder cannot be written; it names `path`.
@@ -201,20 +201,20 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-_TEMPORARY = re.compile(  # version 0.1.0 wrote no owner
+_TEMPORARY = re.compile(  # version 0.1.0 did not write the owner
     r"\.(?P<stem>.+?)\.((?P<host>[0-9a-f]{8})_(?P<process>\d+)-)?[a-z0-9_]{8}(?P<suffix>\.\w+)?"
 )
-_swept: set[Path] = set()  # a look at a folder is enough, since it may hold very many files
+_swept: set[Path] = set()  # each folder is scanned once, since it may hold very many files
 
 
 def temporary_of(name: str) -> str | None:
-    """The name of the file that a temporary one of `atomic_path` was to become; None of others."""
+    """The final name of a temporary file of `atomic_path`; None for any other name."""
     found = _TEMPORARY.fullmatch(name)
     return found and found["stem"] + (found["suffix"] or "")
 
 
 def _owner() -> str:
-    """This machine and process, in a file name."""
+    """This machine and process, as part of a file name."""
     return f"{_host()}_{os.getpid()}"
 
 
@@ -223,11 +223,11 @@ def _host() -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine that have ended were writing to a folder."""
+    """Remove the unfinished files of processes of this machine that have ended."""
     if folder in _swept:
         return
     _swept.add(folder)
-    with suppress(OSError):  # what cannot be removed must not keep us from writing
+    with suppress(OSError):  # failing to clean up must not prevent writing
         for path in folder.iterdir():
             found = _TEMPORARY.fullmatch(path.name)
             if not found or found["host"] != _host() or _runs(int(found["process"])):
@@ -243,26 +243,26 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # another user's
+    except (OSError, OverflowError):  # another user's process
         return True
     return True
 
 
 def write_error(path: str | os.PathLike, error: OSError) -> UserError:
-    """The sentence for an `OSError` met while `path` was being written."""
+    """The error for an `OSError` that occurred while `path` was being written."""
     if error.errno == errno.ENOSPC:
         return UserError(f"{path} was not written: the disk is full; free some space and run again")
     return UserError(f"{path} was not written: {error.strerror or error}")
 
 
 class Outputs:
-    """Makes the paths of outputs that are called after something, inside one folder.
+    """Creates the paths of outputs that are named after inputs, inside one folder.
 
-    A name may come from a downloaded file: of an absolute one, or one with `..`, only what lies
-    below is kept, so that it never leads out of the folder. A name that is taken is numbered.
+    A name may come from a downloaded file, so absolute paths and `..` are stripped: an output never
+    leaves the folder. A name that is already taken gets a number.
 
     Args:
-        folder: that the user named.
+        folder: the folder that the user named.
         suffix: such as ".png".
     """
 
@@ -271,7 +271,7 @@ class Outputs:
         self.taken: set[str] = set()
 
     def __call__(self, name: str) -> Path:
-        """The path of the output called after `name`.
+        """The path of the output named after `name`.
 
         Raises:
             UserError: a link in the folder leads out of it.
@@ -280,7 +280,7 @@ class Outputs:
         parts = [re.sub(r"[\x00-\x1f<>:\"|?*]", "_", part)[:150] for part in parts] or ["unnamed"]
         stem = number = "/".join(parts)
         count = 1
-        while number.casefold() in self.taken:  # some file systems take A for a
+        while number.casefold() in self.taken:  # some file systems ignore case
             count += 1
             number = f"{stem}_{count}"
         self.taken.add(number.casefold())
@@ -291,10 +291,10 @@ class Outputs:
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Refuse to write over what is read.
+    """Refuse to overwrite an input.
 
     Raises:
-        UserError: an output is one of the inputs, whatever links lead to it.
+        UserError: an output is one of the inputs, possibly through links.
     """
     sources = {path.resolve() for path in inputs}
     for target in outputs:

@@ -1,4 +1,4 @@
-"""Experiment files: read within bounds, checked key by key, and what follows from the machine."""
+"""Experiment files: read within bounds, checked key by key and adapted to the machine."""
 
 from atto_det.bounded_yaml import parse_yaml
 from atto_det.config.experiment import (

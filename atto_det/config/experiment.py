@@ -1,7 +1,7 @@
-"""Reading experiment files: YAML with `_BASE_`, merged into a yacs node, errors in plain words.
+"""Reading experiment files: YAML with `_BASE_`, merged into a yacs node, with readable errors.
 
-Both engines read the same files with this. YAML is always loaded safely: a tag that would build a
-Python object is an error.
+Both engines read the same files with this module. YAML is always loaded safely: a tag that would
+create a Python object is an error.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
 
-COMMAND_LINE = "the command line"  # where a key stands, in errors
-# The experiments that come with atto_det: in the package once installed, beside it in a checkout.
+COMMAND_LINE = "the command line"  # named in errors as the place of a key
+# The experiments that come with atto_det: in the package once installed, else in the checkout.
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 if not CONFIGS.is_dir():
     CONFIGS = CONFIGS.parents[1] / "configs"
@@ -33,10 +33,10 @@ def find_config(name: str | Path, folder: Path = Path(), where: str = "") -> Pat
     """The file `name` in `folder`, or else the experiment of that name in `CONFIGS`.
 
     Raises:
-        UserError: `name` starts with the home of an unknown user; the message begins with `where`.
+        UserError: `name` starts with the home folder of an unknown user (prefixed with `where`).
     """
     own, shipped = folder / _file(name, where), CONFIGS / name
-    with contextlib.suppress(OSError):  # a name that is too long, say: reading it will tell
+    with contextlib.suppress(OSError):  # such as a name that is too long: reading it will fail
         return shipped if not own.exists() and shipped.is_file() else own
     return own
 
@@ -45,18 +45,18 @@ class DataCatalog(Protocol):
     """An engine's data sets by name."""
 
     def register_own_data(self, cfg: CfgNode) -> object:
-        """Make known what `DATASETS.FOLDERS` and `DATASETS.COCO` of a config name."""
+        """Register the data sets of `DATASETS.FOLDERS` and `DATASETS.COCO`."""
 
     def class_names_of(self, name: str) -> list[str]:
-        """Class names of a data set."""
+        """The class names of a data set."""
 
 
 class ConfigReader(ABC):
-    """Experiment files into configs; an engine's subclass says what is its own.
+    """Turns experiment files into configs; an engine's subclass supplies what differs.
 
     Attributes:
-        catalog: of the engine's data sets.
-        find_network: `atto_det.design.find_network`, which lies on a floor above.
+        catalog: the engine's data sets.
+        find_network: `atto_det.design.find_network`, which this layer must not import.
     """
 
     catalog: DataCatalog
@@ -64,21 +64,21 @@ class ConfigReader(ABC):
 
     @abstractmethod
     def defaults(self) -> CfgNode:
-        """A fresh config with every key at its default."""
+        """A new config with every key at its default."""
 
     @abstractmethod
     def shared_seed(self) -> int:
-        """A random seed, the same in all processes, where SEED is negative."""
+        """A random seed, the same in all processes, used if SEED is negative."""
 
     def load_yaml(self, config_file: str | Path) -> dict[str, Any]:
         """The content of an experiment file."""
         return load_yaml(config_file)
 
     def merged(self, content: Mapping[str, Any], where: str, options: Sequence[str]) -> CfgNode:
-        """The defaults, `content` of `where`, and options, each over the one before.
+        """The defaults, overridden by `content`, which comes from `where`, and then by `options`.
 
         Raises:
-            UserError: an unknown key, or a value that it cannot have.
+            UserError: an unknown key, or a value that is not allowed.
         """
         cfg = self.defaults()
         merge(cfg, content, where)
@@ -91,30 +91,30 @@ class ConfigReader(ABC):
     def load_config(self, config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
         """The frozen config of an experiment: defaults, then the file, then `KEY VALUE` options.
 
-        Registers the data that the config names, takes the class count from it, and falls back to
-        the CPU (and no mixed precision) with one line where there is no GPU.
+        Registers the data that the config names and takes the class count from it. Without a GPU it
+        switches to the CPU and turns mixed precision off, and logs this.
 
         Raises:
-            UserError: an unknown key, a value of another type or one that the engine cannot honour,
-                or data that does not fit.
+            UserError: an unknown key, a value of the wrong type or one that the engine does not
+                support, or data that does not fit.
         """
         return self.completed(self.read_file(config_file, options))
 
     def read_file(self, config_file: str | Path, options: Sequence[str] = ()) -> CfgNode:
-        """The config of an experiment without a look at data or machine. Not frozen.
+        """The config of an experiment, before data and machine are considered. Not frozen.
 
         Raises:
-            UserError: as `load_config`, but for the data.
+            UserError: as `load_config`, except for the data.
         """
         cfg = self.merged(self.load_yaml(config_file), str(config_file), options)
-        # The file of a network is opened here, where a user names it; checkpoints carry what is
-        # in it, and what comes from one (`config_from_text`) opens none.
+        # A network file is only opened here, where the user names it. A checkpoint contains the
+        # network itself, so `config_from_text` opens no file.
         network = cfg.MODEL.ATTONET
         network.NAME = self.find_network(network.NAME, key="MODEL.ATTONET.NAME")
         return cfg
 
     def config_from_text(self, text: str, where: str, options: Sequence[str] = ()) -> CfgNode:
-        """The config that a checkpoint carries, for use without its data. Not frozen.
+        """The config stored in a checkpoint, usable without its data. Not frozen.
 
         Raises:
             UserError: as `read_file`.
@@ -124,7 +124,7 @@ class ConfigReader(ABC):
         return cfg
 
     def completed(self, cfg: CfgNode) -> CfgNode:
-        """`cfg`, frozen, with what follows from data and machine: device, seed, class count.
+        """`cfg`, frozen, after filling in the device, the seed and the class count.
 
         Raises:
             UserError: data that does not fit.
@@ -143,17 +143,17 @@ class ConfigReader(ABC):
 
 
 def load_yaml(path: str | Path, trusted: Path | None = None) -> dict[str, Any]:
-    """The content of an experiment file, over the content of its `_BASE_` (relative to it).
+    """The content of an experiment file, merged over that of its `_BASE_` (a relative path).
 
-    Either is taken from `CONFIGS` where there is no such file.
-    `_BASE_` may be a list: of two files that set a key, the later one's value counts.
+    A file that does not exist is looked up in `CONFIGS`. `_BASE_` may be a list of files, of which
+    a later one overrides an earlier one.
 
     Args:
-        trusted: folder whose files may hold tags that run code, as some that came with an
+        trusted: folder whose files may use tags that run code, as some files that come with an
             installed package do.
 
     Raises:
-        UserError: no such file, no YAML mapping, an unsafe tag, or bases that go in a circle.
+        UserError: a missing file, no YAML mapping, an unsafe tag, or a cycle of bases.
     """
     return _load_yaml(find_config(path), trusted, ())
 
@@ -164,7 +164,7 @@ def _load_yaml(path: Path, trusted: Path | None, above: tuple[Path, ...]) -> dic
     except FileNotFoundError:
         raise UserError(f"config file {path} does not exist{_neighbours(path)}") from None
     if path.resolve() in above:
-        raise UserError(f"{path} is its own _BASE_: remove the circle")
+        raise UserError(f"{path} is its own _BASE_, directly or through others: remove the cycle")
     safe = trusted is None or not path.resolve().is_relative_to(trusted.resolve())
     content = parse_yaml(text, str(path), safe=safe)
     bases = content.pop("_BASE_", [])
@@ -181,11 +181,11 @@ def _load_yaml(path: Path, trusted: Path | None, above: tuple[Path, ...]) -> dic
 
 
 def _file(path: str | Path, where: str) -> Path:
-    """A path with `~` expanded; an error begins with `where`."""
+    """The path with `~` expanded; an error message begins with `where`."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{where}{shown(path)} names the home of a user who is not here") from error
+        raise UserError(f"{where}{shown(path)} names the home folder of an unknown user") from error
 
 
 def _over(upper: Mapping, lower: Mapping) -> dict[str, Any]:
@@ -205,63 +205,63 @@ def _neighbours(path: Path) -> str:
 
 
 def merge(cfg: CfgNode, content: Mapping[str, Any], where: str) -> None:
-    """Set each key of nested `content` in `cfg`; `where` names its source in errors.
+    """Set each key of the nested `content` in `cfg`; errors name `where` as its source.
 
     Raises:
-        UserError: a key that `cfg` lacks (with the nearest one), or a value of another type.
+        UserError: `cfg` has no such key (the nearest one is named), or the value's type is wrong.
     """
     for key, value in _leaves(cfg, content, where):
         _set(cfg, key, value, functools.partial(_place, where, key))
 
 
 def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
-    """Set `KEY VALUE` pairs of a command line in `cfg`. Values are Python literals or text.
+    """Set the `KEY VALUE` pairs of a command line in `cfg`. Values are Python literals or text.
 
     Raises:
-        UserError: a key without a value, an unknown key, or a value of another type.
+        UserError: a key without a value, an unknown key, or a value of the wrong type.
     """
     if len(options) % 2:
-        raise UserError(f"options come in pairs KEY VALUE; {shown(options[-1])} stands alone")
+        raise UserError(f"options are pairs KEY VALUE, but {shown(options[-1])} has no partner")
     for key, text in zip(options[::2], options[1::2], strict=True):
         _set(cfg, key, text, lambda: COMMAND_LINE)
 
 
 def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> None:
-    """Set the heads' class count from the data; a count that the config states must agree."""
+    """Set the heads' class count from the data; if the config states a count, it must agree."""
     key, head = class_head(cfg)
     if head.NUM_CLASSES not in (0, len(class_names)):
         raise UserError(
             f"{key} is {head.NUM_CLASSES}, but {dataset} has {len(class_names)} classes: "
-            f"set it to 0 (taken from the data) or {len(class_names)}"
+            f"set it to {len(class_names)}, or to 0 to take it from the data"
         )
     head.NUM_CLASSES = len(class_names)
 
 
 def check_class_names(cfg: CfgNode, class_names: Sequence[str], where: str) -> None:
-    """Refuse class names that are not those of a model's outputs; `where` is what they stand in.
+    """Refuse class names that do not fit the model's outputs; `where` says where they are stored.
 
     Raises:
-        UserError: more or fewer, or one twice.
+        UserError: their number is wrong, or a name occurs twice.
     """
     count = class_head(cfg)[1].NUM_CLASSES
     if len(class_names) != count:
         raise UserError(
-            f"{where} names {len(class_names)} classes, but its model finds {count}: the file was "
-            "changed; take the one that the training wrote"
+            f"{where} names {len(class_names)} classes, but its model has {count}: the file was "
+            "modified; use the one that the training wrote"
         )
     if twice := [name for name in class_names if class_names.count(name) > 1]:
-        raise UserError(f"{where} names the class {shown(twice[0])} twice: the file was changed")
+        raise UserError(f"{where} names the class {shown(twice[0])} twice: the file was modified")
 
 
 def class_head(cfg: CfgNode) -> tuple[str, CfgNode]:
-    """The key of a detector's class count, and the part of `cfg` whose NUM_CLASSES it is."""
+    """The key of a detector's class count, and the node of `cfg` that holds it as NUM_CLASSES."""
     if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
         return "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET
     return "MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS
 
 
 def use_available_device(cfg: CfgNode) -> None:
-    """Without CUDA, a config that asks for it runs on the CPU; one line says so."""
+    """Switch a config that asks for CUDA to the CPU if there is no CUDA, with a log line."""
     import torch
 
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
@@ -272,30 +272,30 @@ def use_available_device(cfg: CfgNode) -> None:
 
 
 def set_prediction(cfg: CfgNode, device: str | None, score_threshold: float | None) -> None:
-    """Set where a model predicts, and the score that its detections need, where they are given.
+    """Set the device and the score threshold of predictions, if they are given.
 
     Raises:
-        UserError: a device that is not there, or a threshold outside 0 to 1.
+        UserError: a device that does not exist, or a threshold outside 0 to 1.
     """
     check_device(device or cfg.MODEL.DEVICE)
     cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
     if score_threshold is not None:
         if not 0 <= score_threshold <= 1:
-            raise UserError(f"score_threshold is {score_threshold}; scores lie between 0 and 1")
+            raise UserError(f"score_threshold is {score_threshold}; it must be between 0 and 1")
         class_head(cfg)[1].SCORE_THRESH_TEST = float(score_threshold)
 
 
 def check_device(device: str, key: str = "device") -> None:
-    """Refuse a device that is not there; `key` is what names it.
+    """Refuse a device that does not exist; `key` is the setting that names it.
 
     Raises:
-        UserError: it names the device and says why.
+        UserError: the message names the device and the reason.
     """
     import torch
 
     try:
         torch.empty(1, device=device)
-    except (AssertionError, RuntimeError, ValueError) as error:  # a ValueError: a NUL
+    except (AssertionError, RuntimeError, ValueError) as error:  # ValueError for a NUL
         reason = str(error).splitlines()[0]
         raise UserError(f"{key} is {device}, which cannot be used here: {reason}") from error
 
@@ -310,7 +310,7 @@ def _leaves(node: CfgNode, content: Mapping, where: str, prefix: str = "") -> It
 
 
 def _place(where: str, key: str) -> str:
-    """`where`, if it is a file: the one, among it and its bases, that sets `key`, and the line."""
+    """The file among `where` and its bases that sets `key`, with the line; or else `where`."""
     waiting, seen = [where], set()
     while waiting:
         name = waiting.pop(0)
@@ -346,7 +346,7 @@ def _set(cfg: CfgNode, key: str, value: Any, where: Callable[[], str]) -> None:
 
 
 def _plain(key: str) -> str:
-    """A key for a sentence: as it is, unless it is too long or cannot be printed."""
+    """A key as shown in a message: unchanged, unless it is too long or not printable."""
     return key if len(key) <= 100 and key.isprintable() else shown(key)
 
 

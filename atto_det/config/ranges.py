@@ -1,8 +1,8 @@
-"""The values that each key of a detector's config may have, beyond their type.
+"""The values that each key of a detector's config may have, in addition to their type.
 
-One table for both engines: a value outside would break a training hours later, or in a library's
-own words. What depends on several keys at once stands below it; what depends on the data or on the
-engine is checked where that is known.
+One table serves both engines. A value that is out of range would make a training fail hours later,
+or with an error of some library. Rules about several keys at once follow the table; what depends on
+the data or on the engine is checked where that is known.
 """
 
 import math
@@ -15,12 +15,12 @@ from yacs.config import CfgNode
 
 from atto_det.errors import shown
 
-Rule = Callable[[Any], str]  # from a value to what is wrong with it; empty for nothing
-MOST = 10**9  # of what has no limit of its own, so that nothing overflows
+Rule = Callable[[Any], str]  # from a value to what is wrong with it; "" if nothing is
+MOST = 10**9  # for values without a limit of their own, so that nothing overflows
 
 
 class Fault(NamedTuple):
-    """A value that a key cannot have: `key`, and the sentence after its name."""
+    """A value that a key must not have: the `key`, and the rest of the sentence about it."""
 
     key: str
     says: str
@@ -33,7 +33,7 @@ def number(
     beyond: float = -math.inf,
     below: float = math.inf,
 ) -> Rule:
-    """From `low` to `high`, both included, and above `beyond` and below `below`."""
+    """From `low` to `high`, both included; above `beyond` and below `below`, both excluded."""
 
     def complaint(value: Any) -> str:
         if type(value) not in (int, float):
@@ -47,8 +47,8 @@ def number(
         if low <= value <= high:
             return ""
         if high == MOST:
-            return f"it must be at least {low:g}" if value < low else f"at most {MOST:,} will do"
-        return f"it lies between {low:,} and {high:,}"
+            return f"it must be at least {low:g}" if value < low else f"it must be at most {MOST:,}"
+        return f"it must be between {low:,} and {high:,}"
 
     return complaint
 
@@ -60,21 +60,21 @@ def whole(low: int, high: int = MOST) -> Rule:
 
 
 def one_of(*values: Any) -> Rule:
-    """One of these."""
+    """One of the given values."""
     allowed = ", ".join(map(repr, values))
     return lambda value: "" if value in values else f"choose one of {allowed}"
 
 
 def each(rule: Rule, *, count: tuple[int, ...] = (), least: int = 0) -> Rule:
-    """A list whose every value is as `rule` says, of one of the lengths `count`."""
+    """A list whose items all follow `rule`, with one of the lengths in `count`."""
 
     def complaint(value: Any) -> str:
         if not isinstance(value, list | tuple):
             return "it must be a list"
         if len(value) < least:
-            return "give at least one"
+            return "give at least one item"
         if count and len(value) not in count:
-            return f"give {' or '.join(map(str, count))} of them"
+            return f"give {' or '.join(map(str, count))} items"
         wrong = ((item, rule(item)) for item in value)
         return next((f"of {shown(item, 60)} in it, {says}" for item, says in wrong if says), "")
 
@@ -82,7 +82,7 @@ def each(rule: Rule, *, count: tuple[int, ...] = (), least: int = 0) -> Rule:
 
 
 def either(*rules: Rule) -> Rule:
-    """As one of the rules says; the first one complains."""
+    """A value that follows any of the rules; if none fits, the first one gives the message."""
     return lambda value: "" if any(not rule(value) for rule in rules) else rules[0](value)
 
 
@@ -92,24 +92,24 @@ def text(value: Any) -> str:
 
 
 def path(value: Any) -> str:
-    """The path of a file or folder, which need not be there."""
+    """The path of a file or folder, which need not exist."""
     if not isinstance(value, str):
         return "it must be the path of a file or folder"
     try:
         Path(value).expanduser()
         if b"\0" in os.fsencode(value) or len(value) > 4000:
-            return "it is no path"
+            return "it is not a path"
         if "://" not in value and any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
             return "it has a name of more than 255 bytes"
     except RuntimeError:
-        return "it names the home of a user who is not here"
+        return "it names the home folder of an unknown user"
     except ValueError:
-        return "it is no path"
+        return "it is not a path"
     return ""
 
 
 def paths_within(value: Any) -> str:
-    """The paths in lists such as DATASETS.FOLDERS, whose form the catalogue checks."""
+    """The paths in lists such as DATASETS.FOLDERS, whose structure the catalogue checks."""
     rows = value if isinstance(value, list | tuple) else ()
     parts = [part for row in rows if isinstance(row, list | tuple) for part in row]
     wrong = ((part, path(part)) for part in parts if isinstance(part, str))
@@ -117,10 +117,10 @@ def paths_within(value: Any) -> str:
 
 
 def increasing(value: Any) -> str:
-    """The least and the largest scale."""
+    """A smallest and a largest scale."""
     fits = isinstance(value, list | tuple) and len(value) == 2
     fits = fits and not any(map(number(beyond=0, high=100), value)) and value[0] <= value[1]
-    return "" if fits else "give the least and the largest scale, such as (0.1, 2.0)"
+    return "" if fits else "give the smallest and the largest scale, such as (0.1, 2.0)"
 
 
 def height_and_width(value: Any) -> str:
@@ -130,7 +130,7 @@ def height_and_width(value: Any) -> str:
 
 
 def anything(value: Any) -> str:
-    """Any value that libraries can take: numbers of usual size, text that can be printed."""
+    """Any value that libraries accept: numbers of ordinary size, and text that can be encoded."""
     if isinstance(value, dict | list | tuple):
         values = [*value, *value.values()] if isinstance(value, dict) else value
         return next(filter(None, map(anything, values)), "")
@@ -138,9 +138,9 @@ def anything(value: Any) -> str:
         return number(-(2**53), 2**53)(value)
     if isinstance(value, str):
         try:
-            return "it holds a NUL" if b"\0" in os.fsencode(value) else ""
+            return "it contains a NUL" if b"\0" in os.fsencode(value) else ""
         except ValueError:
-            return "it holds what is no character"
+            return "it contains an invalid character"
     return ""
 
 
@@ -155,15 +155,15 @@ NORM = one_of("", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSync
 NAMES = each(text)
 SHARES = each(SHARE, least=1)
 LABELS = each(one_of(-1, 0, 1), least=2)
-BOX_WEIGHTS = each(ABOVE_ZERO, count=(4, 5))  # five: of rotated boxes
-BY_LEVEL = either(  # one list stands for all levels
+BOX_WEIGHTS = each(ABOVE_ZERO, count=(4, 5))  # five for rotated boxes
+BY_LEVEL = either(  # a single list applies to all levels
     each(each(number(beyond=0, high=100_000), least=1), least=1),
     each(number(beyond=0, high=100_000), least=1),
 )
 POOLED = whole(1, 512)
 SAMPLES = whole(0, 64)
 
-WORDS = {"SOLVER.ACCUMULATE": "auto"}  # keys that take a word in place of a whole number
+WORDS = {"SOLVER.ACCUMULATE": "auto"}  # keys that accept a word instead of a whole number
 RANGES: dict[str, Rule] = {
     "MODEL.WEIGHTS": path,
     "MODEL.PIXEL_MEAN": each(number(), least=1),
@@ -233,7 +233,7 @@ RANGES: dict[str, Rule] = {
     "MODEL.RETINANET.NMS_THRESH_TEST": SHARE,
     "MODEL.RETINANET.BBOX_REG_WEIGHTS": BOX_WEIGHTS,
     "MODEL.RETINANET.FOCAL_LOSS_GAMMA": NOT_NEGATIVE,
-    "MODEL.RETINANET.FOCAL_LOSS_ALPHA": number(-1, 1),  # -1: classes weigh the same
+    "MODEL.RETINANET.FOCAL_LOSS_ALPHA": number(-1, 1),  # -1: all classes have the same weight
     "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": NOT_NEGATIVE,
     "MODEL.RETINANET.NORM": NORM,
     "MODEL.RESNETS.DEPTH": one_of(18, 34, 50, 101, 152),
@@ -245,7 +245,7 @@ RANGES: dict[str, Rule] = {
     "MODEL.RESNETS.RES2_OUT_CHANNELS": CHANNELS,
     "MODEL.RESNETS.STEM_OUT_CHANNELS": CHANNELS,
     "MODEL.RESNETS.DEFORM_NUM_GROUPS": CHANNELS,
-    "INPUT.MIN_SIZE_TRAIN": each(whole(0, 100_000)),  # 0: as large as the picture is
+    "INPUT.MIN_SIZE_TRAIN": each(whole(0, 100_000)),  # 0: the picture's own size
     "INPUT.MAX_SIZE_TRAIN": PIXELS,
     "INPUT.MIN_SIZE_TEST": whole(0, 100_000),  # likewise
     "INPUT.MAX_SIZE_TEST": PIXELS,
@@ -296,13 +296,13 @@ RANGES: dict[str, Rule] = {
     "TEST.AUG.MAX_SIZE": PIXELS,
     "TEST.PRECISE_BN.NUM_ITER": COUNT,
     "OUTPUT_DIR": path,
-    "SEED": whole(-1, 2**32 - 1),  # -1: drawn
+    "SEED": whole(-1, 2**32 - 1),  # -1: drawn at random
     "VIS_PERIOD": COUNT_OR_NONE,
 }
 
 
 def first_fault(cfg: CfgNode) -> Fault | None:
-    """The first key of a config whose value it cannot have."""
+    """The first key of a config with a value that is not allowed."""
     values = dict(leaves(cfg))
     for key, value in values.items():
         if says := RANGES.get(key, anything)(value):
@@ -313,7 +313,7 @@ def first_fault(cfg: CfgNode) -> Fault | None:
 
 
 def _misfits(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Keys whose values do not go with another key's, and what they need."""
+    """Keys whose values do not fit those of other keys, and what they need."""
     std, mean = "MODEL.PIXEL_STD", "MODEL.PIXEL_MEAN"
     if std in values and len(values[std]) != len(values[mean]):
         yield std, f"it needs as many values as {mean} has"

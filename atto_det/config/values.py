@@ -1,4 +1,4 @@
-"""One value of a config: read from text, and held to the type that its key has."""
+"""A value of a config: parsed from text, and checked against the type of its key."""
 
 import ast
 from collections.abc import Callable
@@ -20,19 +20,19 @@ _TYPES = {
 
 
 def literal(text: str, *, text_expected: bool) -> Any:
-    """`text` as the Python literal that it spells, such as (640, 800), if it spells one.
+    """The Python literal that `text` spells, such as (640, 800), or else `text` itself.
 
-    Where text is expected only quotes are taken off, so that a folder may be called 123.
+    If text is expected, only quotes are removed, so that a folder may be called 123.
     """
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text  # the last two: brackets in brackets
+        return text  # the last two errors come from deeply nested brackets
     return value if not text_expected or isinstance(value, str) else text
 
 
 def fitting(value: Any, old: Any, key: str, where: Callable[[], str]) -> Any:
-    """`value` if it has the type of `old`, lists and tuples being one; else an error."""
+    """`value` if its type is that of `old` (lists and tuples are equivalent); else an error."""
     may_be_word = key in WORDS and (value == WORDS[key] or type(value) is int)
     if old is None or type(value) is type(old) or may_be_word:
         return value
@@ -54,4 +54,4 @@ def _as_float(value: int) -> str:
     try:
         return str(float(value))
     except OverflowError:
-        return "a smaller one"
+        return "a smaller number"

@@ -1,1 +1,1 @@
-"""What both engines do alike when they train: batches, the folder of a run, scores."""
+"""Training code that both engines share: batches, the folder of a run, scores."""

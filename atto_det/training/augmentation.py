@@ -1,6 +1,6 @@
-"""From a record to what a network trains on, the same in both engines.
+"""Augmentation: from a record to what a network trains on, the same for both engines.
 
-All that is drawn for a picture follows from one seed, that of its place in the training.
+All random choices for a picture follow from one seed, which its place in the training determines.
 """
 
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ from .scene import Scene, load_scene, on_canvas
 
 
 class TrainingPicture(NamedTuple):
-    """A picture of a training set, and whether it makes sense with left and right exchanged."""
+    """A picture of a training set, and whether it may be mirrored (left and right exchanged)."""
 
     record: data.ImageRecord
     may_mirror: bool
 
 
 class Augmentation:
-    """What the keys of INPUT make of the pictures of a training set.
+    """The augmentations that the keys of INPUT ask for.
 
     Args:
         cfg: a config of either engine.
 
     Raises:
-        UserError: a key whose value makes no sense.
+        UserError: a key has an invalid value.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -45,21 +45,21 @@ class Augmentation:
         self.jitter, self.pasting = keys.LSJ, keys.COPY_PASTE
         self.colors = {name.lower(): width for name, width in keys.COLOR_JITTER.items() if width}
         mean = np.array(cfg.MODEL.PIXEL_MEAN)[:: -1 if keys.FORMAT == "BGR" else 1]
-        # Zero for the network, as what a batch is padded with.
+        # Zero after normalisation, like the padding of a batch.
         self.padding = mean.round().clip(0, 255).astype(np.uint8)
         self.needs_masks = cfg.MODEL.MASK_ON
 
     def __call__(self, pictures: Sequence[TrainingPicture], index: int, seed: int) -> Scene:
-        """Picture `index` of a training set and its objects, after all that is drawn from `seed`.
+        """Picture `index` of a training set and its objects, augmented as drawn from `seed`.
 
         Objects of which nothing is left are dropped.
 
         Raises:
-            UserError: a picture is unreadable, truncated, or of another size than annotated, or
-                lacks a mask that the model is to learn.
+            UserError: a picture is unreadable, truncated or not of the annotated size, or lacks a
+                mask that the model needs.
         """
-        # Sizes and flips as Detectron2 draws them, from numpy's older kind of generator; all else
-        # from another one, so that sizes and flips are the same with and without it.
+        # Sizes and flips are drawn as in Detectron2, from numpy's legacy generator. The rest has
+        # a generator of its own, so that it does not change the sizes and flips.
         random = np.random.default_rng((seed, 1))
         scene = self._varied(*pictures[index], np.random.RandomState(seed), random)
         if random.uniform() < self.pasting.PROBABILITY and len(pictures) > 1:
@@ -82,12 +82,12 @@ class Augmentation:
         geometry: np.random.RandomState,
         random: np.random.Generator,
     ) -> Scene:
-        """A picture cropped and padded, mirrored and coloured as the two generators draw."""
+        """A picture cropped and padded, mirrored and recoloured as the two generators say."""
         lacking = [o for o in record.instances if o.rle is None]
         if lacking and self.needs_masks:
             label = lacking[0].label or "an object"
             raise UserError(
-                f"{label} of {record.file_name} has a box and no mask, which MODEL.MASK_ON needs: "
+                f"{label} in {record.file_name} has a box but no mask, which MODEL.MASK_ON needs: "
                 "set it to False to train on boxes alone"
             )
         shape, part, canvas = (record.height, record.width), None, None
@@ -104,7 +104,7 @@ class Augmentation:
                 short = geometry.randint(self.sizes[0], self.sizes[1] + 1)
             else:
                 short = geometry.choice(self.sizes)
-            if short:  # 0 leaves it as it is
+            if short:  # 0 keeps the picture's own size
                 shape = resized_shape(*shape, short, self.longest)
         mirrored = self.mirrors and may_mirror and geometry.uniform() < 0.5
         scene = load_scene(record, shape, part, mirrored=mirrored)
@@ -112,7 +112,7 @@ class Augmentation:
         return on_canvas(scene, canvas, self.padding) if canvas else scene
 
     def _recolored(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """uint8 RGB (H, W, 3) with the colours that are drawn."""
+        """uint8 RGB (H, W, 3) with random colour changes."""
         if not self.colors:
             return image
         picture = Image.fromarray(image)
@@ -124,27 +124,27 @@ class Augmentation:
 
 
 def is_on(keys: Any) -> bool:
-    """Whether INPUT asks for more than sizes and flips, which Detectron2 has too."""
+    """Whether INPUT asks for more than the sizes and flips that Detectron2 has as well."""
     return keys.LSJ.ENABLED or keys.COPY_PASTE.PROBABILITY > 0 or any(keys.COLOR_JITTER.values())
 
 
 def check_keys(keys: Any) -> None:
-    """Refuse values of INPUT's keys that make no sense.
+    """Refuse invalid values of INPUT's keys.
 
     Raises:
-        UserError: it names the key.
+        UserError: the message names the key.
     """
     sizes, jitter = list(keys.MIN_SIZE_TRAIN), keys.LSJ
     if not sizes or (keys.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2):
         raise UserError(
-            f"INPUT.MIN_SIZE_TRAIN is {sizes}: give sizes to choose from, or two with "
+            f"INPUT.MIN_SIZE_TRAIN is {sizes}: give sizes to choose from, or exactly two with "
             "INPUT.MIN_SIZE_TRAIN_SAMPLING range"
         )
     scales, size = list(jitter.SCALE_RANGE), list(jitter.SIZE)
     numbers = all(isinstance(value, int | float) for value in scales)
     if len(scales) != 2 or not numbers or not 0 < scales[0] <= scales[1] <= 100:
         raise UserError(
-            f"INPUT.LSJ.SCALE_RANGE is {scales}: give the least and the largest scale, such as "
+            f"INPUT.LSJ.SCALE_RANGE is {scales}: give the smallest and the largest scale, such as "
             "(0.1, 2.0)"
         )
     if len(size) != 2 or not all(isinstance(v, int) and v > 0 for v in size):
@@ -157,4 +157,4 @@ def check_keys(keys: Any) -> None:
 
 def _check_share(key: str, value: float, highest: float) -> None:
     if not 0 <= value <= highest:
-        raise UserError(f"{key} is {value}: it lies between 0 and {highest}")
+        raise UserError(f"{key} is {value}: it must be between 0 and {highest}")

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights of a network under training."""
+"""An exponential moving average of the weights of a network in training."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class WeightAverage:
-    """The moving average of a network's parameters and buffers, norms' statistics among them.
+    """The moving average of a network's parameters and buffers, including batch-norm statistics.
 
-    After update n it is decay · average + (1 - decay) · weights, with the decay
-    min(`decay`, (1 + n) / (10 + n)), so that the random weights of the start are soon forgotten.
-    Whole numbers are those of the network.
+    Update n sets it to decay · average + (1 - decay) · weights, where the decay is
+    min(`decay`, (1 + n) / (10 + n)), so that the random initial weights are soon forgotten.
+    Integer tensors are copied from the network.
 
     Args:
-        network: its weights now are the average after `count` updates.
+        network: its current weights are the average after `count` updates.
         decay: between 0 and 1.
-        count: the updates there have been.
+        count: the number of updates so far.
     """
 
     def __init__(self, network: nn.Module, decay: float, count: int = 0) -> None:
@@ -29,18 +29,18 @@ class WeightAverage:
 
     @property
     def count(self) -> int:
-        """The updates there have been."""
+        """The number of updates so far."""
         return int(self._model.n_averaged)
 
     def update(self) -> None:
-        """Take the network's weights of now into account."""
+        """Add the network's current weights to the average."""
         self._model.update_parameters(self.network)
 
     @torch.no_grad()
     def _average(
         self, averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor
     ) -> None:
-        """One update of tensors of one kind."""
+        """Update the tensors of one type."""
         if averages[0].is_floating_point():
             decay = min(self.decay, (1 + int(count)) / (10 + int(count)))
             torch._foreach_lerp_(averages, weights, 1 - decay)
@@ -49,7 +49,7 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within it the network has the average as its weights."""
+        """While active, the network's weights are the average."""
         self._exchange()
         try:
             yield

@@ -1,7 +1,7 @@
-"""Training batches that follow from (seed, iteration) alone, so that a resumed run goes on exactly.
+"""Training batches that depend only on (seed, iteration), so that a resumed run continues exactly.
 
-Detectron2's samplers start their stream again on resume. Here batch `i` is computed from `i`: its
-epoch, that epoch's permutation, and its place in it; and what is drawn for a picture follows from
+Detectron2's samplers restart their stream on resume. Here batch `i` is computed from `i`: its
+epoch, that epoch's permutation, and its position in it. Random choices for a picture depend on
 (seed, iteration, slot in the batch).
 """
 
@@ -26,19 +26,19 @@ BatchSlot = tuple[int, int, int]  # iteration, slot in the batch, index of the p
 
 
 class BatchOrder:
-    """Which pictures batch `iteration` has.
+    """The pictures that each batch consists of.
 
     Args:
-        portrait: bool (N,), which pictures are higher than wide. Within an epoch wide pictures
-            share batches, and high ones do, since a batch is padded to its largest height and
-            width; pass all False for plain shuffling.
-        batch_size: pictures per batch, all processes together.
+        portrait: bool (N,), which pictures are higher than wide. Within an epoch, wide pictures
+            share batches and high ones do, since a batch is padded to its largest height and
+            width. Pass all False for plain shuffling.
+        batch_size: pictures per batch, over all processes.
         seed: of the permutations.
-        repeats: float (N,), how often each picture comes in an epoch, on average over the epochs;
+        repeats: float (N,), how often each picture occurs per epoch, on average over the epochs;
             None for once.
 
-    An epoch has every picture once, or as `repeats` says, save fewer than `batch_size` that are
-    left over; a set smaller than a batch is repeated within it.
+    An epoch has every picture once, or as often as `repeats` says, except for a remainder of fewer
+    than `batch_size`. A set that is smaller than a batch is repeated within the batch.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class BatchOrder:
         return batches[generator.permutation(self.per_epoch)]
 
     def _round(self, generator: np.random.Generator) -> np.ndarray:
-        """The pictures of an epoch in random order."""
+        """The pictures of an epoch, in random order."""
         order = generator.permutation(len(self.portrait))
         if self.repeats is None:
             return order
-        # Systematic sampling: each picture comes as often as `repeats` says, rounded up or down at
-        # random, and every epoch has the same length.
+        # Systematic sampling: each picture occurs as often as `repeats` says, randomly rounded up
+        # or down, and all epochs have the same length.
         ends = self.repeats[order].cumsum()
         marks = (np.arange(self.length) + generator.uniform()) * (ends[-1] / self.length)
         drawn = order[np.searchsorted(ends, marks, side="right").clip(max=len(order) - 1)]
@@ -87,21 +87,21 @@ class BatchOrder:
 def repeat_factors(
     classes: Sequence[Collection[int]], threshold: float, *, root: bool = True
 ) -> np.ndarray:
-    """How often each picture comes in an epoch, so that rare classes come more often.
+    """How often each picture occurs per epoch, so that rare classes occur more often.
 
-    Of a class in the share f of the pictures the factor is max(1, √(threshold / f)), of a picture
-    the largest of its classes' (LVIS, arXiv 1908.03195, Appendix B.2).
+    For a class in a share f of the pictures the factor is max(1, √(threshold / f)); for a picture,
+    it is the largest factor of its classes (LVIS, arXiv 1908.03195, Appendix B.2).
 
     Args:
-        classes: of each picture.
+        classes: those in each picture.
         threshold: DATALOADER.REPEAT_THRESHOLD.
-        root: DATALOADER.REPEAT_SQRT; without it the square root is not taken.
+        root: DATALOADER.REPEAT_SQRT; False leaves out the square root.
 
     Returns:
         float (N,), at least 1.
 
     Raises:
-        UserError: a threshold that no share of the pictures can be.
+        UserError: the threshold is not a share, 0 to 1.
     """
     if not 0 <= threshold <= 1:
         raise UserError(
@@ -115,10 +115,10 @@ def repeat_factors(
 
 
 class BatchSlots(Sampler[list[BatchSlot]]):
-    """Endless batches of `BatchSlot` from iteration `start` on: the share of one of the processes.
+    """One process's share of endless batches of `BatchSlot`, from iteration `start` on.
 
     Raises:
-        UserError: a batch size that the processes cannot share.
+        UserError: the batch size is not a multiple of the number of processes.
     """
 
     def __init__(
@@ -138,10 +138,10 @@ class BatchSlots(Sampler[list[BatchSlot]]):
 
 
 def check_batch_size(batch_size: int, processes: int, parts: int = 1) -> None:
-    """Refuse a SOLVER.IMS_PER_BATCH that the processes cannot share, each in so many equal parts.
+    """Refuse a SOLVER.IMS_PER_BATCH that does not divide evenly by processes and parts.
 
     Raises:
-        UserError: it is one.
+        UserError: it does not, or `parts` is below 1.
     """
     if parts < 1:
         raise UserError(f"SOLVER.ACCUMULATE is {parts}: it must be at least 1")
@@ -154,41 +154,41 @@ def check_batch_size(batch_size: int, processes: int, parts: int = 1) -> None:
 
 
 def parts_in(cfg: Mapping[str, Any]) -> int:
-    """SOLVER.ACCUMULATE; 1 for "auto", until it is known how many parts are needed."""
+    """SOLVER.ACCUMULATE; 1 for "auto", as long as the number of parts is not known."""
     value = cfg["SOLVER"]["ACCUMULATE"]
     return 1 if value == AUTO else value
 
 
 def parts_of(batch: list, count: int) -> Iterator[list]:
-    """A process's batch in `count` parts of as many pictures each."""
+    """Split a process's batch into `count` parts of equal size."""
     size = len(batch) // count
     return (batch[start : start + size] for start in range(0, len(batch), size))
 
 
 def ranks() -> tuple[int, int]:
-    """The number of this process, and how many there are, where torch.distributed is at work."""
+    """The rank of this process and the number of processes; (0, 1) without torch.distributed."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
 def draw_seeds(seed: int, iteration: int, slot: int) -> tuple[int, int]:
-    """Seeds of what is drawn for the picture in a slot of a batch."""
+    """Seeds of the random choices for the picture in a slot of a batch."""
     first, second = np.random.SeedSequence((seed, iteration, slot)).generate_state(2).tolist()
     return first, second
 
 
 def seed_step(seed: int, iteration: int, rank: int) -> None:
-    """Make what a model draws in a step (sampled anchors …) follow from these three numbers."""
+    """Make the random choices of a model in a step (sampled anchors …) depend on these numbers."""
     sequence = np.random.SeedSequence((seed, iteration, rank))
     torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
 @contextmanager
 def restored_generators() -> Iterator[None]:
-    """Within it numpy's and Python's global generators may be seeded; then they are as before.
+    """Restores numpy's and Python's global generators afterwards; the block may seed them.
 
-    Detectron2's and timm's augmentations draw from them.
+    Detectron2's and timm's augmentations use them.
     """
     states = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
@@ -201,8 +201,8 @@ def restored_generators() -> Iterator[None]:
 class ErrorsAsItems:
     """A mapper that returns a `UserError` instead of raising it.
 
-    Raised in a worker process the sentence would reach the user inside a traceback; `raise_errors`
-    raises it in the main process, as it is.
+    If it were raised in a worker process, its message would reach the user inside a traceback;
+    `raise_errors` raises it unchanged in the main process.
     """
 
     def __init__(self, mapper: Callable[..., Any]) -> None:
@@ -225,10 +225,10 @@ def raise_errors(batches: Iterable[list]) -> Iterator[list]:
 
 
 def load_batches(pictures: Dataset, places: Iterable[list], workers: int) -> Iterator[list]:
-    """The items of `pictures` at `places`, batch by batch, loaded by so many processes.
+    """The items of `pictures` at `places`, batch by batch, loaded by `workers` processes.
 
     Raises:
-        UserError: the first among the items.
+        UserError: the first one among the items.
     """
     loader = DataLoader(
         pictures,
@@ -236,17 +236,17 @@ def load_batches(pictures: Dataset, places: Iterable[list], workers: int) -> Ite
         num_workers=workers,
         collate_fn=list,
         persistent_workers=workers > 0,
-        # Its own, since an iterator draws a seed for its workers from it when it starts: from
-        # the global generator, the first step after a resume would differ.
+        # A separate generator, since an iterator draws a seed for its workers when it starts:
+        # drawn from the global generator, it would change the first step after a resume.
         generator=torch.Generator(),
     )
     return raise_errors(loader)
 
 
 class Annotated(NamedTuple):
-    """A picture before it is read: its name, its size in pixels, its objects.
+    """A picture that is not loaded yet: its name, its size in pixels and its objects.
 
-    An object is its category, its box, and its mask as RLE, as polygons, or None.
+    An object is its category, its box, and its mask (RLE, polygons or None).
     """
 
     name: str
@@ -256,7 +256,7 @@ class Annotated(NamedTuple):
 
 
 def fingerprint(pictures: Iterable[Annotated]) -> int:
-    """A number of 56 bits from the names, sizes and annotations of pictures, in their order."""
+    """A 56-bit number from the names, sizes and annotations of pictures, in their order."""
     digest = hashlib.blake2b(digest_size=7)
     for name, height, width, objects in pictures:
         digest.update(f"{name}\0{height} {width} {len(objects)}\0".encode())
@@ -271,23 +271,23 @@ def fingerprint(pictures: Iterable[Annotated]) -> int:
 
 
 class TrainLoader:
-    """The training batches of a config, this process's share of each, up to SOLVER.MAX_ITER.
+    """The training batches of a config up to SOLVER.MAX_ITER: this process's share of each.
 
-    `start`, the first iteration, may be set until the first batch is asked for.
+    `start`, the first iteration, may be set until the first batch is requested.
 
     Args:
-        samples: by `BatchSlot`.
-        annotated: what is known of each picture, in their order.
-        processes: that will share the batches; by default those that are at work.
+        samples: indexed by `BatchSlot`.
+        annotated: the pictures, in the same order.
+        processes: the number of processes that share the batches; by default those now running.
 
     Attributes:
         sizes: int (N, 2), height and width of each picture.
-        counts: int (N,), its objects.
-        fingerprint: of names, sizes and annotations of all pictures.
+        counts: int (N,), the number of objects of each.
+        fingerprint: of the names, sizes and annotations of all pictures.
 
     Raises:
-        UserError: a batch size that the processes cannot share, or a sampler of Detectron2 that
-            does not follow from (seed, iteration).
+        UserError: a batch size that the processes cannot share, or a Detectron2 sampler that does
+            not depend on (seed, iteration) alone.
     """
 
     def __init__(
@@ -342,12 +342,12 @@ def training_items(
     Those without objects are left out unless the config keeps them.
 
     Args:
-        sets: of `atto_det.data.catalog.training_sets`.
-        load: from the name of a set to its pictures.
-        has_objects: whether a picture has some.
+        sets: from `atto_det.data.catalog.training_sets`.
+        load: returns the pictures of a set, given its name.
+        has_objects: whether a picture has any.
 
     Raises:
-        UserError: nothing to train on.
+        UserError: there is nothing to train on.
     """
     keeps_all = not cfg["DATALOADER"]["FILTER_EMPTY_ANNOTATIONS"]
     result = [

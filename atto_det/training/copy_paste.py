@@ -1,4 +1,4 @@
-"""Simple copy-paste: objects of one picture laid over another (arXiv 2012.07177)."""
+"""Simple copy-paste: objects of one picture pasted onto another (arXiv 2012.07177)."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from .scene import Scene, mask_boxes
 
 
 def paste(onto: Scene, pasted: Scene, min_visible: float) -> Scene:
-    """`onto` with the pixels and objects of `pasted` laid over it.
+    """`onto` with the objects of `pasted` pasted onto it.
 
-    Pasted objects are stacked in the order of their areas, the smallest on top: an object that lies
-    within another stays visible. An object loses the pixels that a later one covers, and its box
-    becomes that of what is left, so no pixel belongs to two objects.
+    Pasted objects are stacked by area, the smallest on top, so that an object within another one
+    stays visible. An object loses the pixels that a later one covers, and its box shrinks to what
+    is left: no pixel belongs to two objects.
 
     Args:
-        pasted: of the size of `onto`; its pixels under its masks are taken.
-        min_visible: an object of which a smaller share, or nothing, is left is dropped.
+        pasted: of the same size as `onto`; the pixels under its masks are used.
+        min_visible: objects of which a smaller share, or nothing, stays visible are dropped.
     """
     areas = pasted.masks.sum((1, 2), dtype=np.int64)
     pasted = pasted.only(np.argsort(-areas, kind="stable"))

@@ -1,11 +1,11 @@
-"""What a step of a training needs in memory and takes in time, before the first one.
+"""The memory and time that a step of a training needs, estimated before the first step.
 
-One picture of the training set, the one that is largest once it is resized, is passed forward and
-back through a copy of the model: neither weights nor statistics nor random numbers of the run
-change. A large one is passed at a quarter and at half of its sides, and what it needs follows from
-the line through the two: layers grow with its area, heads do not. Memory and time of a batch follow
-in proportion to its pictures, beside what the gradients and the optimizer hold, and the batches
-that the workers of the loader keep ready.
+The picture of the training set that is largest after resizing is passed forward and backward
+through a copy of the model, so that the run's weights, statistics and random numbers do not change.
+A large picture is measured at a quarter and at half of its side lengths and extrapolated along the
+line through the two: the cost of the layers grows with the area, that of the heads does not. Memory
+and time of a batch are proportional to its number of pictures. Gradients, the optimizer, and the
+batches that the loader's workers keep ready are added to the memory.
 """
 
 import copy
@@ -28,24 +28,24 @@ from yacs.config import CfgNode
 from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
-_DEAR = 400 * 400  # pixels from which on smaller ones are measured in its place
+_DEAR = 400 * 400  # pixels; larger pictures are measured at reduced sizes
 _PREFETCHED = 2  # batches that each worker of a DataLoader keeps ready
-_SPARE = 0.85  # share of the memory that "auto" fills: allocators leave gaps
+_SPARE = 0.85  # share of the memory that "auto" may fill, since allocators leave gaps
 
 
 class Pictures(Protocol):
-    """The loader of a training.
+    """The loader of a training, as far as the estimate needs it.
 
     Attributes:
         sizes: int (N, 2), height and width of each picture.
-        counts: int (N,), its objects.
+        counts: int (N,), the number of objects of each.
     """
 
     sizes: np.ndarray
     counts: np.ndarray
 
     def sample(self, index: int, cfg: CfgNode) -> Any:
-        """Picture `index` as the training gets it, under the keys of INPUT in `cfg`."""
+        """Picture `index` as the training gets it, by the keys of INPUT in `cfg`."""
 
 
 class Measured(NamedTuple):
@@ -53,11 +53,11 @@ class Measured(NamedTuple):
 
     Attributes:
         size: height and width of the largest training picture, in pixels, after resizing.
-        share: area of the mean training picture in that of the largest.
-        picture: bytes of a step for each picture.
+        share: area of the mean training picture divided by that of the largest.
+        picture: bytes that a step needs for each picture.
         fixed: bytes of gradients, momentum and averaged weights, whatever the batch.
-        sample: bytes of a picture that waits for its step.
-        seconds: forward and back.
+        sample: bytes of a picture that waits in the loader.
+        seconds: forward and backward.
     """
 
     size: tuple[int, int]
@@ -68,14 +68,14 @@ class Measured(NamedTuple):
     seconds: float
 
     def need(self, cfg: CfgNode, pictures: int, parts: int) -> int:
-        """Bytes of a process's step on so many pictures, trained on in so many parts."""
+        """Bytes that a process's step on so many pictures needs if it is split into `parts`."""
         waiting = (_PREFETCHED * cfg.DATALOADER.NUM_WORKERS + 1) * pictures * self.sample
         on_device = 0 if cfg.MODEL.DEVICE.startswith("cuda") else waiting
         return self.fixed + -(-pictures // parts) * self.picture + on_device
 
 
 def resized(cfg: CfgNode, sizes: np.ndarray) -> np.ndarray:
-    """Heights and widths in training, float (S, N, 2), for each of S sizes of INPUT."""
+    """Training heights and widths, float (S, N, 2), for each of the S sizes in INPUT."""
     inputs = cfg.INPUT
     if inputs.LSJ.ENABLED:
         return np.broadcast_to(np.array(inputs.LSJ.SIZE, float), (1, *sizes.shape))
@@ -83,7 +83,7 @@ def resized(cfg: CfgNode, sizes: np.ndarray) -> np.ndarray:
     shorts = np.array([shorts] if isinstance(shorts, int) else list(shorts), float)
     if inputs.MIN_SIZE_TRAIN_SAMPLING == "range":
         shorts = np.linspace(shorts.min(), shorts.max(), 9)
-    if shorts.max() == 0:  # Detectron2: pictures stay as they are
+    if shorts.max() == 0:  # Detectron2's convention: pictures keep their size
         return sizes[None].astype(float)
     scale = shorts[:, None] / sizes.min(1)
     longest = scale * sizes.max(1)
@@ -100,16 +100,16 @@ def measure(
     """Measure one picture.
 
     Args:
-        network: under training, on its device.
-        step: passes one sample forward and back through a network.
+        network: the one in training, on its device.
+        step: passes one sample forward and backward through a network.
 
     Raises:
-        UserError: that picture is unreadable.
+        UserError: the measured picture is unreadable.
     """
     all_sizes = resized(cfg, loader.sizes)
     areas = all_sizes.prod(-1)
     largest = areas.max(0)
-    # Of pictures of about the largest size the one with most objects: their masks take memory too.
+    # Of the pictures near the largest size, take the one with the most objects: masks need memory.
     near = np.flatnonzero(largest >= 0.98 * largest.max())
     index = int(near[loader.counts[near].argmax()])
     height, width = (int(side) for side in all_sizes[areas[:, index].argmax(), index])
@@ -121,7 +121,7 @@ def measure(
         watch = _MemoryWatch(device)
 
         def one(scale: float) -> np.ndarray:
-            """Bytes and seconds of a step, and bytes of a sample, at so much of the full sides."""
+            """Bytes and seconds of a step, and bytes of a sample, with sides scaled by `scale`."""
             sample = loader.sample(index, _scaled(cfg, scale))
             if isinstance(sample, UserError):
                 raise sample
@@ -132,7 +132,7 @@ def measure(
         if height * width < _DEAR:
             found = one(1.0)
         else:
-            one(0.25)  # the first one is slower
+            one(0.25)  # the first step is slower
             quarter, half = one(0.25), one(0.5)
             found = quarter + 5 * (half - quarter)  # (1 - 1/16) / (1/4 - 1/16)
     peak, seconds, sample = found.tolist()
@@ -147,7 +147,7 @@ def measure(
 
 
 def _scaled(cfg: CfgNode, scale: float) -> CfgNode:
-    """The config whose pictures have the largest of their sizes, times `scale`."""
+    """The config for the largest of its training sizes, scaled by `scale`."""
     own = cfg.clone()
     own.defrost()
     shorts = own.INPUT.MIN_SIZE_TRAIN
@@ -160,9 +160,10 @@ def _scaled(cfg: CfgNode, scale: float) -> CfgNode:
 
 
 class _MemoryWatch:
-    """How far the memory in use rises above where it was at the beginning, and how long that takes.
+    """Measures the peak rise of memory in use while it is active, and the time taken.
 
-    On a CPU it is the time of the process over its threads, which other processes do not lengthen.
+    On a CPU, the time is the process's CPU time divided by its threads, so that other processes do
+    not affect it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -202,7 +203,7 @@ class _MemoryWatch:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the lines of libraries about a second loader."""
+    """Silences what libraries log about a second loader."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
@@ -212,8 +213,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _trim() -> None:
-    """Let the C library give back what was freed, so that it is not counted again."""
-    with suppress(AttributeError, OSError):  # another one than GNU's
+    """Make the C library return freed memory, so that it is not counted again."""
+    with suppress(AttributeError, OSError):  # not the GNU C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -226,9 +227,9 @@ def _resident() -> int:
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes that a training can still take: of the GPU, or of the machine within its cgroup.
+    """Bytes that a training can still use: of the GPU, or of the machine within its cgroup.
 
-    None where the system does not say.
+    None if the system does not tell.
     """
     if device.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device)
@@ -246,7 +247,7 @@ def _of_machine() -> int | None:
 
 
 def _of_groups(root: Path, own: Path) -> Iterator[int]:
-    """What this process's control groups of versions 1 and 2, and those above, leave."""
+    """What the limits of this process's control groups (v1 and v2) and their parents leave."""
     try:
         groups = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
     except OSError:
@@ -264,15 +265,15 @@ def _of_groups(root: Path, own: Path) -> Iterator[int]:
             try:
                 limit, used = (int((folder / file).read_text()) for file in files[:2])
                 stat = dict(line.split() for line in (folder / "memory.stat").open())
-            except (OSError, ValueError):  # "max", or no such group here
+            except (OSError, ValueError):  # a limit of "max", or no such group
                 continue
             yield limit - used + int(stat.get(files[2], 0))
 
 
 def parts_that_fit(measured: Measured, cfg: CfgNode, pictures: int, free: int | None) -> int:
-    """The fewest equal parts of a process's batch with which a step fits.
+    """The smallest number of equal parts of a process's batch with which a step fits.
 
-    Where not even single pictures fit, as many parts as pictures.
+    If not even single pictures fit, as many parts as pictures.
     """
     counts = [parts for parts in range(1, pictures + 1) if pictures % parts == 0]
     if free is None:
@@ -284,18 +285,18 @@ def parts_that_fit(measured: Measured, cfg: CfgNode, pictures: int, free: int | 
 def check(
     measured: Measured, cfg: CfgNode, pictures: int, parts: int, steps: int, free: int | None
 ) -> dict[str, Any]:
-    """Say what a step needs and the run takes.
+    """Log what a step needs and how long the run takes.
 
     Args:
-        pictures: of a process in a step.
-        steps: that are left.
-        free: bytes; None is not compared.
+        pictures: per process and step.
+        steps: remaining.
+        free: bytes; None skips the comparison.
 
     Returns:
-        The same for JSON.
+        The same as plain values for JSON.
 
     Raises:
-        UserError: a step needs more than there is; it names the keys by which it fits.
+        UserError: a step needs more than there is; it names the keys that reduce the need.
     """
     height, width = measured.size
     need, seconds = measured.need(cfg, pictures, parts), measured.seconds * pictures
@@ -340,10 +341,10 @@ def _advice(measured: Measured, cfg: CfgNode, pictures: int, free: int) -> str:
 
 @contextmanager
 def out_of_memory_as_sentence() -> Iterator[None]:
-    """Turn the error of a GPU, or of the CPU's allocator, that has no memory left into a sentence.
+    """Turn an out-of-memory error of the GPU or of the CPU's allocator into a `UserError`.
 
     Raises:
-        UserError: it names the keys that lower the need.
+        UserError: it names the keys that reduce the need.
     """
     try:
         yield
@@ -353,8 +354,8 @@ def out_of_memory_as_sentence() -> Iterator[None]:
         where = "the GPU has" if isinstance(error, torch.OutOfMemoryError) else "there is"
         raise UserError(
             f"{where} not enough memory for a step ({shown(str(error).partition('. ')[0], 120)}): "
-            "raise SOLVER.ACCUMULATE (auto: as far as it must be), or lower SOLVER.IMS_PER_BATCH "
-            "or INPUT.MIN_SIZE_TRAIN; --resume goes on from the last checkpoint"
+            "raise SOLVER.ACCUMULATE (auto: as much as necessary), or lower SOLVER.IMS_PER_BATCH "
+            "or INPUT.MIN_SIZE_TRAIN; --resume continues from the last checkpoint"
         ) from error
 
 

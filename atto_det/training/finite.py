@@ -1,6 +1,6 @@
-"""A model whose numbers are not finite silently finds nothing: here that is an error.
+"""Detects models whose outputs are not finite; otherwise they would silently find nothing.
 
-Both engines drop regions of NaN, so that a broken model looks like one that saw an empty street.
+Both engines drop NaN regions, so that a broken model looks like one that saw an empty street.
 """
 
 import re
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 
 from atto_det.errors import UserError
 
-# What gives scores, offsets and masks, in Detectron2 and in torchvision: RPN, RetinaNet, heads.
+# The modules that output scores, offsets and masks in either engine: RPN, RetinaNet, heads.
 _LAST = re.compile(r"(.*\.)?(rpn_head|head|box_predictor|roi_heads)(\.\d+)?")
 
 
 @contextmanager
 def finite_outputs(model: nn.Module) -> Iterator[None]:
-    """Within it the scores, offsets and masks of `model` are checked.
+    """While active, the scores, offsets and masks of `model` are checked.
 
     Raises:
-        UserError: one is not finite; it names the module.
+        UserError: one of them is not finite; it names the module.
     """
 
     def check(name: str) -> Any:
         def hook(module: nn.Module, inputs: object, output: Any) -> None:
             if not all(bool(tensor.isfinite().all()) for tensor in _tensors(output)):
                 raise UserError(
-                    f"the model's {name} gives numbers that are not finite: its weights are broken "
-                    "(take an earlier checkpoint), or the numbers in it are too large (check "
+                    f"the model's {name} gives numbers that are not finite: either its weights are "
+                    "broken (use an earlier checkpoint), or its inputs are too large (check "
                     "MODEL.PIXEL_MEAN and PIXEL_STD)"
                 )
 
@@ -48,7 +48,7 @@ def finite_outputs(model: nn.Module) -> Iterator[None]:
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """All tensors of floating point in what a module gives, instances of Detectron2 included."""
+    """All floating-point tensors in the output of a module, including Detectron2's instances."""
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output

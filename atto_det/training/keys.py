@@ -1,46 +1,46 @@
-"""The keys of training that this project adds to Detectron2's, for the configs of both engines.
+"""The training keys that this project adds to Detectron2's, for the configs of both engines.
 
-With the values here each of them is off.
+With the defaults here, each of them is off.
 """
 
-# Detectron2's names of the samplers that there are here, in DATALOADER.SAMPLER_TRAIN.
+# Those of Detectron2's names in DATALOADER.SAMPLER_TRAIN that are supported here.
 REPEATING = "RepeatFactorTrainingSampler"
 SAMPLERS = ("TrainingSampler", REPEATING)
 
-AUTO = "auto"  # of SOLVER.ACCUMULATE
+AUTO = "auto"  # a value of SOLVER.ACCUMULATE
 
 KEYS = {
     "DATASETS": {
-        # So many pictures of the first set in TRAIN, drawn by SEED, are not trained on but make up
-        # the data set <name>_held_out. By them the best model is chosen, and training stopped
-        # (TEST.PATIENCE); those in TEST are evaluated only after the last step.
+        # This many pictures of the first set in TRAIN, drawn by SEED, are held out of training and
+        # form the data set <name>_held_out. It selects the best model and stops the training
+        # (TEST.PATIENCE); the sets in TEST are then evaluated only after the last step.
         "HOLD_OUT": 0,
     },
     "INPUT": {
-        # Large-scale jitter (arXiv 2012.07177), in place of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the
-        # picture, fitted into SIZE (height, width), times a scale from SCALE_RANGE. What is larger
-        # than SIZE then is cropped at a place that is drawn, what is smaller is padded to the right
-        # and below.
+        # Large-scale jitter (arXiv 2012.07177), replaces MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the
+        # picture is fitted into SIZE (height, width), then scaled by a factor from SCALE_RANGE. If
+        # it is then larger than SIZE, it is cropped at a random place; if smaller, it is padded on
+        # the right and at the bottom.
         "LSJ": {"ENABLED": False, "SCALE_RANGE": (0.1, 2.0), "SIZE": (1024, 1024)},
-        # Copy-paste (arXiv 2012.07177): the probability that a picture gets objects of another one,
-        # each of them with a chance of a half. An object of which less than the share MIN_VISIBLE
-        # stays visible is dropped.
+        # Copy-paste (arXiv 2012.07177): the probability that a picture receives objects of another
+        # picture, each of them with a chance of one half. An object whose visible share falls
+        # below MIN_VISIBLE is dropped.
         "COPY_PASTE": {"PROBABILITY": 0.0, "MIN_VISIBLE": 0.1},
-        # Factors of brightness, contrast and saturation from [1 - value, 1 + value]; turns of the
-        # hue from [-value, value], 0.5 being half the circle.
+        # Factors of brightness, contrast and saturation from [1 - value, 1 + value]; shifts of the
+        # hue from [-value, value], where 0.5 is half the colour circle.
         "COLOR_JITTER": {"BRIGHTNESS": 0.0, "CONTRAST": 0.0, "SATURATION": 0.0, "HUE": 0.0},
     },
     "SOLVER": {
-        # Each step's pictures are trained on in so many parts, one after the other, whose gradients
-        # are averaged, which saves memory. Batch norm has the statistics of a part. "auto": as few
-        # parts as memory allows on the machine that starts the run, kept when it is resumed.
+        # The pictures of each step are processed in this many parts, one after the other, and the
+        # gradients averaged, which saves memory. Batch norm uses the statistics of a part. "auto":
+        # as few parts as the memory of the machine that starts the run allows, kept on resume.
         "ACCUMULATE": 1,
-        # An exponential moving average of the weights, such as 0.999, which is evaluated and saved
-        # in their place; 0: none. See `atto_det.training.averaging`.
+        # Decay of an exponential moving average of the weights, such as 0.999. The average is what
+        # is evaluated and saved; 0: none. See `atto_det.training.averaging`.
         "EMA": {"DECAY": 0.0},
     },
     "TEST": {
-        # Stop when so many evaluations in a row found no better AP than one before; 0: never.
+        # Stop after this many evaluations in a row without a better AP; 0: never.
         "PATIENCE": 0,
     },
 }

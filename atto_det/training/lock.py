@@ -20,7 +20,7 @@ _locks: set[int] = set()  # file descriptors
 
 
 def _release_in_child() -> None:
-    """Close what a forked process has inherited: the lock ends with the process that took it."""
+    """Close the descriptors that a forked process inherited: the lock ends with its owner."""
     while _locks:
         os.close(_locks.pop())
 
@@ -31,16 +31,16 @@ if fcntl is not None:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keep other runs out of a folder. The system takes the lock away when the process ends.
+    """Keep other runs out of a folder. The system releases the lock when the process ends.
 
-    The folder itself is locked, so that no file is left. Where the file system knows no locks, a
-    line says so.
+    The folder itself is locked, so that no lock file remains. If the file system does not support
+    locks, a warning is logged.
 
     Raises:
-        UserError: another run is at work in it.
+        UserError: another run is using the folder.
     """
     file = None
-    with suppress(OSError):  # who writes there will say what is wrong with the folder
+    with suppress(OSError):  # whoever writes there will report what is wrong with the folder
         output.mkdir(parents=True, exist_ok=True)
         file = os.open(output, os.O_RDONLY) if fcntl is not None else None
     if file is None:
@@ -53,9 +53,9 @@ def locked(output: Path) -> Iterator[None]:
         _release(file)
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise UserError(
-                f"another run is at work in {output}: wait for its end, or set OUTPUT_DIR elsewhere"
+                f"another run is using {output}: wait until it ends, or set OUTPUT_DIR elsewhere"
             ) from None
-        logger.warning("%s cannot be locked (%s): start no second run in it", output, error)
+        logger.warning("%s cannot be locked (%s): do not start a second run in it", output, error)
         yield
         return
     try:
@@ -65,6 +65,6 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def _release(file: int) -> None:
-    if file in _locks:  # else this is a forked process
+    if file in _locks:  # otherwise this is a forked process
         _locks.remove(file)
         os.close(file)

@@ -1,8 +1,8 @@
 """What happens before and after each step of a training, and in which order; for both engines.
 
-An engine's loop calls `start` before its first step, `before_step` and `after_step` around each.
-What a training does from time to time (evaluation, keeping the best, checkpoints, the deadline) is
-decided here alone; what only an engine can do, it does as a `Training`.
+An engine's loop calls `start` before its first step, and `before_step` and `after_step` around
+each. All periodic work (evaluation, keeping the best, checkpoints, the deadline) is decided here
+alone; what only an engine can do, it provides as a `Training`.
 """
 
 import errno
@@ -24,20 +24,20 @@ from atto_det.training.batches import ranks
 from atto_det.training.scoring import judged_by, metrics_of, report
 
 logger = logging.getLogger(__name__)
-PERIOD = 20  # steps between two lines of metrics.json, and what its medians are over
+PERIOD = 20  # steps per line of metrics.json, and the window of its medians
 
 
 class Training(Protocol):
-    """A training as its engine carries it out.
+    """A training as implemented by an engine.
 
     Attributes:
-        engine: the name that its checkpoints carry.
-        cfg: the config that it is built from.
+        engine: the name written into its checkpoints.
+        cfg: its config.
         class_names: of the data.
         loader: of the training pictures.
-        pictures: the fingerprint of those that are trained on; None where it is not known.
+        pictures: the fingerprint of the training pictures; None if it is not known.
         start_iter, max_iter: the first iteration, and the one after the last.
-        policy: what its loop calls.
+        policy: called by the training loop.
     """
 
     engine: str
@@ -51,59 +51,60 @@ class Training(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """The model whose weights are trained, on its device."""
+        """The model that is trained, on its device."""
 
     def resume_or_load(self, resume: bool) -> None:
-        """Go on from the last checkpoint of the folder, or else load `MODEL.WEIGHTS`."""
+        """Continue from the last checkpoint in the folder, or else load `MODEL.WEIGHTS`."""
 
     def use_parts(self, count: int) -> None:
-        """Train on each batch in so many parts; once, before `fit`."""
+        """Process each batch in this many parts; called at most once, before `fit`."""
 
     def try_step(self, network: nn.Module, sample: Any) -> None:
-        """Pass one sample of the loader forward and back through a copy of `network`."""
+        """Pass one sample of the loader forward and backward through a copy of `network`."""
 
     def fit(self) -> None:
-        """Train from `start_iter` until `max_iter`, calling `policy`."""
+        """Train from `start_iter` to `max_iter`, calling `policy`."""
 
     def evaluate(self, name: str) -> dict | None:
-        """The result on a data set in the main process, None in the others."""
+        """The result on a data set in the main process; None in the others."""
 
     def write_metrics(self, found: dict[str, float]) -> None:
-        """Write what there is of the last steps, and `found`; in the main process."""
+        """Write the figures of the last steps, and `found`; in the main process."""
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's tensors on the CPU, under Detectron2's names."""
+        """The model's tensors, on the CPU, under Detectron2's names."""
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Set what `weights` gave."""
+        """Set the tensors that `weights` returned."""
 
     def state(self) -> dict[str, Any]:
-        """What else a resumed run needs of the engine."""
+        """What else the engine needs to resume a run."""
 
 
 class Run:
     """The policy of a run in its folder `OUTPUT_DIR`.
 
-    After a step comes what is due of: evaluation, metrics, the best model, the checkpoint. Where an
-    evaluation is due, a checkpoint that says so ("owes") is written before it, so that its failure
-    costs no weights, and again after it: a run resumed in between makes up for the evaluation and
-    the metrics of that step. With SOLVER.EMA.DECAY the moving average of the weights is what is
-    evaluated and saved as "model"; the weights themselves are kept beside it to go on from.
+    After a step, whatever is due is done in this order: evaluation, metrics, the best model, the
+    checkpoint. If an evaluation is due, a checkpoint that says so ("owes") is written before it, so
+    that no weights are lost if it fails, and again after it. A run that is resumed in between first
+    completes the evaluation and metrics of that step. With SOLVER.EMA.DECAY, the moving average of
+    the weights is evaluated and saved as "model"; the weights themselves are saved beside it, to
+    resume from.
 
     Args:
-        training: what is carried out.
+        training: the training that this policy controls.
 
     Attributes:
-        seconds: the step that begins after so many is the last one; None for no limit.
-        best: the best AP so far, of the pictures held out or else of the first test set: AP_m, or
-            AP_d of a model without masks.
-        waited: evaluations since that one.
+        seconds: the step that begins after this time is the last one; None for no limit.
+        best: the best AP so far on the held-out pictures, or else on the first test set: AP_m, or
+            AP_d for a model without masks.
+        waited: the number of evaluations since then.
         parts: of each batch, where SOLVER.ACCUMULATE is "auto" and they are known; else 0.
-        owes: whether the step before the next one is still to be evaluated.
+        owes: whether the step before the next one must still be evaluated.
         results: of the last evaluation, by data set; in the main process.
 
     Raises:
-        UserError: keys whose values make no sense.
+        UserError: keys with invalid values.
     """
 
     def __init__(self, training: Training) -> None:
@@ -116,34 +117,34 @@ class Run:
         self.average: WeightAverage | None = None
         self.decay, self.patience = training.cfg.SOLVER.EMA.DECAY, training.cfg.TEST.PATIENCE
         test_sets, held_out = list(training.cfg.DATASETS.TEST), held_out_set(training.cfg)
-        # The data sets of each evaluation, which choose the best; those after the last step only.
+        # Data sets of each evaluation, which select the best model; and those evaluated at the end.
         self.chosen_by, self.reported = test_sets, []
         if held_out:
             self.chosen_by, self.reported = [held_out], test_sets
         if not 0 <= self.decay < 1:
-            raise UserError(f"SOLVER.EMA.DECAY is {self.decay}: it lies between 0 and 1")
+            raise UserError(f"SOLVER.EMA.DECAY is {self.decay}: it must be at least 0 and below 1")
         if self.patience and not (self.chosen_by and training.cfg.TEST.EVAL_PERIOD > 0):
             raise UserError(
-                f"TEST.PATIENCE is {self.patience} evaluations, but none is made before the last "
+                f"TEST.PATIENCE is {self.patience} evaluations, but there is none before the last "
                 "step: set TEST.EVAL_PERIOD and DATASETS.HOLD_OUT or TEST, or PATIENCE to 0"
             )
         if self.patience and not held_out:
             logger.warning(
-                "TEST.PATIENCE stops by %s, whose figures are then reported too: DATASETS.HOLD_OUT "
-                "keeps the two apart",
+                "TEST.PATIENCE stops the training by the result on %s, which is then also the one "
+                "that is reported: DATASETS.HOLD_OUT separates the two",
                 test_sets[0],
             )
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing to do, after a resume."""
+        """Whether nothing is left to do, after a resume."""
         first, end = self.training.start_iter, self.training.max_iter
         if self.owes and self._evaluates(first):
             return False
         return first >= end or self._has_waited_enough()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know, so that it does not overwrite a better model."""
+        """What a resumed run must know, such as the best AP so far."""
         state: dict[str, Any] = {"best": self.best, "waited": self.waited}
         if self.training.pictures:
             state["pictures"] = self.training.pictures
@@ -156,10 +157,10 @@ class Run:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what a checkpoint holds, whose "model" the network has as its weights.
+        """Restore the state in a checkpoint, whose "model" is already loaded into the network.
 
         Raises:
-            UserError: it was written with a moving average and this run has none, or the reverse.
+            UserError: only one of the two runs has a moving average of the weights.
         """
         self.best, self.waited = float(state["best"]), int(state.get("waited", 0))
         self.owes, self.parts = bool(state.get("owes", False)), int(state.get("parts", 0))
@@ -174,10 +175,10 @@ class Run:
             self.training.load_weights(state["weights"])
 
     def start(self) -> None:
-        """Take up the folder where the resumed checkpoint left it, and start the clock.
+        """Bring the folder to the state of the resumed checkpoint, and start the clock.
 
         Raises:
-            UserError: a full disk.
+            UserError: the disk is full.
         """
         first = self.training.start_iter
         self.owes = self.owes and self._evaluates(first)
@@ -187,24 +188,24 @@ class Run:
         if self.decay and self.average is None:
             self.average = WeightAverage(self.training.network, self.decay)
         if self.owes:
-            logger.info("the evaluation after iteration %d was not finished: making up", first - 1)
+            logger.info("iteration %d still has to be evaluated: doing this first", first - 1)
             with full_disk_as_sentence(self.output):
                 self._finish(first - 1)
         logger.info("training from iteration %d to %d", first, self.training.max_iter)
         self.end = time.monotonic() + (self.seconds or 0)
 
     def before_step(self, iteration: int) -> None:
-        """Make it the last one if the time is up, so that it is evaluated and saved."""
+        """Make this step the last one if the time is up, so that it is evaluated and saved."""
         left = self.training.max_iter - iteration - 1
         if self.seconds is not None and agreed(left > 0 and time.monotonic() > self.end):
             logger.info("time is up: stopping %d iterations early", left)
             self.training.max_iter = iteration + 1
 
     def after_step(self, iteration: int) -> None:
-        """Do what is due.
+        """Do what is due after a step.
 
         Raises:
-            UserError: a full disk.
+            UserError: the disk is full.
         """
         with full_disk_as_sentence(self.output):
             self._after_step(iteration)
@@ -218,7 +219,7 @@ class Run:
         self._finish(iteration)
 
     def _finish(self, iteration: int) -> None:
-        """Do what comes after the weights of a step are safe."""
+        """Do what must wait until the weights of a step are saved."""
         training, done = self.training, iteration + 1
         found, is_best = {}, False
         if self.owes:
@@ -251,7 +252,7 @@ class Run:
         return bool(self.chosen_by) and done > 0 and (last or due)
 
     def _write_resumable(self, iteration: int, last: bool = False) -> None:
-        """Write a checkpoint to resume from; of those before the last one two stay."""
+        """Write a checkpoint to resume from; only the last two periodic ones are kept."""
         if last:
             self._write("model_final", iteration, resumable=True)
             return
@@ -262,14 +263,14 @@ class Run:
         self.kept = self.kept[-2:]
 
     def _averaged(self) -> AbstractContextManager:
-        """Within it the network has the weights that are evaluated and saved."""
+        """While active, the network has the weights that are evaluated and saved."""
         return self.average.in_place() if self.average else nullcontext()
 
     def _has_waited_enough(self) -> bool:
         return 0 < self.patience <= self.waited
 
     def _evaluate(self, names: list[str], done: int) -> dict[str, float]:
-        """Evaluate on data sets; what there is to write about it, in the main process."""
+        """Evaluate on data sets; returns, in the main process, the metrics to write."""
         share_buffers(self.training.network)
         found = {}
         for name in names:
@@ -283,7 +284,7 @@ class Run:
         return found
 
     def _is_best(self) -> bool:
-        """Whether the first result is the best so far; notes it."""
+        """Whether the first result is the best so far; updates `best` and `waited`."""
         value = judged_by(next(iter(self.results.values()), {}))
         better = value is not None and value > self.best
         if better:
@@ -292,7 +293,7 @@ class Run:
         return better
 
     def _write(self, name: str, iteration: int, resumable: bool = False) -> Path:
-        """Write the model, and with `resumable` all that a run goes on from."""
+        """Write the model and, if `resumable`, everything needed to resume the run."""
         training = self.training
         state = {"iteration": iteration}
         if resumable:
@@ -309,18 +310,18 @@ class Run:
 
 
 class Clock(Run):
-    """The policy of steps that are only timed: nothing is evaluated or written.
+    """A policy that only times steps: nothing is evaluated or written.
 
     Attributes:
-        ends: when each step ended, in seconds.
+        ends: the time at which each step ended, in seconds.
     """
 
     def start(self) -> None:
-        """Begin a list."""
+        """Start an empty list."""
         self.ends: list[float] = []
 
     def after_step(self, iteration: int) -> None:
-        """Note the time."""
+        """Record the time."""
         self.ends.append(time.monotonic())
 
 
@@ -328,7 +329,7 @@ Decision = TypeVar("Decision", bool, int)
 
 
 def agreed(decision: Decision) -> Decision:
-    """The decision of the main process, in all: each must stop after the same step."""
+    """The main process's decision, in all processes, since all must stop after the same step."""
     if ranks()[1] == 1:
         return decision
     decisions = [decision]
@@ -337,23 +338,23 @@ def agreed(decision: Decision) -> Decision:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give all processes the main one's batch norm statistics, which the checkpoint will hold."""
+    """Copy the main process's batch-norm statistics, which checkpoints hold, to all processes."""
     if ranks()[1] > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
 def _is_due(done: int, period: int) -> bool:
-    """Whether something is to be done after so many iterations; never where `period` is 0."""
+    """Whether periodic work is due after so many iterations; never if `period` is 0."""
     return period > 0 and done % period == 0
 
 
 @contextmanager
 def full_disk_as_sentence(output: str | Path) -> Iterator[None]:
-    """Turn the error of a library that could not write for want of space into a sentence.
+    """Turn the error of a library that found the disk full into a `UserError`.
 
     Raises:
-        UserError: it names the file, or `output` where the error does not say.
+        UserError: it names the file, or `output` if the error does not name one.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""From a checkpoint and a picture to detections: what is the same with both engines."""
+"""From a checkpoint and a picture to detections: the part that both engines share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -26,32 +26,32 @@ PictureSource = str | Path | np.ndarray
 
 
 class CheckpointPredictor(ABC):
-    """A trained model behind one call.
+    """A trained model that is called with pictures.
 
         predictor = atto_det.Predictor("model_best.pth")
         found = predictor("street.jpg")
         print([predictor.class_names[c] for c in found.classes], found.scores)
 
     Args:
-        path: a checkpoint or a detector file that this project wrote, with either engine, needs
-            nothing else, nor does "zoo:NAME", which comes with the package (`atto-det zoo`). One of
-            Detectron2's own `DefaultTrainer` needs `cfg`.
-        cfg: for a checkpoint that carries no config: the config, or the path of its file.
+        path: a checkpoint or a detector file that this project wrote with either engine, or
+            "zoo:NAME" for one that comes with the package (`atto-det zoo`); these need nothing
+            else. A checkpoint of Detectron2's own `DefaultTrainer` also needs `cfg`.
+        cfg: config, or the path of its file, for a checkpoint without one.
         class_names: for such a checkpoint, by class index; by default those of `cfg`'s first
             training set.
-        device: "cpu", "cuda" …; by default the config's, or the CPU where there is no GPU.
+        device: "cpu", "cuda" …; by default the config's, or the CPU if there is no GPU.
         score_threshold: detections below it are dropped; by default the config's
             MODEL.ROI_HEADS.SCORE_THRESH_TEST.
 
     Attributes:
         class_names: name of each class index.
         cfg: the config of the model.
-        model: in evaluation mode, its batch norms folded into the convolutions.
+        model: in evaluation mode, with batch norms folded into the convolutions.
 
     Raises:
-        UserError: a missing, damaged, unsafe or foreign checkpoint, one of a model that this engine
-            does not have or that finds no objects, class names of another number, or a device that
-            is not there.
+        UserError: a checkpoint that is missing, damaged, unsafe or foreign; a model that this
+            engine does not have or that detects no objects; the wrong number of class names; or a
+            device that does not exist.
     """
 
     configs: ConfigReader
@@ -80,7 +80,7 @@ class CheckpointPredictor(ABC):
         self.model = self.build(content, path)
 
     def _take_config(self, cfg: CfgNode | str | Path, class_names: Sequence[str] | None) -> None:
-        """Take config and class names that the checkpoint does not carry."""
+        """Set the config and class names for a checkpoint that has none."""
         cfg = cfg.clone() if isinstance(cfg, CfgNode) else self.configs.read_file(cfg)
         cfg.defrost()
         use_available_device(cfg)
@@ -99,20 +99,20 @@ class CheckpointPredictor(ABC):
     def __call__(
         self, image: PictureSource | Sequence[PictureSource], *, order: str = "BGR"
     ) -> Detections | list[Detections]:
-        """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
+        """Detect objects in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
 
         Args:
-            image: one, or a list of them; each is looked at by itself, so that its result does not
-                depend on the others.
-            order: of the channels of arrays: "BGR", or "RGB".
+            image: a picture or a list of them; each is processed separately, so that its result
+                does not depend on the others.
+            order: of the channels of arrays: "BGR" or "RGB".
 
         Returns:
-            boxes, masks and scores at the picture's own size, highest score first; of a list of
-            pictures, a list. `rles` is None of a model without masks.
+            Boxes, masks and scores at the picture's own size, highest score first; for a list of
+            pictures, a list of these. `rles` is None for a model without masks.
 
         Raises:
-            UserError: an unreadable picture, an array of another form, or a model whose numbers are
-                not finite.
+            UserError: an unreadable picture, an array of the wrong shape or type, or a model whose
+                outputs are not finite.
         """
         with finite_outputs(self.model):
             if isinstance(image, list | tuple):
@@ -128,4 +128,4 @@ class CheckpointPredictor(ABC):
 
     @abstractmethod
     def detect(self, image: np.ndarray) -> Detections:
-        """Detections in uint8 (H, W, 3), channels in the order INPUT.FORMAT, at its own size."""
+        """Detections in uint8 (H, W, 3), in the channel order of INPUT.FORMAT, at its own size."""

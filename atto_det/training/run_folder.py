@@ -1,12 +1,12 @@
 """The folder of a training run, the same for both engines.
 
-config.yaml, run.json       what the run follows from
+config.yaml, run.json       the config; the seed, versions and command of the run
 metrics.json                a line per 20 iterations, and per evaluation
-evaluation/                 a result of each data set and evaluation
+evaluation/                 the result of each evaluation on each data set
 model_<iteration>.pth       the last two checkpoints
-model_best.pth              by AP_m of the first test set; by AP_d of boxes alone
-model_final.pth             of the last iteration
-last_checkpoint             the name of the one to resume from
+model_best.pth              by AP_m on the first test set; by AP_d for models without masks
+model_final.pth             after the last iteration
+last_checkpoint             the name of the checkpoint to resume from
 """
 
 import json
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def carried_config(options: Sequence[str]) -> tuple[str, str]:
-    """The checkpoint in option MODEL.WEIGHTS of a command line, and the config in it as YAML text.
+    """The checkpoint named by option MODEL.WEIGHTS, and the config in it as YAML text.
 
     Raises:
         UserError: the option is missing, or the checkpoint carries no config.
@@ -38,7 +38,7 @@ def carried_config(options: Sequence[str]) -> tuple[str, str]:
     path = dict(zip(options[::2], options[1::2], strict=False)).get("MODEL.WEIGHTS")
     if not path:
         raise UserError(
-            "give --config-file, or MODEL.WEIGHTS and a checkpoint that carries a config"
+            "give --config-file, or MODEL.WEIGHTS and a checkpoint that contains a config"
         )
     file = find_file(path)
     if file.suffix == ".safetensors" and not holds_detector(file):
@@ -47,13 +47,13 @@ def carried_config(options: Sequence[str]) -> tuple[str, str]:
 
 
 def folder_of(weights: str) -> str:
-    """Where results of a file of weights go: its own folder; of a URL or the zoo's ./output."""
+    """Where results for a weights file go: beside it, or ./output for a URL or one of the zoo."""
     elsewhere = "://" in weights or weights.startswith(PREFIX)
     return "./output" if elsewhere else str(Path(weights).parent)
 
 
 def set_aside(path: Path) -> Path:
-    """Rename what cannot be used and must not be lost: `metrics.json` to `metrics.json.damaged`.
+    """Rename a file that is unusable but must not be lost: `metrics.json.damaged`.
 
     Raises:
         UserError: it cannot be renamed.
@@ -71,14 +71,14 @@ def set_aside(path: Path) -> Path:
 
 
 def refuse_used(output: Path) -> None:
-    """Refuse to start a run in a folder that holds one.
+    """Refuse to start a run in a folder that already holds one.
 
     Raises:
-        UserError: it does.
+        UserError: the folder holds a run.
     """
     if (output / "last_checkpoint").exists():
         raise UserError(
-            f"{output} holds a run already: go on with it by --resume, or set OUTPUT_DIR elsewhere"
+            f"{output} already holds a run: continue it with --resume, or set OUTPUT_DIR elsewhere"
         )
 
 
@@ -93,10 +93,10 @@ def write_config(output: Path, config: str) -> None:
 
 
 def record(output: Path, *, seed: int, processes: int, device: str, **more: Any) -> None:
-    """Write run.json; records that a resumed run had stay under "earlier".
+    """Write run.json; the records of earlier parts of a resumed run move to "earlier".
 
     Args:
-        more: what else it holds.
+        more: further content.
 
     Raises:
         UserError: a file cannot be written.
@@ -108,13 +108,13 @@ def record(output: Path, *, seed: int, processes: int, device: str, **more: Any)
             last = json.loads(path.read_text())
             content["earlier"] = [*last.pop("earlier", []), last]
         except (AttributeError, OSError, RecursionError, TypeError, ValueError):
-            set_aside(path)  # a damaged record is worth less than going on
+            set_aside(path)  # a damaged record is no reason not to continue
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def recorded_parts(output: Path) -> int:
-    """The parts of a batch that run.json tells; 1 where it does not."""
+    """The number of parts of a batch recorded in run.json; 1 if there is none."""
     try:
         return int(json.loads((output / "run.json").read_text())["memory"]["parts"])
     except (KeyError, OSError, TypeError, ValueError):
@@ -124,12 +124,12 @@ def recorded_parts(output: Path) -> int:
 def write_checkpoint(
     path: Path, weights: dict[str, Any], config: str, class_names: Sequence[str], **state: Any
 ) -> Path:
-    """Write a checkpoint of a run; one that says its "engine" becomes that to resume from.
+    """Write a checkpoint of a run; one whose state names its "engine" becomes the one to resume.
 
     Args:
         weights: tensors on the CPU, under Detectron2's names.
         config: YAML text.
-        state: what else it holds.
+        state: further content.
 
     Returns:
         `path`.
@@ -146,13 +146,13 @@ def write_checkpoint(
 
 
 def tag_last(output: Path, name: str) -> None:
-    """Name the checkpoint to resume from."""
+    """Record the name of the checkpoint to resume from."""
     with atomic_path(output / "last_checkpoint") as temporary:
         temporary.write_text(name)
 
 
 def finish(output: Path) -> None:
-    """Make the last checkpoint the final one, of a run that was killed just before that."""
+    """Make the last checkpoint the final one, for a run that was killed just before doing so."""
     name = _last_name(output)
     if name != "model_final.pth":
         with atomic_path(output / "model_final.pth") as temporary:
@@ -161,10 +161,10 @@ def finish(output: Path) -> None:
 
 
 def _last_name(output: Path) -> str:
-    """The file that `last_checkpoint` names.
+    """The file name in `last_checkpoint`.
 
     Raises:
-        UserError: it names none.
+        UserError: it does not name a file in its folder.
     """
     path = output / "last_checkpoint"
     try:
@@ -185,21 +185,21 @@ def read_last(
 ) -> tuple[Path, dict[str, Any]]:
     """Path and content of the checkpoint to resume from.
 
-    Where it is damaged or missing, the newest sound one of the run beside it takes its place, and
-    a line says so.
+    If it is damaged or missing, the run's newest intact checkpoint is used instead, and a warning
+    is logged.
 
     Args:
-        engine: "detectron2" or "torchvision", the one that resumes.
+        engine: "detectron2" or "torchvision": the engine that resumes.
         class_names: of the data.
-        cfg: with which it is resumed; None is not compared.
-        pictures: the fingerprint of those that are trained on; None is not compared.
+        cfg: of the resumed run; None skips the comparison.
+        pictures: the fingerprint of the training pictures; None skips the comparison.
 
     Returns:
         The content has "run", the state of the `policy.Run`.
 
     Raises:
-        UserError: it is missing or damaged and no other can be used; it is of the other engine, of
-            other classes or pictures, or of a config that differs where it must not.
+        UserError: no checkpoint can be used, or it comes from the other engine, from other classes
+            or pictures, or from a config that differs in a key that must not change.
     """
     own = (engine, class_names, cfg, pictures)
     try:
@@ -209,7 +209,7 @@ def read_last(
         path, content = _newest_sound(output, *own, reason=error)
     else:
         check_same_run(path, content, *own)
-    if "run" not in content:  # older ones had the best AP elsewhere
+    if "run" not in content:  # older checkpoints stored the best AP elsewhere
         hooks = content.get("trainer", {}).get("hooks", {})
         older = hooks.pop("EvaluationHook", None) or {"best": content.get("best", -1.0)}
         content["run"] = older
@@ -217,10 +217,10 @@ def read_last(
 
 
 def _newest_sound(output: Path, *own: Any, reason: UserError) -> tuple[Path, dict[str, Any]]:
-    """Of the run's checkpoints that can be read the one of the latest iteration, tagged as such.
+    """The run's intact checkpoint with the highest iteration, made the one to resume from.
 
     Raises:
-        UserError: `reason`, where there is none.
+        UserError: `reason`, if there is none.
     """
     newest: tuple[Path, dict[str, Any]] | None = None
     for path in [*sorted(output.glob("model_[0-9]*.pth")), output / "model_final.pth"]:
@@ -234,7 +234,7 @@ def _newest_sound(output: Path, *own: Any, reason: UserError) -> tuple[Path, dic
             newest = path, content
     if newest is None:
         raise reason
-    logger.warning("%s; going on from %s instead", reason, newest[0].name)
+    logger.warning("%s; continuing from %s instead", reason, newest[0].name)
     if ranks()[0] == 0:
         if (output / "last_checkpoint").is_dir():
             set_aside(output / "last_checkpoint")
@@ -242,7 +242,7 @@ def _newest_sound(output: Path, *own: Any, reason: UserError) -> tuple[Path, dic
     return newest
 
 
-# What the pictures of each step follow from; the other keys may change when a run is resumed.
+# These determine the pictures of each step; all other keys may change when a run is resumed.
 _FIXED = ("SEED", "DATASETS.TRAIN", "DATASETS.HOLD_OUT", "SOLVER.IMS_PER_BATCH")
 
 
@@ -261,14 +261,14 @@ def check_same_run(
         engine, class_names, cfg, pictures: as `read_last`.
 
     Raises:
-        UserError: it names what differs.
+        UserError: the message names what differs.
     """
     part = checkpoint.read_description(content, path)
     trained_with = content.get("engine", "detectron2")
     if trained_with != engine:
         raise UserError(
             f"{path} was trained with the engine {trained_with}: resume it with --engine "
-            f"{trained_with}, or start from its weights by MODEL.WEIGHTS in another OUTPUT_DIR"
+            f"{trained_with}, or start from its weights with MODEL.WEIGHTS and another OUTPUT_DIR"
         )
     if part["class_names"] != class_names:
         raise UserError(f"{path} was trained on other classes: resume with its own data sets")
@@ -279,37 +279,37 @@ def check_same_run(
             if None not in (old, new) and old != new:
                 raise UserError(
                     f"{key} is {shown(new)}, but {path} was trained with {shown(old)}: resume with "
-                    "that, or start from its weights by MODEL.WEIGHTS in another OUTPUT_DIR"
+                    "that, or start from its weights with MODEL.WEIGHTS and another OUTPUT_DIR"
                 )
     run = content.get("run")
     trained_on = run.get("pictures") if isinstance(run, dict) else None
     if None not in (pictures, trained_on) and pictures != trained_on:
         raise UserError(
             f"{path} was trained on other pictures or annotations than DATASETS.TRAIN has now: "
-            "resume with the same data, or start from its weights by MODEL.WEIGHTS in another "
+            "resume with the same data, or start from its weights with MODEL.WEIGHTS and another "
             "OUTPUT_DIR"
         )
 
 
 def _value(config: Any, key: str) -> Any:
-    """What a nested config has under "A.B"; None where there is none."""
+    """The value at "A.B" in a nested config; None if there is none."""
     for part in key.split("."):
         config = config.get(part) if isinstance(config, dict) else None
     return list(config) if isinstance(config, tuple) else config
 
 
 def forget_after(metrics: Path, iteration: int) -> None:
-    """Remove what a run wrote to metrics.json after the checkpoint that it is resumed from.
+    """Remove the lines of metrics.json that are later than the checkpoint being resumed.
 
-    A line cut short by the end of the run goes too; where others are damaged the file is kept aside
-    and the lines that can be read go on.
+    A last line that was cut short is dropped. If other lines are damaged, the file is also kept as
+    a copy, and the readable lines are used.
     """
     if not os.path.lexists(metrics):
         return
     kept, damaged = [], 0
     try:
         lines = metrics.read_bytes().splitlines()
-    except OSError:  # a folder
+    except OSError:  # a folder, for example
         lines, damaged = [], 1
     for number, line in enumerate(lines, 1):
         try:
@@ -326,7 +326,7 @@ def forget_after(metrics: Path, iteration: int) -> None:
 def old_checkpoints(output: Path, iteration: int) -> list[Path]:
     """The periodic checkpoints before `iteration`, oldest first.
 
-    Half-written ones, of a run that was killed, are removed.
+    Half-written ones, left by a run that was killed, are removed.
     """
     for half_written in output.glob(".model_*.pth"):
         half_written.unlink()
@@ -335,7 +335,7 @@ def old_checkpoints(output: Path, iteration: int) -> list[Path]:
 
 
 def divergence(cfg: Any, iteration: int) -> UserError:
-    """The sentence for a loss that is not finite any more."""
+    """The error for a loss that is no longer finite."""
     return UserError(
         f"the loss became NaN or infinite at iteration {iteration}: lower SOLVER.BASE_LR "
         f"(now {cfg.SOLVER.BASE_LR}) or lengthen SOLVER.WARMUP_ITERS (now "
@@ -344,10 +344,10 @@ def divergence(cfg: Any, iteration: int) -> UserError:
 
 
 def check_classes(path: str, known: list[str], datasets: dict[str, list[str]]) -> None:
-    """Refuse data sets whose class names are not those that the model of `path` knows.
+    """Refuse data sets whose class names differ from those of the model at `path`.
 
     Raises:
-        UserError: it names the data set.
+        UserError: the message names the data set.
     """
     for name, class_names in datasets.items():
         if class_names != known:

@@ -1,7 +1,7 @@
 """From a command line or a config to a folder of results, with either engine.
 
-An `Engine` builds models and trainings; `Runner` does with them what both engines do alike: which
-config runs, what a folder may be used for, resuming, evaluation of a checkpoint.
+An `Engine` builds models and trainings; `Runner` does what is the same for both engines: it chooses
+the config, checks the output folder, resumes, and evaluates checkpoints.
 """
 
 import logging
@@ -35,15 +35,15 @@ logger = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """What a command line asks for.
+    """The task that a command line describes.
 
-    config_file: YAML experiment; None takes the config of the checkpoint in MODEL.WEIGHTS.
+    config_file: YAML experiment; None for the config in the checkpoint MODEL.WEIGHTS.
     options: `KEY VALUE` pairs.
-    resume: go on from the last checkpoint.
+    resume: continue from the last checkpoint.
     eval_only: evaluate MODEL.WEIGHTS.
     allow_pickle: read `.pkl` weights, which can run code.
-    processes, machines, machine_rank, dist_url: processes on this machine, machines, the number of
-        this one, and tcp://HOST:PORT of machine 0.
+    processes, machines, machine_rank, dist_url: number of processes on this machine, number of
+        machines, number of this machine, and tcp://HOST:PORT of machine 0.
     """
 
     config_file: str | None = None
@@ -62,9 +62,9 @@ class Engine(Protocol):
 
     Attributes:
         name: "detectron2" or "torchvision".
-        processes: that will work together.
-        is_main: whether this is the one of them that writes.
-        configs: reads its experiment files, and knows its data sets.
+        processes: the total number of processes.
+        is_main: whether this process is the one that writes.
+        configs: reads the engine's experiment files, and knows its data sets.
     """
 
     name: str
@@ -73,26 +73,26 @@ class Engine(Protocol):
     is_main: bool
 
     def set_up(self, cfg: CfgNode, output: Path) -> None:
-        """Make the process ready for `cfg`, with a log in folder `output`."""
+        """Prepare the process for `cfg`; `output` is the folder of the log."""
 
     def build_training(self, cfg: CfgNode) -> Training:
-        """A training at its first iteration, with random weights; its policy is a `Run`.
+        """A training before its first iteration, with random weights; its policy is a `Run`.
 
         Raises:
-            UserError: what this engine cannot train, or data that contradicts the config.
+            UserError: something this engine cannot train, or data that contradicts the config.
         """
 
     def load_model(
         self, cfg: CfgNode, content: dict[str, Any], class_names: list[str]
     ) -> nn.Module:
-        """The model with the weights of MODEL.WEIGHTS, all of them, in evaluation mode.
+        """The model with all weights of MODEL.WEIGHTS, in evaluation mode.
 
         Args:
-            content: of that file, where it is a `.pth`; else empty.
+            content: of that file if it is a `.pth`; otherwise empty.
         """
 
     def evaluate(self, cfg: CfgNode, model: nn.Module, dataset: str) -> dict | None:
-        """The result of `model` in the main process, None in the others."""
+        """The result of `model` in the main process; None in the others."""
 
 
 class Runner:
@@ -102,7 +102,7 @@ class Runner:
         self.engine = engine
 
     def work(self, job: Job) -> None:
-        """The work of one process."""
+        """What one process does."""
         cfg = self.read_config(job.config_file, job.options)
         with death_as_sentence("DATALOADER.NUM_WORKERS, or SOLVER.IMS_PER_BATCH"):
             if job.eval_only:
@@ -111,13 +111,13 @@ class Runner:
                 self.train(cfg, resume=job.resume)
 
     def read_config(self, config_file: str | None, options: Sequence[str] = ()) -> CfgNode:
-        """The config of a file, or without one that of the checkpoint in option MODEL.WEIGHTS.
+        """The config in a file, or, without one, that of the checkpoint in option MODEL.WEIGHTS.
 
-        The OUTPUT_DIR of a checkpoint is of another time and perhaps another machine: results go
-        beside the checkpoint unless an option says where.
+        The OUTPUT_DIR in a checkpoint belongs to an earlier time and perhaps another machine, so
+        results are written beside the checkpoint unless an option says otherwise.
 
         Raises:
-            UserError: neither is given, or what `ConfigReader.load_config` raises.
+            UserError: neither is given, or raised by `ConfigReader.load_config`.
         """
         configs = self.engine.configs
         if config_file:
@@ -128,7 +128,7 @@ class Runner:
         cfg = configs.config_from_text(text, where, options)
         key, head = class_head(cfg)
         if "DATASETS.TRAIN" in options[::2] and key not in options[::2]:
-            head.NUM_CLASSES = 0  # those of other data
+            head.NUM_CLASSES = 0  # taken from the new data
         return configs.completed(cfg)
 
     def train(
@@ -137,11 +137,11 @@ class Runner:
         """Train to the end in `OUTPUT_DIR`, or for `seconds`.
 
         Returns:
-            The last evaluation, by data set; empty for a run that was complete already.
+            The last evaluation, by data set; empty if the run was already complete.
 
         Raises:
-            UserError: the folder holds another run and `resume` is not asked for; a run is at work
-                in it; a mistake in config, data or weights; a loss that is not finite; a full disk.
+            UserError: the folder holds another run and `resume` is False; another run is using it;
+                a mistake in config, data or weights; a loss that is not finite; a full disk.
         """
         output = Path(cfg.OUTPUT_DIR)
         with self._alone_in(output):
@@ -157,7 +157,7 @@ class Runner:
                 if self.engine.is_main:
                     run_folder.finish(output)
                 raised = "TEST.PATIENCE" if run.patience else "SOLVER.MAX_ITER"
-                logger.info("this run is complete; raise %s to go on", raised)
+                logger.info("this run is complete; raise %s to continue", raised)
                 return {}
             memory = self._fit_into_memory(cfg, training)
             if self.engine.is_main:
@@ -167,10 +167,10 @@ class Runner:
             return run.results
 
     def _training_data(self, cfg: CfgNode) -> dict[str, dict]:
-        """Print what is trained on and what is left out, of the data sets in `atto_det.data`.
+        """Print what is trained on and what is left out, for the data sets in `atto_det.data`.
 
         Returns:
-            The same for JSON.
+            The same as plain values for JSON.
         """
         if not self.engine.is_main:
             return {}
@@ -184,13 +184,13 @@ class Runner:
         return found
 
     def _fit_into_memory(self, cfg: CfgNode, training: Training) -> dict[str, Any]:
-        """Say what the steps need and take, and choose the parts of a batch where they are "auto".
+        """Estimate memory and time of the steps, and choose the parts of a batch if "auto".
 
         Returns:
-            The same for JSON; empty where it is not known.
+            The estimate as plain values for JSON; empty if it is not known.
 
         Raises:
-            UserError: they need more than there is.
+            UserError: a step needs more memory than there is.
         """
         run, device = training.policy, cfg.MODEL.DEVICE
         pictures = cfg.SOLVER.IMS_PER_BATCH // self.engine.processes
@@ -206,13 +206,13 @@ class Runner:
                     measured = estimate.measure(cfg, training.loader, network, training.try_step)
             except UserError:
                 raise
-            except Exception as error:  # of a model of the user's: its first step will tell
-                logger.warning("what a step needs is not known: %s", shown(error))
+            except Exception as error:  # from a user's own model: its first step will show it
+                logger.warning("what a step needs could not be measured: %s", shown(error))
         if automatic and not run.parts:
             run.parts = 1
             if measured:
                 run.parts = estimate.parts_that_fit(measured, cfg, pictures, free)
-            elif not self.engine.is_main and ranks()[1] == 1:  # started by the main one
+            elif not self.engine.is_main and ranks()[1] == 1:  # started by the main process
                 run.parts = run_folder.recorded_parts(Path(cfg.OUTPUT_DIR))
             run.parts = agreed(run.parts)
         if automatic:
@@ -243,7 +243,7 @@ class Runner:
         if "atto_det" in content:
             known = checkpoint.read_description(content, path)["class_names"]
         run_folder.check_classes(path, known, {name: class_names_of(name) for name in names})
-        output = Path(cfg.OUTPUT_DIR) / "evaluation"  # the files of the training stay as they are
+        output = Path(cfg.OUTPUT_DIR) / "evaluation"  # keeps the training's own files unchanged
         with self._alone_in(output):
             self._start(cfg, output)
             if self.engine.is_main:
@@ -260,9 +260,9 @@ class Runner:
         return results
 
     def seconds_per_step(self, cfg: CfgNode, steps: int = 8) -> float:
-        """Seconds that a training step of `cfg` takes on this machine, a mean over `steps`.
+        """Mean time of a training step of `cfg` on this machine, over `steps`, in seconds.
 
-        The first two, slower ones do not count. Nothing is written.
+        Two slower steps come first and are not counted. Nothing is written.
         """
         cfg = cfg.clone()
         cfg.defrost()
@@ -274,18 +274,18 @@ class Runner:
         return (clock.ends[-1] - clock.ends[1]) / steps
 
     def _alone_in(self, output: Path) -> AbstractContextManager:
-        """Keeps other runs out of the folder; the processes of this one work under one lock."""
+        """Keeps other runs out of the folder; all processes of this run share one lock."""
         return locked(output) if self.engine.is_main else nullcontext()
 
     def _start(self, cfg: CfgNode, output: Path) -> None:
-        """Keep the config in folder `output`, and set up logging."""
-        logging.raiseExceptions = False  # no tracebacks where the log cannot be written (full disk)
+        """Save the config in folder `output`, and set up logging."""
+        logging.raiseExceptions = False  # no traceback if the log cannot be written (full disk)
         if self.engine.is_main:
             run_folder.write_config(output, cfg.dump())
         self.engine.set_up(cfg, output)
 
     def _record(self, cfg: CfgNode, output: Path, **more: Any) -> None:
-        """Record in folder `output` what its results follow from beside the config."""
+        """Record in folder `output` what its results depend on besides the config."""
         processes = self.engine.processes
         run_folder.record(
             output, seed=cfg.SEED, processes=processes, device=cfg.MODEL.DEVICE, **more

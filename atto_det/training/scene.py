@@ -1,4 +1,4 @@
-"""A picture and its objects under transformation."""
+"""A picture with its objects, resized, cropped, mirrored and padded."""
 
 import math
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ EMPTY = 1e-5  # pixels; a box with a shorter side is dropped
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and its objects, as the network is to see them.
+    """A picture and its objects, as the network sees them.
 
     Attributes:
-        image: uint8 (H, W, 3), RGB where nothing else is said.
+        image: uint8 (H, W, 3), RGB unless stated otherwise.
         boxes: float64 (M, 4), x1 y1 x2 y2 in its pixels.
         classes: int64 (M,), from 0.
-        masks: uint8 (M, H, W), 0 or 1; None of what is shown of a detector of boxes alone.
+        masks: uint8 (M, H, W), 0 or 1; None in drawings for a detector without masks.
     """
 
     image: np.ndarray
@@ -30,7 +30,7 @@ class Scene:
     masks: np.ndarray | None
 
     def only(self, kept: np.ndarray) -> "Scene":
-        """The same picture with the objects of index or bool array `kept` alone."""
+        """The same picture with only the objects selected by an index or bool array."""
         return Scene(self.image, self.boxes[kept], self.classes[kept], self.masks[kept])
 
 
@@ -43,16 +43,16 @@ def load_scene(
 ) -> Scene:
     """A picture and its objects resized to `shape` (height, width), then cropped, then mirrored.
 
-    The mask of an object that has none is its box.
+    An object without a mask gets its box as the mask.
 
-    Objects of which nothing is left are dropped. The box of one that the crop cuts is that of what
-    is left of its mask; all others keep theirs.
+    Objects of which nothing is left are dropped. If the crop cuts an object, its new box encloses
+    what is left of its mask; all other boxes stay as annotated.
 
     Args:
         part: top, left, height and width of the crop.
 
     Raises:
-        UserError: the picture is unreadable, truncated, or of another size than annotated.
+        UserError: the picture is unreadable, truncated or not of the annotated size.
     """
     top, left, height, width = part or (0, 0, *shape)
     columns = slice(None, None, -1 if mirrored else 1)
@@ -75,10 +75,10 @@ def _mask(
     shape: tuple[int, int],
     part: tuple[int, int, int, int],
 ) -> np.ndarray:
-    """An object's mask, or its box where it has none, in a part of the picture resized."""
+    """An object's mask, or its box if it has none, within a part of the resized picture."""
     top, left, height, width = part
     if instance.rle is not None:
-        # Decoded masks lie in memory column by column: turned, they need no copy.
+        # Decoded masks are stored column by column, so that transposing needs no copy.
         turned = mask_utils.decode(instance.rle).T
         part = (left, top, width, height)
         return resize(turned, *shape[::-1], smooth=False, part=part).T
@@ -92,7 +92,7 @@ def _mask(
 
 
 def on_canvas(scene: Scene, shape: tuple[int, int], padding: np.ndarray) -> Scene:
-    """A scene of height and width `shape`: to the right and below cropped, or padded.
+    """A scene of height and width `shape`: cropped or padded on the right and at the bottom.
 
     Args:
         padding: uint8 (3,), the colour of new pixels.
@@ -109,7 +109,7 @@ def on_canvas(scene: Scene, shape: tuple[int, int], padding: np.ndarray) -> Scen
 
 
 def _cut(scene: Scene) -> Scene:
-    """The scene without what lies outside its picture: see `load_scene`."""
+    """The scene without what lies outside the picture: see `load_scene`."""
     height, width = scene.image.shape[:2]
     clipped = scene.boxes.clip(0, [width, height, width, height])
     cut = np.flatnonzero((clipped != scene.boxes).any(1) & scene.masks.any((1, 2)))
@@ -120,7 +120,7 @@ def _cut(scene: Scene) -> Scene:
 
 
 def mask_boxes(masks: np.ndarray) -> np.ndarray:
-    """Tight boxes (M, 4) of masks (M, H, W), none of them empty; they end after the last pixel."""
+    """Tight boxes (M, 4) of non-empty masks (M, H, W); x2 and y2 are one past the last pixel."""
     columns, rows = masks.any(1), masks.any(2)
     first = [columns.argmax(1), rows.argmax(1)]
     last = [a.shape[1] - a[:, ::-1].argmax(1) for a in (columns, rows)]
@@ -131,7 +131,7 @@ def read_picture(record: data.ImageRecord) -> np.ndarray:
     """The pixels of a record, uint8 RGB (H, W, 3).
 
     Raises:
-        UserError: the picture is unreadable, truncated, or of another size than annotated.
+        UserError: the picture is unreadable, truncated or not of the annotated size.
     """
     image = data.read_image(record.file_name)
     if image.shape[:2] != (record.height, record.width):

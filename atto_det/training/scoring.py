@@ -1,4 +1,4 @@
-"""Detections of a data set's pictures into `atto_det.evaluation`, whichever engine found them."""
+"""Passes detections to `atto_det.evaluation`, whichever engine made them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from atto_det.evaluation import (
 
 
 def to_ground_truth(record: data.ImageRecord) -> GroundTruth:
-    """The objects and crowd regions of one record as plain arrays."""
+    """The objects and crowd regions of a record as plain arrays."""
     objects = (*record.instances, *record.crowds)
     rles = [o.rle for o in objects]
     return GroundTruth(
@@ -46,9 +46,9 @@ def score(
         detections: of each picture, by its id.
         name: of the data set, for the protocol.
         score_floor: MODEL.ROI_HEADS.SCORE_THRESH_TEST of the model, for the protocol.
-        detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, likewise.
-        output: folder of the run; the detections go into COCO's results JSON
-            evaluation/coco_instances_results_<name>.json of it.
+        detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, for the protocol.
+        output: folder of the run; detections are written into it in COCO's results format, as
+            evaluation/coco_instances_results_<name>.json.
 
     Raises:
         UserError: as `evaluate`, or the file cannot be written.
@@ -69,9 +69,9 @@ def score(
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a result that a training notes: AP_d and AP_m, where they are known.
+    """The figures of a result that a training records: AP_d and AP_m, if they are known.
 
-    Of the result of one of Detectron2's evaluators, all its figures, as "task/metric".
+    For a result of one of Detectron2's evaluators: all its figures, as "task/metric".
     """
     if "AP_d" in result:
         return {key: result[key] for key in ("AP_d", "AP_m") if result[key] is not None}
@@ -79,7 +79,7 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def judged_by(result: Mapping[str, Any]) -> float | None:
-    """The figure that the best model of a training is chosen by: AP of masks, or else of boxes."""
+    """The figure that selects the best model of a training: AP of masks, or else of boxes."""
     metrics = metrics_of(result)
     names = ("AP_m", "segm/AP_m", "segm/AP", "AP_d", "bbox/AP_d", "bbox/AP")
     return next((metrics[name] for name in names if name in metrics), None)
@@ -87,6 +87,6 @@ def judged_by(result: Mapping[str, Any]) -> float | None:
 
 def report(result: dict, path: Path) -> None:
     """Print a result as a table and write it to `path` as JSON."""
-    if "AP_d" in result:  # Detectron2's evaluators print their own
+    if "AP_d" in result:  # Detectron2's evaluators print theirs themselves
         Console().print(format_table(result))
     write_json(result, path)

@@ -1,4 +1,4 @@
-"""The views of a picture that test-time augmentation detects in, by the keys of TEST.AUG."""
+"""The views of a picture that test-time augmentation uses, by the keys of TEST.AUG."""
 
 import logging
 from typing import Any, NamedTuple
@@ -19,8 +19,7 @@ class View(NamedTuple):
 def may_mirror(cfg: Any) -> bool:
     """Whether TEST.AUG.FLIP asks for mirrored views and the classes allow them.
 
-    They do not where DATASETS.NO_HORIZONTAL_FLIP says that they tell left from right; a log line
-    says so.
+    They do not if DATASETS.NO_HORIZONTAL_FLIP says that they tell left from right; this is logged.
     """
     wanted, forbidden = cfg.TEST.AUG.FLIP, cfg.DATASETS.NO_HORIZONTAL_FLIP
     if wanted and forbidden:
@@ -32,13 +31,13 @@ def views_of(cfg: Any) -> list[View]:
     """The views that the keys of TEST.AUG ask for.
 
     Raises:
-        UserError: there is none.
+        UserError: there are none.
     """
     sizes, longest = list(cfg.TEST.AUG.MIN_SIZES), cfg.TEST.AUG.MAX_SIZE
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes) or longest < 1:
         raise UserError(
             f"TEST.AUG.MIN_SIZES is {sizes} and MAX_SIZE {longest}: give shorter sides and the "
-            "most of the longer one in pixels, such as (640, 800) and 1333"
+            "limit of the longer side in pixels, such as (640, 800) and 1333"
         )
     turns = (False, True) if may_mirror(cfg) else (False,)
     return [View(size, longest, mirrored) for size in sizes for mirrored in turns]

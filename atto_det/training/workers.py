@@ -1,4 +1,4 @@
-"""The processes that load pictures, and what is said when the system ends one."""
+"""The processes that load pictures, and the error when the system ends one of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,12 @@ from atto_det.errors import UserError
 
 @contextmanager
 def death_as_sentence(fewer: str) -> Iterator[None]:
-    """Turn the error of a loader whose worker process was killed into a sentence.
+    """Turn the error of a loader whose worker process was killed into a `UserError`.
 
-    torch raises it wherever the main process is at that moment, so that this goes around a whole
-    training.
+    torch raises it wherever the main process is at that moment, so this wraps a whole training.
 
     Args:
-        fewer: the keys that lower how much memory loading takes.
+        fewer: the keys that reduce the memory that loading takes.
 
     Raises:
         UserError: it names them.

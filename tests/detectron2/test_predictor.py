@@ -185,8 +185,8 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_refused(trained, tmp_path)
 def test_class_names_that_are_not_the_model_s_are_refused(trained, tmp_path):
     names = checkpoint.load_checkpoint(trained)["atto_det"]["class_names"]
     for others, sentence in (
-        (names[:-1], "names 19 classes, but its model finds 20"),
-        ([*names, "yeti"], "names 21 classes, but its model finds 20"),
+        (names[:-1], "names 19 classes, but its model has 20"),
+        ([*names, "yeti"], "names 21 classes, but its model has 20"),
         ([names[0], *names[:-1]], "names the class 'aeroplane' twice"),
     ):
         path = change(trained, tmp_path / "changed.pth", class_names=others)

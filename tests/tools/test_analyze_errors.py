@@ -24,7 +24,7 @@ def test_it_writes_page_and_figures(trained, data_root, tmp_path, capsys):
     ("changes", "message"),
     [
         (["--dataset", "no_such_set"], "no_such_set"),
-        (["--threshold", "7"], "scores lie between 0 and 1"),
+        (["--threshold", "7"], "it must be between 0 and 1"),
         (["--worst", "-1"], "give 0 or more"),
         (["--checkpoint", "missing.pth"], "does not exist"),
     ],

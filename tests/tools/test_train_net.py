@@ -59,7 +59,7 @@ def test_interrupted_by_the_keyboard_it_says_so(train):
 def test_a_used_folder_is_refused_without_resume(train, sentence):
     assert train(*UNTESTED, "OUTPUT_DIR", "out").returncode == 0
     text = sentence(train(*UNTESTED, "OUTPUT_DIR", "out"))
-    assert "out holds a run already: go on with it by --resume" in text
+    assert "out already holds a run: continue it with --resume" in text
     assert train(*UNTESTED, "OUTPUT_DIR", "out", "--resume").returncode == 0
 
 
@@ -69,7 +69,7 @@ def test_a_used_folder_is_refused_without_resume(train, sentence):
         (["SOLVER.BASE_LR", "1"], "the command line: SOLVER.BASE_LR takes a number with a decimal "
          "point, not 1 (a whole number): write 1.0"),
         (["SOLVER.BASE_LT", "0.1"], "no key SOLVER.BASE_LT; the nearest is SOLVER.BASE_LR"),
-        (["SOLVER"], "options come in pairs KEY VALUE; 'SOLVER' stands alone"),
+        (["SOLVER"], "options are pairs KEY VALUE, but 'SOLVER' has no partner"),
         (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER takes a whole number"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", "21"], "but mini_voc_train has 20 classes"),
         (["DATASETS.TRAIN", "['mini_vok_train']"], "there is no data set mini_vok_train"),

@@ -24,7 +24,7 @@ def is_free(folder) -> bool:
 def test_a_folder_is_locked_until_the_end_and_holds_no_more_files(tmp_path):
     folder = tmp_path / "new"
     with locked(folder):
-        with pytest.raises(UserError, match=r"another run is at work in .*new: wait for its end"):
+        with pytest.raises(UserError, match=r"another run is using .*new: wait until it ends"):
             locked(folder).__enter__()
         assert is_free(tmp_path)
         found = []

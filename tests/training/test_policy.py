@@ -262,7 +262,9 @@ def test_pictures_held_out_are_chosen_by_and_the_test_sets_are_evaluated_at_the_
 @pytest.mark.parametrize("options", [{"EVAL_PERIOD": 0}, {"results": []}])
 def test_patience_without_evaluations_is_refused(tmp_path, options):
     results = options.pop("results", [ap(1.0, 2.0)])
-    with pytest.raises(UserError, match=r"TEST.PATIENCE is 2 evaluations, but none is made before"):
+    with pytest.raises(
+        UserError, match=r"TEST.PATIENCE is 2 evaluations, but there is none before"
+    ):
         Training(tmp_path, results, PATIENCE=2, **options)
 
 
@@ -328,7 +330,9 @@ def test_a_resumed_run_averages_on_as_if_it_had_not_stopped(tmp_path, unreported
     for decay, other in ((0.6, {"best": -1.0}), (0.0, content["run"])):
         with pytest.raises(UserError, match=f"SOLVER.EMA.DECAY is {decay}, but the run had"):
             Weighed(tmp_path / "new", DECAY=decay).policy.load_state_dict(other)
-    with pytest.raises(UserError, match=r"SOLVER.EMA.DECAY is 1.0: it lies between 0 and 1"):
+    with pytest.raises(
+        UserError, match=r"SOLVER.EMA.DECAY is 1.0: it must be at least 0 and below 1"
+    ):
         Weighed(tmp_path / "new", DECAY=1.0)
 
 

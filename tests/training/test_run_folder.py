@@ -39,7 +39,7 @@ def test_checkpoints_before_an_iteration_and_no_half_written_ones(tmp_path):
 def test_a_used_folder_is_refused(tmp_path):
     run_folder.refuse_used(tmp_path)
     run_folder.tag_last(tmp_path, "model_final.pth")
-    with pytest.raises(UserError, match="holds a run already: go on with it by --resume"):
+    with pytest.raises(UserError, match="already holds a run: continue it with --resume"):
         run_folder.refuse_used(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_the_newest_sound_checkpoint_takes_the_place_of_a_damaged_one(
     with caplog.at_level("WARNING"):
         path, content = run_folder.read_last(tmp_path, *OWN)
     assert (path.name, content["iteration"]) == (left, int(left[6:13]))
-    assert f"going on from {left} instead" in caplog.text
+    assert f"continuing from {left} instead" in caplog.text
     assert (tmp_path / "last_checkpoint").read_text() == left
     assert run_folder.read_last(tmp_path, *OWN)[0] == path
     assert (tmp_path / "last_checkpoint.damaged").exists() == (damage is is_a_folder)

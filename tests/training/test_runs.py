@@ -234,7 +234,7 @@ def test_a_run_leaves_what_it_follows_from_and_what_came_of_it(engine, config, o
 
 def test_a_finished_run_stays_and_can_be_prolonged(engine, config, finished):
     cfg = config(*UNTESTED)
-    with pytest.raises(UserError, match=r"holds a run already: go on with it by --resume"):
+    with pytest.raises(UserError, match=r"already holds a run: continue it with --resume"):
         engine.run.train(cfg)
     before = (finished / "model_final.pth").read_bytes()
     assert engine.run.train(cfg, resume=True) == {}
@@ -290,7 +290,7 @@ def test_other_pictures_under_the_same_names_and_a_second_run_are_refused(
     with pytest.raises(UserError, match="was trained on other pictures or annotations than"):
         engine.run.train(own("two"), resume=True)
     cfg = own("one")
-    with locked(out), pytest.raises(UserError, match="another run is at work in"):
+    with locked(out), pytest.raises(UserError, match="another run is using"):
         engine.run.train(cfg, resume=True)
     assert engine.run.train(cfg, resume=True) == {}
 
