@@ -343,7 +343,7 @@ def test_a_key_without_a_default_takes_anything(cfg):
 
 
 def test_options_come_in_pairs(cfg):
-    assert "'1.0' stands alone" in sentence(merge_options, cfg, ["1.0"])
+    assert "'1.0' has no partner" in sentence(merge_options, cfg, ["1.0"])
     message = sentence(merge_options, cfg, ["MODEL.MASK_ON", "False", "SOLVER.BASE_LR"])
     assert "'SOLVER.BASE_LR' stands alone" in message
     assert cfg.MODEL.MASK_ON is True
