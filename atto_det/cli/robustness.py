@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.progress import track
 
+    from atto_det.nets.registry import short_name
     from atto_det.pretraining.networks import create_network
     from atto_det.pretraining.robustness import CLEAN, Attack, top1_under_attack
     from atto_det.reports.grid import Grid, print_grids
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     weights = {path: read_pretraining(path) for path in args.checkpoint}  # all before the first
     results = []
     for path, (state, description) in weights.items():
+        shown = short_name(description.network)
         network = create_network(description.network, len(description.class_names)).eval()
         network.load_state_dict(state)
         top1 = top1_under_attack(
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             attacks,
             pictures=args.pictures,
             seed=args.seed,
-            progress=lambda batches, name=description.network: track(
+            progress=lambda batches, name=shown: track(
                 batches, name, disable=not sys.stdout.isatty()
             ),
         )
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     names = (CLEAN, *map(str, attacks))
     rows = tuple(
-        (found["network"], *(f"{found['top1_percent'][name]:.1f}" for name in names))
+        (short_name(found["network"]), *(f"{found['top1_percent'][name]:.1f}" for name in names))
         for found in results
     )
     print_grids([Grid(f"top-1 in percent on {args.data}", ("network", *names), rows)])

@@ -15,6 +15,7 @@ from atto_det.nets.blocks import AttoModuleSpec
 from atto_det.nets.bottleneck import BottleneckSpec
 from atto_det.nets.condenser import CondenserSpec
 from atto_det.nets.pepe import PEPESpec
+from atto_det.nets.squeeze import SqueezeExcitationSpec
 
 Number: TypeAlias = int | Tensor
 """A width, or the widths int64 (N,) of one layer in each of N networks."""
@@ -148,6 +149,13 @@ def _bottleneck(compress: int, expand: int) -> CountedModule:
     return CountedModule(layers, expand)
 
 
+def _squeeze_excitation(squeeze: int, expand: int) -> CountedModule:
+    def layers(width: Number, before: int, after: int) -> list[Layer]:
+        return [Layer(width, squeeze, 1), Layer(squeeze, expand, 1)]
+
+    return CountedModule(layers, expand)
+
+
 def _of_spec(module: ModuleSpec) -> CountedModule:
     if isinstance(module, AttoModuleSpec | PEPESpec):
         wide = module.compress * module.multiplier
@@ -157,6 +165,8 @@ def _of_spec(module: ModuleSpec) -> CountedModule:
     if isinstance(module, CondenserSpec):
         shape = {"groups": module.groups, "kernel_size": module.kernel_size, "pool": module.pool}
         return condenser(module.down, module.embed, module.up, **shape)
+    if isinstance(module, SqueezeExcitationSpec):
+        return _squeeze_excitation(module.squeeze, module.expand)
     raise TypeError(f"no cost is known of a {type(module).__name__}")
 
 

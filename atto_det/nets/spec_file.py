@@ -23,13 +23,16 @@ from atto_det.nets.blocks import AttoModuleSpec
 from atto_det.nets.bottleneck import BottleneckSpec
 from atto_det.nets.condenser import CondenserSpec
 from atto_det.nets.pepe import PEPESpec
+from atto_det.nets.squeeze import SqueezeExcitationSpec
 
 SPEC_TYPES: dict[str, type] = {
     "atto": AttoModuleSpec,
     "bottleneck": BottleneckSpec,
     "condenser": CondenserSpec,
     "pepe": PEPESpec,
+    "squeeze_excitation": SqueezeExcitationSpec,
 }
+KEEPING = (CondenserSpec, SqueezeExcitationSpec)  # size and channels: these open no stage
 WIDEST = 16_384  # channels: nothing that is built from a file may take all memory
 MOST_MODULES = 64  # modules of a stage
 
@@ -133,11 +136,12 @@ def _module(row: Any, where: str) -> ModuleSpec:
 
 
 def _check_joints(spec: BackboneSpec, where: str) -> None:
-    """Modules after the first of a stage keep its channels, and a condenser opens none."""
+    """Modules after the first of a stage keep its channels, and some kinds open none."""
     for stage in STAGES:
         first, *others = getattr(spec, stage)
-        if isinstance(first, CondenserSpec):
-            raise UserError(f"{where}: {stage} opens with a condenser, which keeps its channels")
+        if isinstance(first, KEEPING):
+            kind = next(name for name, kind in SPEC_TYPES.items() if isinstance(first, kind))
+            raise UserError(f"{where}: {stage} opens with a {kind}, which keeps its channels")
         for number, module in enumerate(others, start=2):
             if module.out_channels != first.out_channels:
                 raise UserError(

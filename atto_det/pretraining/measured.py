@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from atto_det.bounded_yaml import parse_yaml
 from atto_det.errors import UserError
 from atto_det.pretraining.data import ClassifierData
 from atto_det.reports.table2 import Data, Measured
@@ -32,7 +33,15 @@ def read_measured(path: str | Path) -> Measured:
         tuple(found.class_names),
         found.input_size,
     )
-    return Measured(found.network, found.top1, data, found.weight_bits)
+    seed = _seed(found.recipe, path)
+    runs = () if seed is None else ((seed, found.top1),)
+    return Measured(found.network, found.top1, data, found.weight_bits, runs)
+
+
+def _seed(recipe: str, path: str | Path) -> int | None:
+    """That of a training by `atto-det pretrain`; others keep theirs elsewhere."""
+    seed = parse_yaml(recipe, f"the recipe in {path}").get("seed_everything")
+    return seed if type(seed) is int else None
 
 
 def parse_top1(text: str) -> Measured:

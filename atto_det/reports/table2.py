@@ -6,6 +6,7 @@ at 224×224 with a 51-way head. Networks are handed in as a function from name a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from atto_det.complexity.count import count
 from atto_det.complexity.netscore import netscore
 from atto_det.errors import UserError
 from atto_det.nets.attonet import CLASSES, INPUT_SIZE
+from atto_det.nets.registry import short_name
 
 NOT_STATED = "data that were not stated (--top1)"
 
@@ -105,13 +107,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Measured:
-    """One measurement.
+    """One measurement, or the mean of several that differ in their seeds.
 
     Attributes:
         network: name as `Create` takes it.
         top1: percent, 0 to 100.
         data: what it was measured on; None where it was given without.
         weight_bits: 8 where the weights lay on an 8-bit grid.
+        runs: seed and top-1 of each training, where the seeds are known.
 
     Raises:
         UserError: a top-1 out of range.
@@ -121,12 +124,36 @@ class Measured:
     top1: float
     data: Data | None = None
     weight_bits: int | None = None
+    runs: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.top1 <= 100:
             raise UserError(
                 f"the top-1 of {self.network} is {self.top1}: it is a percentage, from 0 to 100"
             )
+
+    def __str__(self) -> str:
+        if len(self.runs) < 2:
+            return f"{self.top1:.2f}"
+        spread = stdev(top1 for _, top1 in self.runs)
+        return f"{self.top1:.2f} ± {spread:.2f} ({len(self.runs)})"
+
+    def with_another(self, other: "Measured") -> "Measured":
+        """The mean of the trainings of both, which differ in their seeds alone.
+
+        Raises:
+            UserError: they differ otherwise, or a seed is not known or there twice.
+        """
+        runs = self.runs + other.runs
+        seeds = {seed for seed, _ in runs}
+        alike = (self.data, self.weight_bits) == (other.data, other.weight_bits)
+        if not (alike and self.runs and other.runs and len(seeds) == len(runs)):
+            raise UserError(
+                f"{short_name(self.network)} has two measured top-1, {self.top1:g} and "
+                f"{other.top1:g}: give one, or checkpoints that differ in their seeds alone"
+            )
+        top1 = mean(value for _, value in runs)
+        return Measured(self.network, top1, self.data, self.weight_bits, runs)
 
 
 @dataclass(frozen=True)
@@ -151,8 +178,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        """As the paper prints it."""
-        return self.published.name if self.published else self.network
+        """As the paper prints it; else that of the network, shortened where it is a spec."""
+        return self.published.name if self.published else short_name(self.network)
 
     def megabytes(self, bits: int) -> float:
         """Weight memory in 10⁶ bytes: every parameter has `bits`, as arXiv 2009.14385 counts."""
@@ -182,16 +209,15 @@ def parameters(network: nn.Module, per_norm_channel: int = 1) -> int:
 def compare(create: Create, measured: Sequence[Measured] = ()) -> list[Row]:
     """The paper's seven rows in its order, then other networks that were measured.
 
+    Of a network that was trained from several seeds the mean stands there.
+
     Raises:
-        UserError: a network measured twice, or one that `create` does not know.
+        UserError: a network measured twice otherwise, or one that `create` does not know.
     """
     found: dict[str, Measured] = {}
     for one in measured:
-        other = found.setdefault(one.network, one)
-        if other is not one:
-            raise UserError(
-                f"{one.network} has two measured top-1, {other.top1:g} and {one.top1:g}: give one"
-            )
+        before = found.get(one.network)
+        found[one.network] = before.with_another(one) if before else one
     published = {row.network: row for row in PUBLISHED}
     networks = {}
     with torch.device("meta"):

@@ -53,7 +53,7 @@ def _measured(data: Data | None, rows: Sequence[Row]) -> Grid:
         lines.append(
             (
                 row.name + (f" ({bits} bit)" if bits else ""),
-                f"{row.measured.top1:.2f}",
+                str(row.measured),
                 _score(row.netscore(row.measured.top1)),
                 f"{row.parameters / 1e6:.3f}",
                 f"{row.macs / 1e6:.1f}",
@@ -142,6 +142,7 @@ def record(rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         entry["measured"] = one and {
             "top1": one.top1,
+            "runs": [{"seed": seed, "top1": top1} for seed, top1 in one.runs],
             "netscore": row.netscore(one.top1),
             "macs_at_input_size": row.macs_measured,
             "weight_bits": one.weight_bits,

@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(  # detectors alone; the others: tests/pretraining, tests/exploration
     path
     for path in CONFIGS.rglob("*.yaml")
-    if not path.name.startswith("Base-") and path.parent.name not in ("explore", "pretrain")
+    if not path.name.startswith("Base-") and {"explore", "pretrain"}.isdisjoint(path.parts)
 )
 CPU = ("MODEL.DEVICE", "cpu")
 FEW_REGIONS = (

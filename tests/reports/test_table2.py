@@ -1,5 +1,6 @@
 """The paper's Table 2: golden figures, the sums behind each remark, tables, JSON and plot."""
 
+import dataclasses
 import json
 import math
 import re
@@ -10,6 +11,9 @@ from torch import nn
 
 from atto_det.complexity.count import count
 from atto_det.errors import UserError
+from atto_det.nets import get_spec
+from atto_det.nets.registry import short_name
+from atto_det.nets.spec_file import spec_to_text
 from atto_det.pretraining.networks import create_network
 from atto_det.reports.table2 import PUBLISHED, REMARKS, Data, Measured, compare, parameters
 from atto_det.reports.table2_report import markdown, print_table2, record, tables, write_table2
@@ -175,6 +179,34 @@ def test_a_network_twice_or_unknown():
         compare(create_network, twice)
     with pytest.raises(UserError, match="unknown network 'attonet_x'"):
         compare(create_network, [Measured("attonet_x", 31)])
+
+
+def test_trainings_of_several_seeds_are_one_row():
+    three = [
+        Measured("attonet_a", top1, TINY, runs=((seed, top1),))
+        for seed, top1 in ((1, 30.0), (2, 31.0), (3, 35.0))
+    ]
+    rows = compare(create_network, three)
+    [row] = [row for row in rows if row.measured]
+    assert row.measured == Measured("attonet_a", 32.0, TINY, runs=((1, 30.0), (2, 31.0), (3, 35.0)))
+    assert tables(rows)[1].rows[0][1] == "32.00 ± 2.65 (3)"  # √((4 + 1 + 9) / 2)
+    [found] = [entry["measured"] for entry in record(rows) if entry["measured"]]
+    assert found["runs"][2] == {"seed": 3, "top1": 35.0}
+    others = [
+        three[0],  # a seed twice
+        dataclasses.replace(three[1], runs=()),
+        dataclasses.replace(three[1], weight_bits=8),
+        dataclasses.replace(three[1], data=dataclasses.replace(TINY, val=7)),
+    ]
+    for other in others:
+        with pytest.raises(UserError, match="or checkpoints that differ in their seeds alone"):
+            compare(create_network, [three[0], other])
+
+
+def test_a_network_of_a_file_has_a_short_name():
+    text = spec_to_text(get_spec("attonet_d"))
+    row = compare(create_network, [Measured(text, 20.0)])[-1]
+    assert (row.network, row.name) == (text, short_name(text))
 
 
 def test_a_top1_of_zero_has_no_netscore():

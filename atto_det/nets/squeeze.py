@@ -1,0 +1,56 @@
+"""Squeeze-and-excitation (arXiv 1709.01507, section 3) as a module of its own, for comparisons.
+
+It is the attention that visual attention condensers are measured against: of channels alone, from
+the mean of the whole picture.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from atto_det.errors import UserError
+
+
+@dataclass(frozen=True)
+class SqueezeExcitationSpec:
+    """One squeeze-and-excitation: the mean of each channel, two 1x1 convolutions, a sigmoid.
+
+    Attributes:
+        squeeze: channels of the first convolution.
+        expand: channels of the input, each of which is multiplied by its excitation.
+
+    Raises:
+        UserError: a width below 1.
+    """
+
+    squeeze: int
+    expand: int
+
+    def __post_init__(self) -> None:
+        for name in ("squeeze", "expand"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"a squeeze-and-excitation's {name} is {getattr(self, name)}: at least 1"
+                )
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the module's output."""
+        return self.expand
+
+    def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> nn.Module:
+        """The module, which has no norms: (B, expand, H, W) to the same.
+
+        It is torchvision's, and computes what timm's `SqueezeExcite` does.
+
+        Raises:
+            UserError: it opens a stage, or its input has other channels than its output.
+        """
+        from torchvision.ops import SqueezeExcitation  # torchvision takes a second to import
+
+        if opens or stride != 1 or in_channels != self.expand:
+            raise UserError(
+                f"a squeeze-and-excitation keeps size and channels: it cannot turn {in_channels} "
+                f"channels into {self.expand} with stride {stride}, nor open a stage"
+            )
+        return SqueezeExcitation(self.expand, self.squeeze)
