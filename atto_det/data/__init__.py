@@ -1,4 +1,4 @@
-"""Readers of data sets; they give plain records (see records.py) and know no framework."""
+"""Readers of data sets. They return plain records (see records.py) and use no framework."""
 
 from atto_det.data.coco import coco_ids, load_coco, to_coco
 from atto_det.data.images import (

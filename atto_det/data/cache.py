@@ -1,6 +1,6 @@
-"""A cache of what was read from many files, keyed by the bytes it was read from.
+"""A cache of what was read from many files, keyed by the content of those files.
 
-JSON, never pickle. Whatever goes wrong with it costs time, never the result.
+It uses JSON, never pickle. A problem with the cache costs time but never changes the result.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance
 from atto_det.errors import UserError, atomic_path
 
-# Raise it whenever the rules of the readers or the form below change.
+# Increase this whenever the rules of the readers or the form below change.
 FORMAT = 2
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ def cached(
     stamped: Iterable[Path],
     hashed: Iterable[Path],
 ) -> Dataset:
-    """`read()`, or what it gave last time if nothing it depends on has changed since.
+    """`read()`, or its earlier result if nothing that it depends on has changed since.
 
     Args:
-        root: folder that all files of the records lie in.
+        root: folder that contains all files of the records.
         name: what is read from it; there is one cache file per root and name.
-        settings: everything else the result depends on, as JSON values.
-        stamped: files that count with size and time of modification.
-        hashed: files that count with their bytes.
+        settings: everything else that the result depends on, as JSON values.
+        stamped: files that are compared by size and time of modification.
+        hashed: files that are compared by content.
     """
     key = _key([FORMAT, str(root), *settings], stamped, hashed)
     if key is None:
@@ -67,7 +67,7 @@ def _key(settings: list, stamped: Iterable[Path], hashed: Iterable[Path]) -> str
             key.update(len(content).to_bytes(8, "little"))
             key.update(content)
     except OSError:
-        return None  # reading the files will say which one
+        return None  # reading the files will report which one is missing
     return key.hexdigest()
 
 
@@ -82,7 +82,7 @@ def _load(path: Path, key: str, root: Path) -> Dataset | None:
             tuple(Finding(*row) for row in stored["findings"]),
         )
     except OSError:
-        return None  # nothing is there, or writing will say what is wrong
+        return None  # there is no cache, or writing it will report the problem
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         _LOGGER.warning("ignoring the unreadable cache %s (%s)", path, error)
         return None
@@ -122,7 +122,7 @@ def _store(path: Path, key: str, root: Path, dataset: Dataset) -> None:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(stored, separators=(",", ":")))
     except UserError as error:
-        _LOGGER.warning("going on without a cache: %s", error)
+        _LOGGER.warning("continuing without a cache: %s", error)
 
 
 def _record(

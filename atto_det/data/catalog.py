@@ -1,9 +1,9 @@
-"""Data sets by name, for both engines: VOC 2012, SBD, the mini VOC, own folders, COCO files.
+"""Data sets by name, for both engines: VOC 2012, SBD, the mini VOC, your own folders, COCO files.
 
-Own folders are in VOC layout, or YOLO's with a data.yaml.
+Your own folders are in VOC's layout, or YOLO's with a data.yaml.
 
-A name is known before its files are looked for; they are read when it is first asked for, under
-`DETECTRON2_DATASETS` (default: `datasets/` in the working folder).
+Names can be registered before the files exist; the files are read when a data set is first used,
+from `DETECTRON2_DATASETS` (default: `datasets/` in the working folder).
 """
 
 import logging
@@ -32,8 +32,8 @@ class NamedDataset(NamedTuple):
 
     loader: reads it, given the data root.
     class_names: by index.
-    source: its name in DATASETS.FOLDERS or DATASETS.COCO; None for a built-in one.
-    category_ids: of each class in COCO's JSON; None where there is none, for 1, 2, 3 …
+    source: its name in DATASETS.FOLDERS or DATASETS.COCO; None for a built-in data set.
+    category_ids: of each class in the COCO JSON; None (no JSON) means 1, 2, 3 …
     """
 
     loader: Loader
@@ -54,8 +54,8 @@ def _load_mini_voc(split: str, root: Path) -> data.Dataset:
     folder = root / "mini_voc"
     if not folder.is_dir():
         raise UserError(
-            f"there is no mini VOC at {folder}: make it with atto-det make-mini-voc, or set "
-            "DETECTRON2_DATASETS to the folder that holds it"
+            f"there is no mini VOC at {folder}: create it with atto-det make-mini-voc, or set "
+            "DETECTRON2_DATASETS to the folder that contains it"
         )
     return data.load_voc(folder, split)
 
@@ -69,31 +69,31 @@ BUILTIN = {
         **{f"mini_voc_{s}": partial(_load_mini_voc, s) for s in ("train", "val", "trainval")},
     }.items()
 }
-_own: dict[str, NamedDataset] = {}  # what the configs of this process dataset
+_own: dict[str, NamedDataset] = {}  # from the configs that this process has read
 
 
 def register_own_data(
     cfg: Mapping[str, Any], taken: Container[str] = ()
 ) -> dict[str, NamedDataset]:
-    """Make known, and return, what `DATASETS.FOLDERS` and `DATASETS.COCO` of a config name.
+    """Register, and return, the data sets of `DATASETS.FOLDERS` and `DATASETS.COCO` in a config.
 
     Each split of a folder becomes `<name>_<split>`. Data sets of an earlier config are replaced.
-    For a detector of masks (`uses_masks`) objects without one are left out of them.
+    If the detector has masks (`uses_masks`), objects without a mask are left out.
 
     Args:
-        taken: names of data sets of Detectron2.
+        taken: names of Detectron2's data sets.
 
     Raises:
-        UserError: an entry of another form, a name that is taken, or a folder or file that is
-            missing or broken.
+        UserError: an entry in the wrong form, a name that is already taken, or a folder or file
+            that is missing or broken.
     """
     found: dict[str, NamedDataset] = {}
     masks = uses_masks(cfg)
 
     def add(name: str, dataset: NamedDataset) -> None:
-        if not re.fullmatch(r"\w[\w.+-]{0,99}", name):  # results are named after it
+        if not re.fullmatch(r"\w[\w.+-]{0,99}", name):  # files with results are named after it
             raise UserError(
-                f"a data set cannot be called {shown(name)}: use letters, digits, and _ . + - in it"
+                f"a data set cannot be named {shown(name)}: use letters, digits, and _ . + - in it"
             )
         if masks:
             dataset = dataset._replace(loader=partial(_load_masked, dataset.loader, name))
@@ -102,7 +102,7 @@ def register_own_data(
             raise UserError(f"the name {name} belongs to a data set of {owner}; choose another")
         if name in found:
             raise UserError(
-                f"{name} comes twice from DATASETS.FOLDERS and DATASETS.COCO: rename one"
+                f"{name} occurs twice in DATASETS.FOLDERS and DATASETS.COCO: rename one"
             )
         found[name] = dataset
 
@@ -141,7 +141,7 @@ def register_own_data(
 
 
 def held_out_set(cfg: Mapping[str, Any]) -> str | None:
-    """The data set of the training pictures that `DATASETS.HOLD_OUT` keeps out, to choose by."""
+    """The data set that `DATASETS.HOLD_OUT` holds out of training, to select the best model."""
     datasets = cfg["DATASETS"]
     return f"{datasets['TRAIN'][0]}{held_out.HELD_OUT}" if datasets.get("HOLD_OUT") else None
 
@@ -149,7 +149,7 @@ def held_out_set(cfg: Mapping[str, Any]) -> str | None:
 def _parts_of_training(
     cfg: Mapping[str, Any], found: Mapping[str, NamedDataset]
 ) -> dict[str, NamedDataset]:
-    """The data sets that `DATASETS.HOLD_OUT` makes of those in `DATASETS.TRAIN`."""
+    """The data sets that `DATASETS.HOLD_OUT` creates from those in `DATASETS.TRAIN`."""
     result, train = {}, cfg["DATASETS"]["TRAIN"]
     for name in train:
         dataset = found.get(name) or _named(name)
@@ -175,7 +175,7 @@ def _load_part(
 
 
 def uses_masks(cfg: Mapping[str, Any]) -> bool:
-    """Whether the model of a config gives masks: then objects without one are of no use to it."""
+    """Whether a config's model has masks, so that objects without a mask are useless to it."""
     model = cfg.get("MODEL", {})
     boxes_alone = model.get("META_ARCHITECTURE") in ("RetinaNet", "FCOS")
     return bool(model.get("MASK_ON", True)) and not boxes_alone
@@ -206,7 +206,7 @@ def names() -> list[str]:
 
 
 def names_of(name: str) -> set[str]:
-    """The names that a config may call a data set by: its own, and that of its folder."""
+    """The names by which a config may refer to a data set: its own, and that of its folder."""
     source = _own[name].source if name in _own else None
     return {name, source or name}
 
@@ -222,10 +222,10 @@ def _named(name: str) -> NamedDataset:
 
 
 def class_names_of(name: str) -> list[str]:
-    """Class names of a data set.
+    """The class names of a data set.
 
     Raises:
-        UserError: no such data set; it names those known and how to add one.
+        UserError: no such data set; the message lists the known ones and how to add one.
     """
     return list(_named(name).class_names)
 
@@ -234,7 +234,7 @@ def load_dataset(name: str) -> data.Dataset:
     """The records of a data set, read once per process and data root.
 
     Raises:
-        UserError: no such data set, or files of it that are missing or broken.
+        UserError: no such data set, or a file of it is missing or broken.
     """
     _named(name)
     return _read(name, data_root())
@@ -246,8 +246,8 @@ def _read(name: str, root: Path) -> data.Dataset:
     lost = [item for item in dataset.findings if item.severity == "warning"]
     if lost and not any(record.instances or record.crowds for record in dataset.records):
         raise UserError(
-            f"no picture of {name} has an object to train on or to find, since none of its "
-            f"{len(lost)} annotated ones can be used; the first: {lost[0].message}"
+            f"no picture of {name} has a usable object, since none of its {len(lost)} annotated "
+            f"ones can be used; the first: {lost[0].message}"
         )
     return dataset
 
@@ -258,15 +258,15 @@ def pictures_of(name: str) -> list[tuple[str, str]]:
 
 
 def training_sets(cfg: Mapping[str, Any], known: Container[str] = ()) -> list[tuple[str, bool]]:
-    """The names of what is trained on, and whether each must not be mirrored.
+    """The names of the training sets, and for each whether it must not be mirrored.
 
-    They are those in `DATASETS.TRAIN`, or of what `DATASETS.HOLD_OUT` leaves of them.
+    These are the sets in `DATASETS.TRAIN`, or what `DATASETS.HOLD_OUT` leaves of them.
 
     Args:
-        known: names of data sets beside those known here.
+        known: names of data sets in addition to those known here.
 
     Raises:
-        UserError: there is none, or a name in DATASETS.NO_HORIZONTAL_FLIP fits no set.
+        UserError: there is none, or a name in DATASETS.NO_HORIZONTAL_FLIP matches no set.
     """
     datasets = cfg["DATASETS"]
     if not datasets["TRAIN"]:
@@ -291,17 +291,17 @@ def check_split(
     class_names_of: Callable[[str], list[str]] = class_names_of,
     pictures_of: Callable[[str], Iterable[tuple[str, str]]] = pictures_of,
 ) -> None:
-    """Refuse a picture that is both trained and tested on, and classes that differ.
+    """Refuse pictures that are both trained and tested on, and data sets with different classes.
 
-    Pictures are known by their file, those of VOC and SBD by their id too: SBD has copies of VOC's.
-    A warning names copies under other names.
+    Pictures are identified by their file, and those of VOC and SBD also by their id, since SBD has
+    copies of VOC's. Copies under other names give a warning.
 
     Args:
-        class_names_of, pictures_of: from a data set's name to its classes, and to id and file of
-            each picture.
+        class_names_of, pictures_of: return, for the name of a data set, its classes, and the id and
+            file of each picture.
 
     Raises:
-        UserError: it names the data sets and some of the pictures.
+        UserError: the message names the data sets and some of the pictures.
     """
     first = class_names_of(train[0])
     for name in [*train, *test]:
@@ -311,7 +311,7 @@ def check_split(
             )
 
     def keys(name: str) -> list[tuple[str, ...]]:
-        """What each picture of a data set is known by."""
+        """The keys that identify each picture of a data set."""
         return [_known_by(name, *picture) for picture in pictures_of(name)]
 
     seen = {key: name for name in train for picture in keys(name) for key in picture}
@@ -335,10 +335,10 @@ def check_test_pictures(
     test: Sequence[str],
     pictures_of: Callable[[str], Iterable[tuple[str, str]]] = pictures_of,
 ) -> None:
-    """A quick look at all test pictures, so that none fails the evaluation after a training.
+    """Check all test pictures quickly, so that none makes the evaluation after a training fail.
 
     Raises:
-        UserError: some are missing, no pictures, or cut short; it names the first.
+        UserError: some are missing, not pictures, or truncated; it names the first.
     """
     for name in test:
         broken = []
@@ -348,29 +348,29 @@ def check_test_pictures(
             except UserError as error:
                 broken.append(str(error))
         if broken:
-            more = f" ({len(broken)} pictures of it in all)" if len(broken) > 1 else ""
+            more = f" ({len(broken)} of its pictures in all)" if len(broken) > 1 else ""
             raise UserError(f"the test set {name} cannot be evaluated on: {broken[0]}{more}")
 
 
 def _keys_of(name: str, record: data.ImageRecord) -> tuple[str, ...]:
-    """What a record of data set `name` is known by in others."""
+    """The keys that identify a record of data set `name` in other data sets."""
     return _known_by(name, record.image_id, record.file_name)
 
 
 def _known_by(name: str, image_id: str, file_name: str) -> tuple[str, ...]:
-    """What a picture of a data set is known by in others."""
+    """The keys that identify a picture of a data set in other data sets."""
     file = os.path.realpath(file_name)
     return (image_id, file) if name.startswith(("voc_2012_seg_", "sbd_")) else (file,)
 
 
 def _warn_of_copies(train: Iterable[str], test: Iterable[str]) -> None:
-    """Say which test pictures have the content of a training picture."""
+    """Warn of test pictures that have the same content as a training picture."""
     copies = find_copies(train, test)
     if copies:
         some = ", ".join(f"{one} and {other}" for one, other in copies[:3])
         logger.warning(
-            "%d test pictures are copies of training pictures under other names (%s%s): what is "
-            "measured on them is too good",
+            "%d test pictures are copies of training pictures under other names (%s%s): results "
+            "on them are too optimistic",
             len(copies),
             some,
             ", …" if len(copies) > 3 else "",

@@ -14,7 +14,7 @@ from atto_det.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """Of one split: pictures listed, objects in use, and findings."""
+    """The number of pictures in the list of a split, of usable objects, and of findings."""
 
     images: int
     objects: int
@@ -25,7 +25,7 @@ class SplitCounts:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What `check_voc` found in a folder."""
+    """The findings of `check_voc` in a folder."""
 
     root: str
     classes: int
@@ -34,7 +34,7 @@ class CheckReport:
 
     @property
     def errors(self) -> int:
-        """Number of findings that keep the folder from being used."""
+        """Number of findings that make the folder unusable."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     @property
@@ -48,11 +48,11 @@ class CheckReport:
 
 
 def check_voc(root: str | os.PathLike, progress: Progress = iter) -> CheckReport:
-    """Read every picture of every split of `root` in full and collect what is wrong.
+    """Read every picture of every split of `root` completely and collect all problems.
 
-    On top of the findings of `read_voc_image` there are: errors `list` (a list that cannot be
-    used) and `overlap` (train and val share images), warnings `unlisted` (instance masks that no
-    list names).
+    In addition to the findings of `read_voc_image` there are: errors `list` (an unusable list) and
+    `overlap` (train and val share images), and warnings `unlisted` (instance masks that are in no
+    list).
 
     Raises:
         UserError: `root` has no lists at all, or an unusable class_names.txt.
@@ -94,7 +94,7 @@ def report_of(
     class_names: Sequence[str],
     read: Mapping[str, tuple[Dataset | None, Sequence[Finding]]],
 ) -> CheckReport:
-    """The report of splits that were read, as `read_coco` and `read_yolo` give them."""
+    """The report on splits that `read_coco` or `read_yolo` returned."""
     splits = {}
     for split, (dataset, findings) in read.items():
         records = dataset.records if dataset else ()

@@ -12,16 +12,17 @@ from atto_det.errors import UserError
 
 
 def to_coco(dataset: Dataset, image_root: str | os.PathLike, *, polygons: bool = False) -> dict:
-    """The data set as COCO's JSON object; the same data set gives the same object.
+    """The data set as a COCO JSON object; it is the same for the same data set.
 
-    Image, annotation and category ids count from 1 in the order of the data set. `bbox` is XYWH of
-    the annotated box, `area` the number of mask pixels (of the box without a mask), and the extra
-    key `difficult` is 0 or 1.
+    Image, annotation and category ids count from 1 in the order of the data set. `bbox` is the
+    annotated box as XYWH, `area` the number of mask pixels (the area of the box if there is no
+    mask), and the extra key `difficult` is 0 or 1.
 
     Args:
         image_root: folder that `file_name` is relative to.
-        polygons: write masks as polygons, from which pycocotools makes the same masks, instead of
-            RLE; torchvision's first reference scripts read no other.
+        polygons: write masks as polygons instead of RLE; pycocotools turns them into the same
+        masks.
+            torchvision's first reference scripts read only polygons.
 
     Raises:
         UserError: a picture lies outside `image_root`.
@@ -70,9 +71,9 @@ def to_coco(dataset: Dataset, image_root: str | os.PathLike, *, polygons: bool =
 
 
 def coco_ids(dataset: Dataset) -> tuple[dict[str, int | str], list[int | str]]:
-    """The ids of pictures, by their names, and of classes, by their index, in a COCO JSON.
+    """The ids in a COCO JSON: of pictures by name, and of classes by index.
 
-    Those of the JSON that the data set came from, or else those that `to_coco` gives it.
+    These are the ids in the JSON that the data set came from, or else those that `to_coco` assigns.
     """
     images = {
         record.image_id: number if record.coco_id is None else record.coco_id
@@ -85,19 +86,19 @@ def coco_ids(dataset: Dataset) -> tuple[dict[str, int | str], list[int | str]]:
 def load_coco(json_path: str | os.PathLike, image_root: str | os.PathLike) -> Dataset:
     """Read COCO's instance JSON.
 
-    Categories are sorted by id and numbered from 0; an unused one that is the root of the others
-    (Roboflow) or has another one's name is left out. An image's id is its `file_name` without the
-    suffix, or with it where two differ in nothing else. The tight box of the mask stands in for a
-    missing `bbox`; `difficult` is 0 where missing; an object with a sound box and no mask has the
-    mask None.
+    Categories are sorted by id and numbered from 0; an unused category is left out if it is the
+    root of the others (Roboflow) or has the name of another one. An image's id is its `file_name`
+    without the suffix, unless two names differ only in the suffix. A missing `bbox` is replaced by
+    the tight box of the mask, and a missing `difficult` by 0. An object with a sound box but no
+    mask gets the mask None.
 
-    Left out, with one warning each that says which and why: what has neither mask nor box, a box
-    outside the picture, or one that disagrees with its mask as in VOC layout (`box`); crowd regions
-    (`crowd`), which are in each record's `crowds`; annotations of unknown images or categories.
+    Left out, each with a warning that says which annotation and why: one with neither mask nor box;
+    a box outside the picture, or one that disagrees with its mask as in VOC's layout (`box`); crowd
+    regions (`crowd`), which are in each record's `crowds`; an unknown image or category.
 
     Raises:
-        UserError: the file is unreadable, an image or a category of it is malformed, a picture is
-            missing, unreadable or of another size, or no annotation can be used.
+        UserError: the file is unreadable, an image or a category in it is malformed, a picture is
+            missing, unreadable or of the wrong size, or no annotation can be used.
     """
     dataset, findings = read_coco(json_path, image_root)
     if dataset is None:

@@ -1,18 +1,18 @@
-"""Masks of a COCO annotation, checked before pycocotools' C code, which trusts what it is given."""
+"""Masks of COCO annotations, validated before they reach pycocotools' C code, which does not."""
 
 from typing import NamedTuple
 
 from pycocotools import mask as mask_utils
 
-MAX_SIDE = 65535  # of a picture in pixels, which is JPEG's limit
+MAX_SIDE = 65535  # pixels; JPEG's limit
 
 
 class Mask(NamedTuple):
-    """What a `segmentation` gives.
+    """The result of reading a `segmentation`.
 
-    rle: compressed, with a pixel or more; None where there is none.
-    reason: why there is none, in words after "annotations[3]", and its kind.
-    stray: polygons that are none and were left out of the mask.
+    rle: compressed, with at least one pixel; None if there is no mask.
+    reason: why there is no mask, as words that follow "annotations[3]", and the kind of finding.
+    stray: number of invalid polygons, which were left out of the mask.
     """
 
     rle: dict | None
@@ -35,7 +35,7 @@ def read_mask(value: object, height: int, width: int) -> Mask:
         runs = _runs(value, height, width)
         if runs is None:
             return Mask(None, "no_mask", wanted)
-        # Written anew, so that what came in never reaches the C code.
+        # Encoded again, so that the input never reaches the C code.
         rle = mask_utils.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     if not mask_utils.area(rle):
         return Mask(None, "no_mask", "has an empty mask")
@@ -43,13 +43,13 @@ def read_mask(value: object, height: int, width: int) -> Mask:
 
 
 def is_number(value: object) -> bool:
-    """Whether a JSON value is a number that a coordinate can be: no NaN, nothing immense."""
+    """Whether a JSON value is a number that can be a coordinate: not NaN, not huge."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def _is_polygon(value: object) -> bool:
-    # pycocotools takes four numbers for a box, reads past the end of an odd number of them, and
-    # allocates memory in proportion to the outline.
+    # pycocotools takes four numbers as a box, reads out of bounds if the number of them is odd,
+    # and allocates memory in proportion to the length of the outline.
     return (
         isinstance(value, list)
         and len(value) >= 6
@@ -60,7 +60,7 @@ def _is_polygon(value: object) -> bool:
 
 
 def _runs(value: object, height: int, width: int) -> list[int] | None:
-    """The runs of an RLE of this size, down the columns, or None if it is none."""
+    """The runs of an uncompressed RLE of this size, in column order; None if it is invalid."""
     if not isinstance(value, dict) or value.get("size") != [height, width]:
         return None
     runs = value.get("counts")
@@ -74,8 +74,8 @@ def _runs(value: object, height: int, width: int) -> list[int] | None:
 def _decompressed(counts: str) -> list[int] | None:
     """The runs of a compressed RLE, or None if it is malformed.
 
-    Five bits a character from 48 on, the sixth says that more follow, and from the fourth run on
-    each is stored as its difference to the one two before it.
+    Each character holds five bits, offset by 48, and a sixth bit that says that more follow. From
+    the fourth run on, each run is stored as its difference to the one two before it.
     """
     runs: list[int] = []
     value = shift = 0

@@ -1,7 +1,7 @@
-"""Reading COCO's instance JSON: what can be used is used, everything else is named.
+"""Reading COCO's instance JSON: whatever can be used is used, the rest is reported.
 
-An entry of `images` or `categories` that cannot be understood is an error: the file is not used.
-An entry of `annotations` is left out alone, listed by its id and the reason.
+An invalid entry of `images` or `categories` is an error, and the file is not used. An invalid entry
+of `annotations` is only left out, and reported with its id and the reason.
 """
 
 import json
@@ -21,17 +21,17 @@ from atto_det.errors import UserError, shown
 
 
 class _Picture(NamedTuple):
-    """One entry of `images`: its record, and what its annotations refer to."""
+    """An entry of `images`: its record, and what is needed to interpret its annotations."""
 
     record: ImageRecord
-    stated: tuple[int, int]  # height and width that masks are of
-    orientation: int  # to turn them by
+    stated: tuple[int, int]  # height and width of the masks
+    orientation: int  # by which masks and boxes must be turned
     instances: list[Instance]
     crowds: list[Instance]
 
 
 class _Wrong(Exception):
-    """Why an annotation is left out: its kind, and the words after its name."""
+    """Why an annotation is left out: the kind of finding, and words that follow its name."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -45,14 +45,14 @@ def read_coco(
     decode: bool = False,
     progress: Progress = iter,
 ) -> tuple[Dataset | None, list[Finding]]:
-    """Read a file as `load_coco` does, and list everything that is wrong with it.
+    """Read a file as `load_coco` does, and list all problems in it.
 
     Args:
-        decode: decode each whole picture rather than its header.
-        progress: wraps the list of pictures to show how far it is.
+        decode: decode each picture completely rather than only its header.
+        progress: wraps the list of pictures to show the progress.
 
     Returns:
-        The data set, None where there are errors; and findings. Errors: `structure`, `file`,
+        The data set (None if there are errors) and the findings. Errors: `structure`, `file`,
         `size`. Warnings, each for one annotation: `crowd`, `no_mask`, `box`, `image`, `category`,
         `structure`. Notes: `orientation`, `polygon`, `boxes`, `category`.
 
@@ -66,7 +66,7 @@ class _Reader:
     def __init__(self, path: Path, image_root: Path) -> None:
         self.path, self.image_root = path, image_root
         self.findings: list[Finding] = []
-        self.checked = self.apart = self.corners = 0  # boxes against masks
+        self.checked = self.apart = self.corners = 0  # counts for comparing boxes with masks
 
     def read(self, decode: bool, progress: Progress) -> tuple[Dataset | None, list[Finding]]:
         content = _load(self.path)
@@ -117,7 +117,7 @@ class _Reader:
         self.findings.append(Finding("note", kind, image_id, message))
 
     def entries(self, content: object, key: str) -> list[tuple[str, object]] | None:
-        """The entries of the list `key`, each with the words that say where it is."""
+        """The entries of the list `key`, each with words that say where it is."""
         items = content.get(key) if _is_dict(content) else None
         if not isinstance(items, list):
             self.error("structure", f"{self.path}: the top level needs the key '{key}' (list)")
@@ -125,7 +125,7 @@ class _Reader:
         return [(f"{key}[{index}]", item) for index, item in enumerate(items)]
 
     def categories(self, entries: list, used: set) -> dict[int | str, str]:
-        """Class names by id, in the order of the ids; unused roots are left out."""
+        """Class names by id, in the order of the ids, without unused roots."""
         found: dict[int | str, dict] = {}
         for where, item in entries:
             number, name = _plain(_get(item, "id")), _get(item, "name")
@@ -141,7 +141,7 @@ class _Reader:
         names = Counter(item["name"] for item in found.values())
         parents = [item.get("supercategory") for item in found.values()]
         for number, item in list(found.items()):
-            # Roboflow writes the root of its tree as a category, some others a name twice.
+            # Roboflow writes the root of its tree as a category; other tools repeat a name.
             idle = not (number in used or _other_form(number) in used)
             name, last = item["name"], names[item["name"]] == 1
             own_parent = item.get("supercategory") == name and names[name] == 1
@@ -157,14 +157,14 @@ class _Reader:
             ids = [number for number, item in found.items() if item["name"] == twice[0]]
             self.error(
                 "structure",
-                f"{self.path}: the categories {shown(ids)} are all called {shown(twice[0])}: "
+                f"{self.path}: the categories {shown(ids)} all have the name {shown(twice[0])}: "
                 "rename them, or give their annotations one id",
             )
         order = sorted(found, key=lambda number: (isinstance(number, str), number))
         return {number: found[number]["name"] for number in order}
 
     def pictures(self, entries: list, decode: bool, progress: Progress) -> dict:
-        """The usable entries of `images` by id; there are errors for the others."""
+        """The usable entries of `images` by id; the others are reported as errors."""
         stated = (_get(item, "file_name") for _, item in entries)
         files = list(dict.fromkeys(name for name in stated if isinstance(name, str)))
         ids = dict(zip(files, image_ids(files), strict=True))
@@ -228,7 +228,7 @@ class _Reader:
         return _Picture(record, stated, orientation, [], [])
 
     def annotation(self, where: str, item: object, pictures: dict, numbers: dict) -> None:
-        """Add an object to its picture, or a finding."""
+        """Add an object to its picture, or report a finding."""
         picture = _lookup(pictures, _get(item, "image_id"))
         label = where
         if (own := _plain(_get(item, "id"))) is not None:
@@ -258,7 +258,7 @@ class _Reader:
         picture.crowds.append(instance)
         message = (
             f"{self.path}: {label} is a crowd region, not an object ({picture.record.file_name}); "
-            "training leaves it out, evaluation takes it for void"
+            "training leaves it out, evaluation treats it as void"
         )
         self.findings.append(Finding("warning", "crowd", picture.record.image_id, message))
 
@@ -273,7 +273,7 @@ class _Reader:
         if box is None:
             box = mask_box(rle)
         elif not is_inside(box, height, width):
-            raise _Wrong("box", f"has a box of which nothing is in the picture ({shown(box)})")
+            raise _Wrong("box", f"has a box that lies outside the picture ({shown(box)})")
         elif rle is not None and not is_crowd:
             self.compare(box, rle)
         if rle is None and is_crowd:
@@ -283,8 +283,8 @@ class _Reader:
         if mask.stray:
             self.note(
                 "polygon",
-                f"{self.path}: {label} has {mask.stray} polygons of less than three points, or "
-                f"malformed ({picture.record.file_name}); the mask is that of the others",
+                f"{self.path}: {label} has {mask.stray} polygons that have fewer than three points "
+                f"or are malformed ({picture.record.file_name}); the mask consists of the others",
                 picture.record.image_id,
             )
         if picture.orientation != UPRIGHT:
@@ -294,14 +294,14 @@ class _Reader:
         return Instance(category, box, rle, difficult, label)
 
     def compare(self, box: Box, rle: dict) -> None:
-        """Raise unless a box and a mask are of one object, as in VOC layout."""
+        """Raise an error unless box and mask belong to one object, as in VOC's layout."""
         self.checked += 1
         overlap = box_agreement(box, rle)
         if overlap >= MIN_BOX_MASK_IOU:
             return
         self.apart += 1
         left, top, right, bottom = box
-        corners = (left, top, right - left, bottom - top)  # had XYXY been meant
+        corners = (left, top, right - left, bottom - top)  # if XYXY was meant
         if corners[2] > left and corners[3] > top:
             self.corners += box_agreement(corners, rle) >= MIN_BOX_MASK_IOU
         raise _Wrong(
@@ -311,7 +311,7 @@ class _Reader:
         )
 
     def judge_boxes(self) -> None:
-        """A note on the share of boxes that disagree with their masks, where there are many."""
+        """Add a note if many boxes disagree with their masks."""
         if not self.apart:
             return
         share = f"{self.apart} of {self.checked} boxes ({self.apart / self.checked:.0%})"
@@ -343,14 +343,14 @@ def _get(item: object, key: str) -> object:
 
 
 def _plain(value: object) -> int | str | None:
-    """An id as JSON may have it: 7, "7" or 7.0; None if it is none."""
+    """An id as it may appear in JSON: 7, "7" or 7.0; None if the value is not an id."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def _other_form(number: int | str | None) -> int | str | None:
-    """The number of a text, or the text of a number."""
+    """An integer id as text, or a text id as an integer."""
     if isinstance(number, int):
         return str(number) if abs(number) < 10**18 else None
     if isinstance(number, str) and number.isdecimal() and len(number) < 19:
@@ -359,7 +359,7 @@ def _other_form(number: int | str | None) -> int | str | None:
 
 
 def _lookup(found: dict, value: object):
-    """What has this id, or else this id written as a text or as a number."""
+    """The value with this id, or with the same id written as text or as a number."""
     number = _plain(value)
     return found.get(number, found.get(_other_form(number)))
 
@@ -370,7 +370,7 @@ def _whole(value: object) -> int | None:
 
 
 def _box(item: dict) -> Box | None:
-    """XYXY of the annotation's `bbox`; None if it has none."""
+    """The annotation's `bbox` as XYXY; None if it has none."""
     if item.get("bbox") is None:
         return None
     numbers = item["bbox"]

@@ -1,9 +1,9 @@
-"""Label images in colours, as annotation tools export them, turned into palette indices.
+"""Coloured label images, as annotation tools export them, converted to palette indices.
 
-A colour table says which colour is which class: CVAT's labelmap.txt (`cup:250,50,83:parts:actions`)
-or lines of the same beginning. In SegmentationObject every colour is an object; Pascal's own
-palette gives objects their numbers, as the XMLs count them, other colours are numbered as they
-come, top to bottom.
+A colour table assigns a colour to each class: CVAT's labelmap.txt (`cup:250,50,83:parts:actions`)
+or lines that begin in the same way. In SegmentationObject each colour is an object. With Pascal's
+own palette, objects get its indices, in the order of the XMLs; other colours are numbered in the
+order in which they occur, from top to bottom.
 """
 
 import os
@@ -21,10 +21,11 @@ from atto_det.errors import UserError, atomic_folder, shown
 
 
 def read_colours(path: str | os.PathLike) -> dict[str, int]:
-    """The colour of each class in a table, 0xRRGGBB, in its order; the background left out.
+    """The colour of each class in a table, 0xRRGGBB, in the table's order, without the background.
 
     Raises:
-        UserError: the file is unreadable, a line of another form, or a class or a colour twice.
+        UserError: the file is unreadable, a line has the wrong form, or a class or colour is
+        repeated.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -59,20 +60,20 @@ def from_colours(
     target: str | os.PathLike,
     progress: Progress = iter,
 ) -> int:
-    """Copy a folder in VOC layout to the new folder `target`, its label images as indices.
+    """Copy a folder in VOC's layout to the new folder `target`, with label images as indices.
 
     Returns:
-        How many pictures have label images.
+        The number of pictures that have label images.
 
     Raises:
-        UserError: `target` exists, there are no label images, a colour that is in no table, more
-            objects in a picture than an 8-bit image holds, or objects in other colours than
-            Pascal's beside XMLs, which count them.
+        UserError: `target` exists, there are no label images, a colour is not in the table, a
+            picture has more objects than an 8-bit image can hold, or objects have other colours
+            than Pascal's although there are XMLs, which number the objects.
     """
     folder, target = Path(folder), Path(target)
     colours = read_colours(table)
     if target.exists():
-        raise UserError(f"{target} exists: choose a folder that is to be made")
+        raise UserError(f"{target} exists: choose a folder that does not exist")
     names = sorted(path.name for path in (folder / "SegmentationObject").glob("*.png"))
     if not names:
         raise UserError(
@@ -99,7 +100,7 @@ def from_colours(
 
 
 def _codes(path: Path) -> np.ndarray:
-    """The colours of a picture, 0xRRGGBB (H, W), losslessly stored ones alone."""
+    """The colours of a picture, 0xRRGGBB (H, W); only lossless formats are allowed."""
     with opened(path) as image:
         if image.format != "PNG":
             raise UserError(f"{path} is not a PNG: other formats change colours")
@@ -115,7 +116,7 @@ def _classes(path: Path, colours: dict[str, int]) -> np.ndarray:
         here = codes == colour
         labels[here] = index
         known |= here
-    void = ~known & (codes == 0xE0E0C0)  # Pascal's colour of it
+    void = ~known & (codes == 0xE0E0C0)  # Pascal's colour for void
     labels[void] = VOID
     known |= void
     if not known.all():
@@ -123,7 +124,7 @@ def _classes(path: Path, colours: dict[str, int]) -> np.ndarray:
         code = int(codes[y, x])
         raise UserError(
             f"{path} has the colour {code >> 16},{code >> 8 & 255},{code & 255} at x {x}, y {y}, "
-            "which is none of the table's"
+            "which is not in the table"
         )
     return labels
 

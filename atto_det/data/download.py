@@ -1,4 +1,4 @@
-"""Fetching VOC 2012: a download that can be resumed, checked by md5, unpacked safely."""
+"""Fetching VOC 2012: a resumable download, checked by md5 and unpacked safely."""
 
 import hashlib
 import http.client
@@ -15,9 +15,9 @@ from atto_det.errors import UserError, atomic_folder, write_error
 VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC_MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
 _CHUNK = 1 << 20
-_TIMEOUT = 60  # seconds without a byte
+_TIMEOUT = 60  # seconds without receiving a byte
 
-# Called with the bytes that are there and the bytes there will be (None if unknown).
+# Called with the number of bytes received and the total (None if it is unknown).
 ByteProgress = Callable[[int, int | None], None]
 # Wraps the list of the archive's members, such as `rich.progress.track`.
 MemberProgress = Callable[[Sequence[tarfile.TarInfo]], Iterable[tarfile.TarInfo]]
@@ -26,11 +26,11 @@ MemberProgress = Callable[[Sequence[tarfile.TarInfo]], Iterable[tarfile.TarInfo]
 def download(
     url: str, path: str | os.PathLike, md5: str, progress: ByteProgress = lambda done, total: None
 ) -> None:
-    """Fetch `url` to `path`, going on from `<path>.part` if an earlier attempt left one.
+    """Fetch `url` to `path`, continuing from `<path>.part` if an earlier attempt left one.
 
     Raises:
-        UserError: the connection fails or breaks (what came is kept), the md5 differs (what came
-            is removed), the disk is full.
+        UserError: the connection fails or breaks (what was received is kept), the md5 differs (what
+            was received is removed), or the disk is full.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -40,8 +40,8 @@ def download(
         if (found := _md5(part)) != md5:
             part.unlink()
             raise UserError(
-                f"{url} gave a file with md5 {found} instead of {md5}: it was"
-                " removed; run again, or choose a mirror with --url"
+                f"{url} gave a file with md5 {found} instead of {md5}, which was removed: run"
+                " again, or choose a mirror with --url"
             )
         part.replace(path)
     except OSError as error:
@@ -58,7 +58,7 @@ def fetch_voc(
     """Download VOC 2012 and unpack it to `data_root`/VOC2012; the tar is removed afterwards.
 
     Raises:
-        UserError: something is at the target already, or a tar of another md5 beside it; see also
+        UserError: the target already exists, or there is a tar with another md5 beside it; see also
             `download` and `unpack_voc`.
     """
     target = Path(data_root) / "VOC2012"
@@ -79,13 +79,13 @@ def fetch_voc(
 def unpack_voc(
     archive: str | os.PathLike, target: str | os.PathLike, progress: MemberProgress = iter
 ) -> None:
-    """Unpack VOC's tar and move its VOCdevkit/VOC2012 to `target`, whole or not at all.
+    """Unpack VOC's tar and move its VOCdevkit/VOC2012 to `target`, completely or not at all.
 
-    Files and folders alone are unpacked, each under one root; links, devices and paths that lead
-    out of it are refused.
+    Only files and folders are unpacked, all below one root; links, devices and paths that lead out
+    of it are refused.
 
     Raises:
-        UserError: the archive is unsafe, damaged or something else; the disk is full.
+        UserError: the archive is unsafe, damaged or not VOC's, or the disk is full.
     """
     archive, target = Path(archive), Path(target)
     try:
@@ -107,13 +107,13 @@ def unpack_voc(
 
 
 def _target(member: tarfile.TarInfo, root: Path, archive: Path) -> Path:
-    """Where a member goes.
+    """The path that a member is unpacked to.
 
     Raises:
         UserError: it is not a plain file or folder, or leads out of `root`.
     """
     plain = member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
-    # Nothing is there yet, and no link is ever made, so that this holds while unpacking, too.
+    # The root is empty at first and links are never created, so this also holds during unpacking.
     path = (root / member.name).resolve() if "\0" not in member.name else root.parent
     if not plain or not path.is_relative_to(root):
         reason = "leads out of it" if plain else "is neither a file nor a folder"
@@ -142,7 +142,7 @@ def _fetch(url: str, part: Path, progress: ByteProgress) -> None:
     try:
         request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            if response.status != 206:  # the server does not resume, so it starts from the top
+            if response.status != 206:  # the server does not support resuming: start again
                 done = 0
             length = response.headers.get("Content-Length")
             total = done + int(length) if length else None
@@ -153,7 +153,7 @@ def _fetch(url: str, part: Path, progress: ByteProgress) -> None:
                     done += len(block)
                     progress(done, total)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and done:  # nothing is missing: only the check of an earlier run was
+        if error.code == 416 and done:  # complete; only the check was missing in an earlier run
             return
         raise UserError(f"{url} cannot be downloaded: HTTP {error.code} {error.reason}") from error
     except UserError:
@@ -162,7 +162,7 @@ def _fetch(url: str, part: Path, progress: ByteProgress) -> None:
         reason = getattr(error, "reason", error)
         raise UserError(f"{url} cannot be downloaded: {reason}") from error
     if total is not None and done < total:
-        raise _broken(url, part, f"{done:,} of {total:,} bytes have come")
+        raise _broken(url, part, f"{done:,} of {total:,} bytes were received")
 
 
 def _read(response: http.client.HTTPResponse, url: str, part: Path) -> bytes:
@@ -182,5 +182,5 @@ def _write(file, block: bytes, part: Path) -> None:
 
 def _broken(url: str, part: Path, reason: str) -> UserError:
     return UserError(
-        f"the download of {url} broke off ({reason}): run again to go on from {part.name}"
+        f"the download of {url} was interrupted ({reason}): run again to continue {part.name}"
     )

@@ -1,4 +1,4 @@
-"""Reading files whose names come from elsewhere, such as an annotation file that was downloaded."""
+"""Reads files whose names come from elsewhere, such as from a downloaded annotation file."""
 
 import errno
 import os
@@ -9,14 +9,14 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: it cannot be read, or is none: a device, or a pipe, may never end.
+        OSError: it cannot be read, or is a device or a pipe, reading which may never end.
     """
     check_file(path)
     return Path(path).read_bytes()
 
 
 def read_utf8(path: str | os.PathLike) -> str:
-    """The content of a file of UTF-8, without a byte order mark.
+    """The content of a UTF-8 file, without a byte order mark.
 
     Raises:
         OSError: as `read_bytes`.
@@ -26,12 +26,12 @@ def read_utf8(path: str | os.PathLike) -> str:
 
 
 def check_file(path: str | os.PathLike) -> None:
-    """Refuse what is neither a file nor a folder, which reading says itself.
+    """Refuse devices, pipes and the like. A folder passes, since reading it raises an error.
 
     Raises:
-        OSError: it is missing, or a device, a pipe, or the like.
+        OSError: the file is missing, or is neither a file nor a folder.
     """
     path = Path(path)
     path.stat()
     if not path.is_file() and not path.is_dir():
-        raise OSError(errno.EINVAL, "it is a device or a pipe, and no file", str(path))
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))

@@ -1,8 +1,8 @@
 """Classification data in the ImageFolder layout: `<root>/<split>/<class>/<picture>`.
 
-The classes of ImageNet are folders named by their WordNet id (wnid). A class list is a text file,
-a line for each class: the folder's name, then, if wanted, the class's name. A tab parts the two
-or, in a line without one, the first white space. Hidden files and folders do not count.
+ImageNet's classes are folders named by their WordNet id (wnid). A class list is a text file with a
+line for each class: the folder's name, optionally followed by the class's name. The two are
+separated by a tab or, in a line without a tab, by the first white space. Hidden files are ignored.
 """
 
 import os
@@ -38,13 +38,13 @@ class ImageFolder:
 def read_image_folder(
     root: str | Path, split: str, classes: Sequence[str] | None = None
 ) -> ImageFolder:
-    """List the pictures of `<root>/<split>`; only those of `classes`, where they are given.
+    """List the pictures of `<root>/<split>`, or only those of `classes`.
 
     Labels follow the order of `classes`, or else the sorted names of the folders.
 
     Raises:
         UserError: no such folder, a picture outside the class folders, a class without a folder,
-            or what `list_pictures` raises.
+            or an error of `list_pictures`.
     """
     folder = Path(root) / split
     entries = list_folder(folder, _LAYOUT)
@@ -70,11 +70,11 @@ def read_image_folder(
 def read_splits(
     root: str | Path, class_list: str | Path | None = None
 ) -> tuple[ImageFolder, ImageFolder]:
-    """The train and val splits of `root`, of the same classes in the same order.
+    """The train and val splits of `root`, with the same classes in the same order.
 
     Raises:
-        UserError: train and val are one folder or have different classes, or what
-            `read_image_folder` and `read_class_list` raise.
+        UserError: train and val are one folder or have different classes, or an error of
+            `read_image_folder` or `read_class_list`.
     """
     classes = list(read_class_list(class_list)) if class_list else None
     train = read_image_folder(root, "train", classes)
@@ -92,12 +92,12 @@ def read_splits(
 
 
 def held_out(folder: ImageFolder, share: float, seed: int) -> tuple[ImageFolder, ImageFolder]:
-    """The pictures of a split without a share of each class, drawn by a seed; and that share.
+    """Split the pictures: without a share of each class, drawn by a seed; and that share.
 
-    At least one picture of each class is in either.
+    Each of the two parts has at least one picture of each class.
 
     Raises:
-        UserError: a class of one picture.
+        UserError: a class has only one picture.
     """
     random = np.random.default_rng(seed)
     inside = np.zeros(len(folder.labels), bool)
@@ -106,7 +106,7 @@ def held_out(folder: ImageFolder, share: float, seed: int) -> tuple[ImageFolder,
         rows = np.flatnonzero(labels == label)
         if len(rows) < 2:
             where = folder.paths[rows[0]].parent
-            raise UserError(f"class {name} has one picture ({where}): to hold some out takes two")
+            raise UserError(f"class {name} has one picture ({where}): holding some out needs two")
         count = min(max(round(share * len(rows)), 1), len(rows) - 1)
         inside[random.permutation(rows)[:count]] = True
 
@@ -119,12 +119,12 @@ def held_out(folder: ImageFolder, share: float, seed: int) -> tuple[ImageFolder,
 
 
 def read_class_list(path: str | Path) -> dict[str, str]:
-    """Folder name to class name of a class list, in its order; blank and # lines do not count.
+    """Folder names and class names of a class list, in its order; blank and # lines are ignored.
 
-    A class without a name is called like its folder.
+    A class without a name gets that of its folder.
 
     Raises:
-        UserError: no readable list, an empty one, a class twice, or one that is not a folder name.
+        UserError: the list is unreadable or empty, repeats a class, or has an invalid folder name.
     """
     try:
         # utf-8-sig: editors on Windows put a byte order mark before the first class.
@@ -157,11 +157,11 @@ def read_class_list(path: str | Path) -> dict[str, str]:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures that lie in `folder`, sorted by name.
+    """The pictures directly in `folder`, sorted by name.
 
     Raises:
-        UserError: there is none, or there is something else: leaving out silently what is no
-            picture by its name might leave out pictures.
+        UserError: there are none, or there is something else, which is not skipped silently since
+            it might be a picture with an unexpected name.
     """
     found = []
     for name, kind in list_folder(folder).items():
@@ -179,12 +179,12 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def list_folder(folder: Path, expected: str = "") -> dict[str, str]:
-    """Name to kind (`FOLDER`, `FILE`, `ODD`) of what lies in `folder`, sorted by name.
+    """The entries of `folder`, sorted: name to kind (`FOLDER`, `FILE`, `ODD`).
 
-    Links count as what they point to; hidden files, and those that Windows leaves, do not count.
+    Links count as their targets. Hidden files, and those that Windows creates, are ignored.
 
     Raises:
-        UserError: the folder is missing or cannot be read; it ends with what is `expected`.
+        UserError: the folder is missing or cannot be read; the message ends with `expected`.
     """
     kinds = {}
     try:
@@ -200,22 +200,22 @@ def list_folder(folder: Path, expected: str = "") -> dict[str, str]:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file of this name is taken for a picture."""
+    """Whether a file of this name is considered a picture."""
     return name.lower().endswith(SUFFIXES)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file of this name does not count: `.DS_Store`, `.ipynb_checkpoints`, Thumbs.db."""
+    """Whether a file of this name is ignored: `.DS_Store`, `.ipynb_checkpoints`, Thumbs.db."""
     return name.startswith(".") or name.lower() in _LEFT_BY_WINDOWS
 
 
 def require_classes(
     classes: Sequence[str], there: Iterable[str], where: Path, lacking: str
 ) -> None:
-    """Refuse a place that has not every class.
+    """Refuse a place that lacks a class.
 
     Raises:
-        UserError: a class of `classes` is not in `there`, the names that `where` has.
+        UserError: a class of `classes` is not among `there`, the names in `where`.
     """
     there = set(there)
     missing = [name for name in classes if name not in there]
@@ -223,7 +223,7 @@ def require_classes(
         return
     first = missing[0]
     alike = [name for name in there if name.lower() == first.lower()]
-    hint = f"; there is {alike[0]}, and names count with their case" if alike else ""
+    hint = f"; there is {alike[0]}, and upper and lower case differ" if alike else ""
     raise UserError(
         f"{where} has {lacking} for the class {first} ({len(missing)} of {len(classes)} classes"
         f" are missing){hint}"
@@ -231,7 +231,7 @@ def require_classes(
 
 
 def _is_folder_name(name: str) -> bool:
-    """Whether `name` is one visible folder, and so cannot lead out of the split's."""
+    """Whether `name` is a single visible folder, which cannot lead out of the split's folder."""
     return (
         bool(name)
         and name.isprintable()

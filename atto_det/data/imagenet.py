@@ -1,19 +1,19 @@
 """ImageNet50, and any other selection of ImageNet's classes, in the ImageFolder layout.
 
 A selection is a folder with train/<wnid>/, val/<wnid>/, class_names.txt (a class list) and
-manifest.json, whose keys are
+manifest.json, which has these keys:
 
   classes       wnids in the order of the list
-  list          the list's file
-  list_sha256   of its wnids alone: `cut -f 1 class_names.txt | sha256sum` prints it
+  list          the file of the list
+  list_sha256   of its wnids: `cut -f 1 class_names.txt | sha256sum` prints it
   source        folder of ImageNet
-  layout        by split: what the pictures were found in
+  layout        by split: the layout in which the pictures were found
   files         copies, symbolic links or hard links
-  pictures      by split: how many in all
-  by_class      by split: how many of each class
-  version, command   of the code that made it
+  pictures      by split: total number
+  by_class      by split: number of each class
+  version, command   of the code that created it
 
-It is made in `<folder>.part`, renamed when it is whole: a folder under its own name is never half.
+It is built in `<folder>.part`, which is renamed when it is complete.
 """
 
 import errno
@@ -37,18 +37,18 @@ COPIES, SYMBOLIC, HARD = "copies", "symbolic links", "hard links"
 MANIFEST, CLASS_LIST = "manifest.json", "class_names.txt"
 
 Item = TypeVar("Item")
-# Wraps a list to show how far it is: the list, and what is being done, in a word.
+# Wraps a list to show the progress: the list, and a word for what is being done.
 NamedProgress = Callable[[Sequence[Item], str], Iterable[Item]]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What `make_selection` made.
+    """The result of `make_selection`.
 
     Attributes:
         folder: where it is.
         manifest: the content of its manifest.json.
-        written: pictures that were not there before.
+        written: number of pictures that were not there before.
     """
 
     folder: Path
@@ -64,20 +64,20 @@ def make_selection(
     progress: NamedProgress = lambda items, _: items,
     command: Sequence[str] = (),
 ) -> Selection:
-    """Select the classes of a list from ImageNet; it continues what an earlier call left.
+    """Select the classes of a list from ImageNet, continuing an interrupted earlier call.
 
     Args:
         source: folder of ImageNet, in one of the layouts of imagenet_sources.py.
         class_list: see `read_class_list`.
-        folder: to be made.
+        folder: to be created.
         files: COPIES, SYMBOLIC or HARD.
-        progress: shows how far the writing is.
-        command: what was called, for the manifest.
+        progress: shows the progress of writing.
+        command: the command line, for the manifest.
 
     Raises:
         UserError: `folder` is something else or was made from another list, source or kind of
-            files; it cannot be written; links are wanted to pictures in a tar; or what
-            `read_class_list`, `find_train` and `find_val` raise.
+            files; it cannot be written; links are requested to pictures in a tar; or an error of
+            `read_class_list`, `find_train` or `find_val`.
     """
     source, folder = Path(os.path.realpath(source)), Path(os.path.realpath(folder))
     classes = read_class_list(class_list)
@@ -85,7 +85,7 @@ def make_selection(
     work = folder if _filled(folder) else folder.with_name(folder.name + ".part")
     if _filled(work):
         _require_same(work, identity)
-    list_folder(source, "give the folder that has ImageNet's train and val")
+    list_folder(source, "give the folder that contains ImageNet's train and val")
     ways = [("train", find_train), ("val", find_val)]
     try:
         splits = {split: find(source, list(classes)) for split, find in progress(ways, "listing")}
@@ -102,7 +102,7 @@ def make_selection(
         "version": __version__,
         "command": list(command),
     }
-    # First, so that a later call knows what was begun here.
+    # Written first, so that a later call knows what was started here.
     _write_text(work / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     _write_text(work / CLASS_LIST, "".join(f"{wnid}\t{name}\n" for wnid, name in classes.items()))
     targets = [
@@ -125,7 +125,7 @@ def make_selection(
 def check_pictures(
     folder: str | os.PathLike, progress: NamedProgress = lambda items, _: items
 ) -> list[str]:
-    """Decode every picture of a folder with train and val; a sentence for each unreadable one.
+    """Decode every picture of a folder with train and val; returns an error for each bad one.
 
     Raises:
         UserError: see `read_splits`.
@@ -139,7 +139,7 @@ def check_pictures(
             return str(error)
         return None
 
-    # Pillow decodes without the interpreter's lock. It warns of EXIF data that decoding never uses.
+    # Pillow releases the GIL while decoding. Its warnings about EXIF data do not matter here.
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
         with warnings.catch_warnings():
@@ -151,7 +151,7 @@ def check_pictures(
 
 
 def _filled(folder: Path) -> bool:
-    """Whether there is something; an empty folder, or one of hidden files alone, is nothing."""
+    """Whether the folder has any entries that are not hidden."""
     try:
         return folder.exists() and not all(is_hidden(path.name) for path in folder.iterdir())
     except OSError as error:
@@ -197,7 +197,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _missing(work: Path, targets: list[tuple[Path, PictureFile]]) -> list[tuple[Path, PictureFile]]:
-    """The targets that are not there with their size; `work` must hold nothing but targets.
+    """The targets that do not exist with the right size; `work` must hold nothing but targets.
 
     Unfinished files of a killed run are removed.
     """
@@ -210,7 +210,7 @@ def _missing(work: Path, targets: list[tuple[Path, PictureFile]]) -> list[tuple[
         for split in {folder.parent for folder in sizes}:
             for path in split.iterdir() if split.exists() else ():
                 if path not in sizes and not is_hidden(path.name):
-                    raise UserError(f"{path} is not of this selection: move it away")
+                    raise UserError(f"{path} does not belong to this selection: move it away")
         for folder, expected in sizes.items():
             if not folder.exists():
                 continue
@@ -227,7 +227,7 @@ def _missing(work: Path, targets: list[tuple[Path, PictureFile]]) -> list[tuple[
 
 
 def _sweep(folder: Path, expected: Container[str]) -> None:
-    """Remove what a killed run was just writing: hidden files named after an expected one."""
+    """Remove the temporary files of a killed run: hidden files named after an expected one."""
     for path in folder.iterdir():
         if temporary_of(path.name) in expected:
             path.unlink()

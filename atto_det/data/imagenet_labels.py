@@ -1,4 +1,4 @@
-"""Which class each validation picture of ILSVRC2012 is of: Kaggle's list, or the devkit's files.
+"""The class of each validation picture of ILSVRC2012, from Kaggle's list or the devkit's files.
 
 Kaggle: LOC_val_solution.csv, with the columns ImageId and PredictionString ("wnid x y x y …").
 Devkit: line i of ILSVRC2012_validation_ground_truth.txt is the ILSVRC2012_ID of picture i, counted
@@ -20,10 +20,10 @@ DEVKIT = "ILSVRC2012_devkit_t12"
 
 
 def read_val_labels(root: Path) -> tuple[dict[str, str], Path]:
-    """Picture (name without suffix) to wnid, in order of the pictures, and the source of it.
+    """Pictures (names without suffix) with their wnids, in order, and the file they come from.
 
     Raises:
-        UserError: no labels under `root`, or ones that cannot be read.
+        UserError: there are no labels under `root`, or they cannot be read.
     """
     if (path := root / CSV).is_file():
         return _read_csv(path), path
@@ -70,12 +70,12 @@ def _read_archive(path: Path) -> tuple[bytes, bytes]:
 
 
 def _join(truth: bytes, meta: bytes, where: Path) -> dict[str, str]:
-    from scipy.io import loadmat  # takes 0.3 s to import, and few need it
+    from scipy.io import loadmat  # imported here since it takes 0.3 s and is rarely needed
 
     try:
         synsets = loadmat(io.BytesIO(meta), simplify_cells=True)["synsets"]
         wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
-    # scipy raises many types on broken files (zlib.error, struct.error, IndexError among them).
+    # scipy raises many types on broken files (zlib.error, struct.error, IndexError, …).
     except Exception as error:
         raise UserError(f"{where}: {META} has no readable synsets ({error!r})") from error
     labels = {}

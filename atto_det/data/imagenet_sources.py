@@ -1,9 +1,9 @@
-"""Where the pictures of ImageNet (ILSVRC2012) lie, in the layouts that people have them in.
+"""Finds the pictures of ImageNet (ILSVRC2012) in the layouts that are in use.
 
 Training pictures, in the first folder of `TRAIN_FOLDERS` that has one of the classes:
   <wnid>/*.JPEG   folders
-  <wnid>.tar      the official tar, unpacked once. Where a class has both, the tar counts: an
-                  interrupted unpacking leaves half a folder beside it.
+  <wnid>.tar      the official tar, unpacked once. If a class has both, the tar is used, since an
+                  interrupted unpacking leaves an incomplete folder beside it.
 or in ILSVRC2012_img_train.tar itself.
 
 Validation pictures, in the first folder of `VAL_FOLDERS` that has some:
@@ -11,7 +11,7 @@ Validation pictures, in the first folder of `VAL_FOLDERS` that has some:
   ILSVRC2012_val_<number>.JPEG   all in one folder, with labels from Kaggle or the devkit
 or in ILSVRC2012_img_val.tar itself, with the same labels (see imagenet_labels.py).
 
-Nothing is unpacked: a picture in a tar, also in a tar within a tar, is a place in that file.
+Nothing is unpacked: a picture in a tar, or in a tar within a tar, is a range of that file.
 """
 
 import tarfile
@@ -41,13 +41,13 @@ _BLOCK = 512  # bytes; tar's unit
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A picture where it lies.
+    """A picture in its place.
 
     Attributes:
         name: of its file, without a folder.
-        path: of its file, or of the tar it is in.
+        path: of its file, or of the tar that contains it.
         size: bytes.
-        offset: bytes before it in the tar; None for a file of its own.
+        offset: of its first byte in the tar; None for a file of its own.
     """
 
     name: str
@@ -59,7 +59,7 @@ class PictureFile:
         """Its bytes.
 
         Raises:
-            UserError: they cannot be read, or are not as many as they were.
+            UserError: they cannot be read, or their number has changed.
         """
         try:
             with self.path.open("rb") as file:
@@ -70,7 +70,7 @@ class PictureFile:
         if len(content) != self.size:
             raise UserError(
                 f"{self.path} gave {len(content)} bytes of {self.name} instead of {self.size}: it"
-                " has changed or breaks off"
+                " has changed or is truncated"
             )
         return content
 
@@ -80,7 +80,7 @@ class SplitPictures:
     """The pictures of one split.
 
     Attributes:
-        layout: what they were found in, in words.
+        layout: the layout in which they were found, in words.
         pictures: by class, in the order of the list.
     """
 
@@ -92,7 +92,7 @@ def find_train(root: Path, classes: Sequence[str]) -> SplitPictures:
     """The training pictures of `classes` under `root`.
 
     Raises:
-        UserError: none of the layouts is there, a class is missing or empty, a tar is damaged.
+        UserError: no known layout is found, a class is missing or empty, or a tar is damaged.
         OSError: something cannot be read.
     """
     wanted = set(classes)
@@ -121,14 +121,14 @@ def find_val(root: Path, classes: Sequence[str]) -> SplitPictures:
     """The validation pictures of `classes` under `root`.
 
     Raises:
-        UserError: none of the layouts is there, a class is missing or empty, the labels are
-            missing or do not fit the pictures, a tar is damaged.
+        UserError: no known layout is found, a class is missing or empty, the labels are missing or
+            do not match the pictures, or a tar is damaged.
         OSError: something cannot be read.
     """
     for folder in _folders(root, VAL_FOLDERS):
         entries = list_folder(folder)
         flat = [n for n in entries if n.startswith(VAL_PREFIX) and is_picture(n)]
-        # Class folders in `root` itself are training pictures.
+        # Class folders directly in `root` are training pictures.
         folders = {n for n, kind in entries.items() if kind == FOLDER and folder != root}
         if folders.intersection(classes):
             if flat:
@@ -165,7 +165,7 @@ def _file(path: Path) -> PictureFile:
 def _by_label(
     root: Path, where: Path, pictures: list[PictureFile], classes: Sequence[str]
 ) -> SplitPictures:
-    """Sort unsorted validation pictures, by labels that must name all of them."""
+    """Assign unsorted validation pictures to classes, by labels that must cover all of them."""
     labels, source = read_val_labels(root)
     there = {PurePosixPath(picture.name).stem: picture for picture in pictures}
     if unknown := sorted(there.keys() - labels.keys()):
@@ -205,7 +205,7 @@ def _in_tar_of_tars(path: Path, classes: Sequence[str]) -> dict[str, list[Pictur
 
 
 def _pictures(file: IO[bytes], path: Path, where: str, start: int) -> list[PictureFile]:
-    """The pictures in a tar that begins `start` bytes into `path`; folders in it do not count."""
+    """The pictures in a tar that starts at byte `start` of `path`; folders in it are ignored."""
     found: dict[str, PictureFile] = {}
     for member in _members(file, where):
         name = PurePosixPath(member.name).name
@@ -227,7 +227,7 @@ def _members(file: IO[bytes], where: str) -> list[tarfile.TarInfo]:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             members = tar.getmembers()
-        # tarfile takes a damaged header, and an end between two members, for the archive's end.
+        # tarfile takes a damaged header, or an end between two members, as the archive's end.
         if members:
             blocks = -(-members[-1].size // _BLOCK)
             file.seek(members[-1].offset_data + blocks * _BLOCK)
@@ -235,5 +235,5 @@ def _members(file: IO[bytes], where: str) -> list[tarfile.TarInfo]:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(f"{where} is not a whole, uncompressed tar archive ({error})") from error
     if not whole:
-        raise UserError(f"{where} is damaged or breaks off after {len(members)} files")
+        raise UserError(f"{where} is damaged or truncated after {len(members)} files")
     return members

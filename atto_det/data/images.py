@@ -1,8 +1,8 @@
-"""Reading the bytes of pictures and label images, strictly: half a file is an error.
+"""Reading the bytes of pictures and label images, strictly: a truncated file is an error.
 
-Every picture is read here, so that all see the same pixels: upright, as EXIF's orientation says,
-RGB, 8 bits a channel. Of 16 bits the high byte is taken, which scales the full range: the rule by
-which Pillow reads 16-bit colour, and OpenCV colour and grey.
+Every picture is read here, so that all code sees the same pixels: upright, as EXIF's orientation
+says, RGB, 8 bits per channel. Of 16 bits the high byte is used, which maps the full range, as
+Pillow does for 16-bit colour, and OpenCV for colour and grey.
 """
 
 import logging
@@ -28,24 +28,24 @@ PIXEL_LIMIT = "ATTO_DET_MAX_PIXELS"  # environment variable
 _SETTINGS = threading.Lock()
 _TAIL = 1 << 16  # bytes
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_dark_folders: set[Path] = set()  # where 12 bits stored in 16 were met
+_dark_folders: set[Path] = set()  # folders with 12-bit values stored in 16 bits
 
 
 def read_header(path: str | os.PathLike) -> Header:
-    """Size and orientation of a picture from its header only.
+    """Size and orientation of a picture, read only from its header.
 
     Raises:
-        UserError: the file is missing, no picture, or larger than allowed.
+        UserError: the file is missing, not a picture, or larger than allowed.
     """
     with opened(path) as image:
         return _header(image)
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) of the upright picture in pixels, from the header only.
+    """(height, width) of the upright picture in pixels, read only from the header.
 
     Raises:
-        UserError: the file is missing, no picture, or larger than allowed.
+        UserError: the file is missing, not a picture, or larger than allowed.
     """
     return read_header(path).size
 
@@ -54,8 +54,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """A picture as RGB, uint8 (H, W, 3), upright; grey, palette and CMYK pictures are converted.
 
     Raises:
-        UserError: the file is missing, truncated, no picture, larger than allowed, or of 32 bits a
-            channel.
+        UserError: the file is missing, truncated, not a picture, larger than allowed, or has 32
+            bits per channel.
     """
     with opened(path) as image:
         orientation = _header(image).orientation
@@ -71,13 +71,13 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 
 def _header(image: Image.Image) -> Header:
-    """Of a picture that Pillow has opened."""
+    """The header of a picture that Pillow has opened."""
     orientation = UPRIGHT
-    if image.format != "TIFF":  # Pillow turns those itself
+    if image.format != "TIFF":  # Pillow turns TIFF files itself
         try:
             with warnings.catch_warnings(action="ignore"):
                 orientation = image.getexif().get(TAG, UPRIGHT)
-        except Exception:  # a broken part that no viewer minds
+        except Exception:  # a defect that image viewers ignore
             logger.debug("%s has EXIF data that cannot be read", image.filename)
     if orientation not in range(1, 9):
         orientation = UPRIGHT
@@ -87,13 +87,13 @@ def _header(image: Image.Image) -> Header:
 
 
 def _high_byte(grey: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    """16-bit grey (H, W) as 8 bits; a warning names 12 bits stored in 16, once in each folder."""
+    """16-bit grey (H, W) as 8 bits; warns, once per folder, of 12-bit values stored in 16 bits."""
     highest = int(grey.max(initial=0))
     if 0 < highest < 4096 and Path(path).parent not in _dark_folders:
         _dark_folders.add(Path(path).parent)
         logger.warning(
-            "%s has 16 bits, but no value above %d: if the camera gives 12 bits, store them times "
-            "16, or the pictures are nearly black",
+            "%s has 16 bits, but no value above %d: if the camera gives 12 bits, multiply them by "
+            "16 before saving, or the pictures are nearly black",
             path,
             highest,
         )
@@ -101,10 +101,10 @@ def _high_byte(grey: np.ndarray, path: str | os.PathLike) -> np.ndarray:
 
 
 def check_whole(path: str | os.PathLike) -> None:
-    """A quick look at a picture: its header, and of JPEG and PNG whether the end is there.
+    """Check a picture quickly: read its header and, for JPEG and PNG, look for the end.
 
     Raises:
-        UserError: the file is missing, no picture, larger than allowed, or cut short.
+        UserError: the file is missing, not a picture, larger than allowed, or truncated.
     """
     with opened(path) as image:
         kind = image.format
@@ -115,7 +115,7 @@ def check_whole(path: str | os.PathLike) -> None:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL))
         whole = _ends(file.read(), end)
-        if not whole and size > _TAIL:  # some cameras append more to the picture
+        if not whole and size > _TAIL:  # some cameras append data to the picture
             file.seek(0)
             whole = _ends(file.read(), end)
     if not whole:
@@ -123,9 +123,9 @@ def check_whole(path: str | os.PathLike) -> None:
 
 
 def _ends(content: bytes, end: bytes) -> bool:
-    """Whether `end` is in a picture's bytes, and not only in a preview before its coded part.
+    """Whether `end` occurs in a picture's bytes, and not only in a preview before its coded part.
 
-    JPEG's start of scan and its end cannot occur in what is coded between them.
+    JPEG's start-of-scan and end markers cannot occur in the coded data between them.
     """
     return content.find(end, max(0, content.rfind(b"\xff\xda") if end[0] == 0xFF else 0)) >= 0
 
@@ -140,14 +140,14 @@ def in_order(pixels: np.ndarray, given: str, wanted: str) -> np.ndarray:
 
 
 def take_picture(image: str | Path | np.ndarray, order: str, given: str = "BGR") -> np.ndarray:
-    """What a predictor is given, as uint8 (H, W, 3) whose channels have the order `order`.
+    """A predictor's input as uint8 (H, W, 3), with channels in the order `order`.
 
     Args:
         image: a path, or uint8 (H, W, 3).
         given: order of an array's channels: "BGR", as OpenCV reads it, or "RGB".
 
     Raises:
-        UserError: an unreadable picture, or an array of another form.
+        UserError: an unreadable picture, or an array of the wrong shape or type.
     """
     if isinstance(image, str | Path):
         return in_order(read_image(image), "RGB", order)
@@ -162,12 +162,12 @@ def take_picture(image: str | Path | np.ndarray, order: str, given: str = "BGR")
 def read_palette_png(path: str | os.PathLike) -> np.ndarray:
     """A label PNG as its palette *indices*, uint8 (H, W), never its colours.
 
-    8-bit grey PNGs are read too, because there the stored byte is the label, and colour PNGs all of
-    whose colours are Pascal's, each of which stands for one index. Any other form (16 bits, fewer
-    grey bits, which decoders stretch) would need a guess and is refused.
+    8-bit grey PNGs are read as well, since their bytes are the labels, and so are colour PNGs whose
+    colours are all in Pascal's palette, where each stands for one index. Other formats (16 bits, or
+    fewer grey bits, which decoders stretch) are refused, since their meaning would be a guess.
 
     Raises:
-        UserError: the file is missing, truncated, no PNG, or of another form.
+        UserError: the file is missing, truncated, not a PNG, or has another format.
     """
     with opened(path) as image:
         with Path(path).open("rb") as file:
@@ -183,14 +183,14 @@ def read_palette_png(path: str | os.PathLike) -> np.ndarray:
         if colour_type != 3 and (bits, colour_type) != (8, 0):
             raise UserError(
                 f"{path} is a {bits}-bit {image.mode} picture: a label image needs a palette (or"
-                " 8-bit grey) whose index is the label; colours other than Pascal's are turned into"
-                " one by `atto-det prepare-voc --from-colours`"
+                " 8-bit grey) whose index is the label; other colours than Pascal's can be"
+                " converted with `atto-det prepare-voc --from-colours`"
             )
         return np.array(image)
 
 
 def palette_indices(codes: np.ndarray) -> np.ndarray | None:
-    """Indices, uint8 (H, W), of colours 0xRRGGBB in Pascal's palette; None where one is not."""
+    """Indices, uint8 (H, W), of colours 0xRRGGBB in Pascal's palette; None if one is not in it."""
     palette = voc_palette().astype(np.uint32)
     known = palette[:, 0] << 16 | palette[:, 1] << 8 | palette[:, 2]  # all different
     order = np.argsort(known)
@@ -200,7 +200,7 @@ def palette_indices(codes: np.ndarray) -> np.ndarray | None:
 
 
 def voc_palette() -> np.ndarray:
-    """VOC's colour map, uint8 (256, 3): three bits of the index go to the top of each channel."""
+    """VOC's colour map, uint8 (256, 3): three bits of the index become the top of each channel."""
     index = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -213,7 +213,7 @@ def voc_palette() -> np.ndarray:
 
 @contextmanager
 def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
-    """Pillow's image, with everything that decoding it may raise turned into a `UserError`."""
+    """Pillow's image; every exception that decoding may raise becomes a `UserError`."""
     try:
         check_file(path)
         with _strict(), Image.open(path) as image:
@@ -226,7 +226,7 @@ def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
         raise UserError(f"{shown(Path(path), 400)} does not exist") from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, int(re.search(r"\d+", str(error))[0])) from error
-    # Pillow's plugins raise many types on broken files (SyntaxError and struct.error among them).
+    # Pillow's plugins raise many types on broken files (SyntaxError, struct.error, …).
     except Exception as error:
         raise UserError(
             f"{shown(Path(path), 400)} cannot be read as a picture ({shown(error)}): replace this"
@@ -242,7 +242,7 @@ def _too_large(path: str | os.PathLike, pixels: int) -> UserError:
 
 
 def pixel_limit() -> int:
-    """The most pixels that a picture may have: `ATTO_DET_MAX_PIXELS`, or Pillow's own limit.
+    """The maximum number of pixels in a picture: `ATTO_DET_MAX_PIXELS`, or Pillow's own limit.
 
     Raises:
         UserError: the variable is not a whole number above 0.
@@ -257,9 +257,9 @@ def pixel_limit() -> int:
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Pillow made to refuse truncated files whatever it was told; its limit off where ours is set.
+    """Makes Pillow refuse truncated files whatever its settings, and disables its own pixel limit.
 
-    By its own limit it warns from half of what it refuses.
+    Pillow's own limit would already warn at half of the number that it refuses.
     """
     wanted = (False, None if PIXEL_LIMIT in os.environ else Image.MAX_IMAGE_PIXELS)
     if wanted == (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS):

@@ -8,13 +8,13 @@ from pycocotools import mask as mask_utils
 
 def encode_labels(labels: np.ndarray, values: list[int]) -> Iterator[dict]:
     """The RLE of `labels == value` for each of `values`; `labels` is an integer array (H, W)."""
-    columns_first = np.asfortranarray(labels)  # once, since RLE runs down the columns
+    columns_first = np.asfortranarray(labels)  # once for all values, since RLE goes by column
     for value in values:
         yield mask_utils.encode((columns_first == value).view(np.uint8))
 
 
 def mask_box(rle: dict) -> tuple[float, float, float, float]:
-    """Tight XYXY box of a mask, its right and lower edges after the last pixel."""
+    """Tight XYXY box of a mask; its right and lower edges are one past the last pixel."""
     x, y, width, height = mask_utils.toBbox(rle).tolist()
     return x, y, x + width, y + height
 
@@ -30,6 +30,6 @@ def box_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
 
 
 def is_inside(box: tuple[float, ...], height: int, width: int) -> bool:
-    """Whether a part of an XYXY box lies in a picture of this size."""
+    """Whether any part of an XYXY box lies in a picture of this size."""
     left, top, right, bottom = box
     return min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0)

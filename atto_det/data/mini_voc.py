@@ -1,8 +1,8 @@
 """A generated data set in VOC's layout: drawn objects of the 20 classes in cluttered scenes.
 
-It serves where there is no VOC: small enough to be learned in minutes on a CPU, with VOC's own
-difficulties (sizes, occlusion, truncation, void borders, difficult objects). The same arguments and
-the same version of Pillow and numpy give the same bytes.
+It replaces VOC where that is not available: small enough to be learned in minutes on a CPU, with
+VOC's own difficulties (sizes, occlusion, truncation, void borders, difficult objects). The same
+arguments and versions of Pillow and numpy give the same bytes.
 """
 
 import json
@@ -25,21 +25,21 @@ from atto_det.data.voc_folder import VocFiles
 from atto_det.data.voc_image import VOID
 from atto_det.errors import UserError, atomic_folder
 
-# Raise it with every change of the pictures.
+# Increase this with every change of the pictures.
 VERSION = 1
 PARAMETERS_FILE = "mini_voc.json"
 _OBJECTS_PER_IMAGE = (1, 2, 3, 4, 5)
 _OBJECTS_ODDS = (0.22, 0.30, 0.24, 0.15, 0.09)
-_MIN_VISIBLE = 0.4  # of a silhouette, or the object would be a guess even for people
-_MIN_PIXELS = 60  # of a mask inside its void border
-_MIN_BOX_IOU = 0.6  # of the visible part and the mask; below, thin limbs are lost to the border
-_DIFFICULT_BELOW = 0.55  # visible part
+_MIN_VISIBLE = 0.4  # of a silhouette; less could only be guessed, even by people
+_MIN_PIXELS = 60  # of a mask, without its void border
+_MIN_BOX_IOU = 0.6  # of the visible part with the mask: thin limbs can be lost to the border
+_DIFFICULT_BELOW = 0.55  # visible share
 
 
 class _Placed(NamedTuple):
     name: str
     silhouette: np.ndarray  # bool (H, W), before anything covers it
-    pixels: int  # of the whole silhouette, also outside the picture
+    pixels: int  # of the whole silhouette, including what is outside the picture
     truncated: bool
 
 
@@ -51,20 +51,20 @@ def generate(
     size: tuple[int, int] = (160, 240),
     progress: Progress = iter,
 ) -> bool:
-    """Write a mini VOC to the folder `root`, whole or not at all.
+    """Write a mini VOC to the folder `root`, completely or not at all.
 
     Args:
-        root: folder to make; an empty one may exist.
+        root: folder to create; an empty one may exist.
         train, val: number of pictures in each split.
-        seed: of everything random.
+        seed: of all random choices.
         size: smallest and largest side of a picture in pixels.
         progress: wraps the list of image ids.
 
     Returns:
-        False where `root` already holds the same data set, else True.
+        False if `root` already holds the same data set, else True.
 
     Raises:
-        UserError: an argument is out of range, `root` holds something else, the disk is full.
+        UserError: an argument is out of range, `root` holds something else, or the disk is full.
     """
     if train < 1 or val < 1:
         raise UserError(f"a mini VOC needs at least 1 picture in each split, not {train} and {val}")
@@ -111,7 +111,7 @@ def _write_all(root: Path, train: int, val: int, seed: int, size, progress: Prog
 
 
 def _deal_classes(rng: np.random.Generator, images: int) -> Iterator[list[str]]:
-    """The classes of each picture, dealt from shuffled decks so that all come equally often."""
+    """The classes of each picture, dealt from shuffled decks so that all occur equally often."""
     deck: list[str] = []
     for count in rng.choice(_OBJECTS_PER_IMAGE, images, p=_OBJECTS_ODDS).tolist():
         while len(deck) < count:
@@ -152,7 +152,7 @@ def _write_image(files: VocFiles, rng, names: list[str], size, palette: bytes) -
 
 
 def _propose(rng, name: str, crowd: int, height: int, width: int) -> tuple[Sprite, int, int]:
-    """A sprite and the place of its upper left corner, which may lie outside the picture."""
+    """A sprite and the position of its upper left corner, which may lie outside the picture."""
     short = min(height, width)
     largest = short * (0.95 if crowd == 1 else 0.8 if crowd == 2 else 0.66)
     length = math.exp(rng.uniform(math.log(short * 0.26), math.log(largest)))
@@ -164,7 +164,7 @@ def _propose(rng, name: str, crowd: int, height: int, width: int) -> tuple[Sprit
 
 
 def _place(rng: np.random.Generator, length: int, room: int, spill: float) -> int:
-    """Where something of this length begins; up to `spill` of it may stick out at either end."""
+    """A start position along one axis; up to `spill` of the length may stick out at either end."""
     ends = sorted((-spill * length, room - (1 - spill) * length))
     return round(rng.uniform(*ends))
 
@@ -186,7 +186,7 @@ def _labels(placed: list[_Placed], shape: tuple[int, int]) -> np.ndarray:
 
 
 def _all_visible(placed: list[_Placed]) -> bool:
-    """Whether every object still shows enough of itself, also inside its void border."""
+    """Whether enough of every object is still visible, including inside its void border."""
     labels = _labels(placed, placed[0].silhouette.shape)
     inner = np.where(_borders(labels), 0, labels)
     for number, item in enumerate(placed, 1):
@@ -204,7 +204,7 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _borders(labels: np.ndarray) -> np.ndarray:
-    """Both pixels of every neighbouring pair that differs: void lines of two pixels, as in VOC."""
+    """Both pixels of each neighbouring pair that differs: void lines two pixels wide, as in VOC."""
     border = np.zeros(labels.shape, bool)
     across = labels[:, 1:] != labels[:, :-1]
     down = labels[1:] != labels[:-1]

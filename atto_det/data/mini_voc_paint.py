@@ -1,4 +1,4 @@
-"""The brush of the mini VOC: sprites of the drawings in mini_voc_shapes.py, scenes, grain."""
+"""Paints the mini VOC: sprites from the drawings in mini_voc_shapes.py, scenes, and noise."""
 
 import colorsys
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from atto_det.data.mini_voc_shapes import DRAWINGS, Hsv, Shape
 
 _OVERSAMPLING = 3  # shapes are drawn this much larger and then reduced, for smooth edges
 _SKIN = ((24, 0.35, 0.95), (22, 0.5, 0.7), (20, 0.6, 0.45))
-# Top and bottom of the upper part, top and bottom of the ground (RGB).
+# Top and bottom colours of the upper part, then of the ground (RGB).
 _SCENES = (
     ((120, 170, 215), (205, 220, 225), (110, 140, 80), (70, 95, 50)),  # meadow
     ((150, 160, 175), (205, 200, 195), (125, 125, 130), (80, 80, 86)),  # street
@@ -23,14 +23,14 @@ _SCENES = (
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """A drawn object: colour uint8 (h, w, 3), coverage and shadow float32 (h, w) in 0…1."""
+    """A drawn object: colour uint8 (h, w, 3); coverage and shadow float32 (h, w) in 0…1."""
 
     colour: np.ndarray
     alpha: np.ndarray
     shadow: np.ndarray
 
     def overlap(self, height: int, width: int, left: int, top: int) -> tuple[tuple, tuple]:
-        """Slices of the canvas and of the sprite where they meet."""
+        """The overlapping slices of canvas and sprite."""
         h, w = self.alpha.shape
         x0, x1 = max(left, 0), max(min(left + w, width), 0)
         y0, y1 = max(top, 0), max(min(top + h, height), 0)
@@ -40,7 +40,7 @@ class Sprite:
         )
 
     def paste(self, canvas: np.ndarray, left: int, top: int) -> None:
-        """Draw onto `canvas`, float32 (H, W, 3) in 0…255, shadow first."""
+        """Draw onto `canvas`, float32 (H, W, 3) in 0…255, beginning with the shadow."""
         height, width = canvas.shape[:2]
         drop = max(1, self.alpha.shape[0] // 24)
         target, source = self.overlap(height, width, left + drop, top + drop)
@@ -51,7 +51,7 @@ class Sprite:
 
 
 def paint_sprite(rng: np.random.Generator, name: str, length: float) -> Sprite:
-    """An object of class `name`, about `length` pixels long, turned, mirrored, in its colours."""
+    """An object of class `name`, about `length` pixels long, rotated, mirrored and recoloured."""
     drawing = DRAWINGS[name]
     side = round(length * _OVERSAMPLING)
     colours = {
@@ -74,7 +74,7 @@ def paint_sprite(rng: np.random.Generator, name: str, length: float) -> Sprite:
     pixels = np.asarray(layer, np.float32)
     strength = np.asarray(textured, np.float32)[..., None] / 255
     pixels = pixels * (1 + strength * (light[..., None] - 1))
-    # Lit from above, so that flat parts get some volume.
+    # Lighting from above gives flat parts some volume.
     pixels *= np.linspace(1.12, 0.82, side, dtype=np.float32)[:, None, None]
     layer = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
@@ -125,7 +125,7 @@ def paint_scene(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 
 
 def paint_grain(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """Exposure, a cast of colour and sensor noise; float32 in, uint8 (H, W, 3) out."""
+    """Adds exposure, a colour cast and sensor noise; float32 in, uint8 (H, W, 3) out."""
     cast = rng.uniform(0.88, 1.1) * rng.uniform(0.96, 1.04, (1, 1, 3))
     noise = rng.normal(0, rng.uniform(2, 6), canvas.shape)
     return np.clip(canvas * cast + noise, 0, 255).astype(np.uint8)
@@ -150,7 +150,7 @@ def _draw(pen: ImageDraw.ImageDraw, part: Shape, ink, scale: float) -> None:
 
 
 def _draw_clutter(rng, pen: ImageDraw.ImageDraw, canvas: np.ndarray, height: int, width: int):
-    """One leaf, stone, post or stroke, in a colour near that of its place."""
+    """Draw a leaf, stone, post or stroke in a colour similar to that of its surroundings."""
     x, y = int(rng.integers(width)), int(rng.integers(height))
     near = canvas[y, x] * rng.uniform(0.6, 1.35) + rng.normal(0, 14, 3)
     ink = (*np.clip(near, 0, 255).astype(int).tolist(), int(rng.integers(90, 230)))
@@ -254,7 +254,7 @@ def _screen(rng, side: int) -> np.ndarray:
     return 0.55 + 0.6 * (1 - y) * (0.6 + 0.4 * x) + 0.3 * np.maximum(_noise(rng, side, side, 5), 0)
 
 
-# Factors on the main colour, float32 (side, side); `rng` moves the pattern.
+# Factors applied to the main colour, float32 (side, side); `rng` varies the pattern.
 TEXTURES = {
     "plain": _plain, "stripes": _stripes, "stripes_wide": _stripes_wide, "scales": _scales,
     "gloss": _gloss, "grain": _grain, "patches": _patches, "checks": _checks, "fur": _fur,

@@ -33,7 +33,7 @@ def _wheels(top: float, size: float, *lefts: float) -> tuple[Shape, ...]:
 
 
 def _row(form: str, colour: str, top: float, bottom: float, *edges: float) -> tuple[Shape, ...]:
-    """The same part several times, from pairs of left and right edges."""
+    """Copies of a part with the given pairs of left and right edges."""
     pairs = zip(edges[::2], edges[1::2], strict=True)
     return tuple((form, colour, (left, top, right, bottom, 3)) for left, right in pairs)
 

@@ -1,8 +1,8 @@
-"""EXIF's orientation: how a stored picture, and what was drawn on it, is turned upright.
+"""EXIF's orientation: how a stored picture, and what was annotated on it, is turned upright.
 
-A camera held sideways stores the pixels as its sensor has them and says in EXIF tag 0x0112 how a
-viewer is to turn them: 1 as stored, 2 mirrored, 3 by 180°, 4 upside down, 5 transposed, 6 by 90°
-clockwise, 7 transposed over the other diagonal, 8 by 90° counter-clockwise.
+A camera that is held sideways stores the pixels as its sensor has them, and says in EXIF tag 0x0112
+how a viewer must turn them: 1 not at all, 2 mirrored, 3 by 180°, 4 upside down, 5 transposed, 6 by
+90° clockwise, 7 transposed over the other diagonal, 8 by 90° counter-clockwise.
 """
 
 from typing import NamedTuple
@@ -14,8 +14,8 @@ Box = tuple[float, float, float, float]
 TAG = 0x0112
 UPRIGHT = 1
 
-# Of each orientation: whether rows and columns are exchanged, and then, of the upright picture,
-# whether left and right, and top and bottom, are.
+# For each orientation: whether rows and columns are exchanged, and then whether left and right, and
+# top and bottom, of the result are.
 _TURNS = {
     1: (False, False, False),
     2: (False, True, False),
@@ -29,9 +29,9 @@ _TURNS = {
 
 
 class Header(NamedTuple):
-    """Of a picture, without its pixels: height and width as a viewer shows it, and its orientation.
+    """Header data of a picture: height and width as a viewer shows it, and its orientation.
 
-    The pixels are stored with height and width exchanged where `exchanged` is true.
+    If `exchanged` is true, the pixels are stored with height and width exchanged.
     """
 
     height: int
@@ -45,14 +45,14 @@ class Header(NamedTuple):
 
     @property
     def exchanged(self) -> bool:
-        """Whether the stored picture lies on its side."""
+        """Whether the picture is stored on its side."""
         return _TURNS[self.orientation][0]
 
     def drawn_on(self, size: tuple[int, int]) -> int | None:
-        """The orientation that annotations at this (height, width) must be turned by.
+        """The orientation by which annotations for this (height, width) must be turned.
 
-        Annotations are of the upright picture where its size is theirs. Only where it is not, and
-        that of the stored picture is, they are of the stored pixels; None where neither fits.
+        If the size is that of the upright picture, annotations apply to the upright picture; else,
+        if it is that of the stored picture, they apply to the stored pixels; else None.
         """
         if tuple(size) == self.size:
             return UPRIGHT
@@ -62,7 +62,7 @@ class Header(NamedTuple):
 
 
 def turn(array: np.ndarray, orientation: int) -> np.ndarray:
-    """A stored picture, mask or label image (H, W, …), turned upright; a view."""
+    """A stored picture, mask or label image (H, W, …), turned upright, as a view."""
     exchanged, mirrored, flipped = _TURNS[orientation]
     if exchanged:
         array = array.swapaxes(0, 1)
@@ -70,7 +70,7 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def turn_box(box: Box, orientation: int, height: int, width: int) -> Box:
-    """An XYXY box in the stored picture, in the upright one, which is of this height and width."""
+    """An XYXY box of the stored picture in the upright one, which has this height and width."""
     exchanged, mirrored, flipped = _TURNS[orientation]
     left, top, right, bottom = (box[1], box[0], box[3], box[2]) if exchanged else box
     if mirrored:
@@ -81,7 +81,7 @@ def turn_box(box: Box, orientation: int, height: int, width: int) -> Box:
 
 
 def turn_rle(rle: dict, orientation: int) -> dict:
-    """A mask of the stored picture, as one of the upright picture."""
+    """The mask of a stored picture, turned to fit the upright picture."""
     if orientation == UPRIGHT:
         return rle
     return mask_utils.encode(np.asfortranarray(turn(mask_utils.decode(rle), orientation)))

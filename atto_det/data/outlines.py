@@ -1,4 +1,4 @@
-"""Masks as polygons along the edges of their pixels, from which pycocotools makes the same mask."""
+"""Masks as polygons along pixel edges, which pycocotools turns back into the same masks."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ Corner = tuple[int, int]
 
 
 def mask_polygons(mask: np.ndarray) -> list[list[int]]:
-    """Polygons x1 y1 x2 y2 … of a mask (H, W): one for each connected part.
+    """Polygons x1 y1 x2 y2 … of a mask (H, W), one for each connected part.
 
-    Where a part has holes, its polygon goes to each of them and back the same way, since COCO
-    has no other form for them: an area that is walked around twice does not count.
+    If a part has holes, its polygon visits each of them and returns along the same path, since COCO
+    has no other way to express holes: an area that is circled twice does not count.
     """
-    from scipy.ndimage import label  # takes 0.1 s to import, and few need it
+    from scipy.ndimage import label  # imported here since it takes 0.1 s and is rarely needed
 
     parts, count = label(mask)
     polygons = []
@@ -27,10 +27,10 @@ def mask_polygons(mask: np.ndarray) -> list[list[int]]:
 
 
 def _loops(mask: np.ndarray) -> list[list[Corner]]:
-    """The closed lines around a mask and its holes, as their corners x, y."""
+    """The closed lines around a mask and its holes, as lists of corners x, y."""
     padded = np.pad(mask.astype(np.int8), 1)
     after: dict[Corner, list[Corner]] = {}
-    # Edges have the mask on their right: along the top of a pixel to the right, and so on.
+    # Each edge has the mask on its right: the top edge of a pixel runs to the right, and so on.
     for y, x in np.argwhere(np.diff(padded[:, 1:-1], axis=0)).tolist():
         entering = padded[y, x + 1] == 0
         start, end = ((x, y), (x + 1, y)) if entering else ((x + 1, y), (x, y))
@@ -66,7 +66,7 @@ def _area(loop: list[Corner]) -> float:
 
 
 def _joined(outline: list[Corner], hole: list[Corner]) -> list[Corner]:
-    """Both in one line, over a bridge along the rows and columns that is crossed twice."""
+    """Both as one line, connected by a bridge along rows and columns that is traversed twice."""
     start, goal = outline[0], hole[0]
     corner = (start[0], goal[1])
     return [start, corner, *hole, goal, corner, *outline]

@@ -1,4 +1,4 @@
-"""Pictures without labels: whatever lies in a folder, at any depth."""
+"""Pictures without labels: all pictures in a folder, at any depth."""
 
 import logging
 import os
@@ -8,13 +8,13 @@ from atto_det.data.image_folder import is_hidden, is_picture
 from atto_det.errors import UserError
 
 logger = logging.getLogger(__name__)
-EVERY_NTH = 50  # where there is no val folder, every 50th picture is held out
+EVERY_NTH = 50  # without a val folder, every 50th picture is held out
 
 
 def read_tree_splits(root: str | Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """The training and the held-out pictures of `root`.
 
-    They are those in `<root>/train` and `<root>/val` where both exist, else all of `root`, of
+    These are the pictures in `<root>/train` and `<root>/val` if both exist, else all in `root`, of
     which every 50th by name is held out.
 
     Raises:
@@ -29,7 +29,7 @@ def read_tree_splits(root: str | Path) -> tuple[tuple[Path, ...], tuple[Path, ..
     found = list_tree(root)
     if len(found) < 2:
         raise UserError(
-            f"{root} holds one picture: one to learn from and one to hold out are needed"
+            f"{root} holds one picture, but at least two are needed: to train on and to hold out"
         )
     held_out = found[::EVERY_NTH]
     rest = sorted(set(found) - set(held_out))
@@ -44,19 +44,19 @@ def read_tree_splits(root: str | Path) -> tuple[tuple[Path, ...], tuple[Path, ..
 
 
 def list_tree(folder: str | Path) -> list[Path]:
-    """The pictures in `folder` and the folders in it, sorted by path; links count as their target.
+    """All pictures in `folder` and its subfolders, sorted by path; links count as their targets.
 
-    A log line counts the visible files that are not pictures by their names.
+    The visible files that are not pictures by their names are counted in a log line.
 
     Raises:
-        UserError: the folder is missing or cannot be read, leads into itself, or has no picture.
+        UserError: the folder is missing, unreadable or contains itself, or has no picture.
     """
 
     def fail(error: OSError) -> None:
         raise UserError(f"{error.filename} cannot be read ({error.strerror})") from error
 
     found, others = [], []
-    above: dict[str, tuple[str, ...]] = {}  # folder to the real paths from the top down to it
+    above: dict[str, tuple[str, ...]] = {}  # folder to the real paths of all folders above it
     for place, folders, files in os.walk(Path(folder), onerror=fail, followlinks=True):
         real = os.path.realpath(place)
         line = above.get(str(Path(place).parent), ())

@@ -1,4 +1,4 @@
-"""Plain records that every reader gives: files, sizes and objects, before any framework.
+"""The plain records that every reader returns: files, sizes and objects, without a framework.
 
 Boxes are XYXY in continuous pixel coordinates with the origin at the top left corner of the
 picture: VOC's 1-based inclusive (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymin - 1, xmax, ymax).
@@ -12,7 +12,7 @@ from typing import Literal
 
 from atto_det.errors import UserError, shown
 
-# Wraps a list, of pictures or their ids, to show how far it is: `rich.progress.track` is one.
+# Wraps a list of pictures or ids to show the progress, as `rich.progress.track` does.
 Progress = Callable[[Sequence], Iterable]
 
 
@@ -24,9 +24,9 @@ class Instance:
         category: 0-based index into `Dataset.class_names`.
         box: XYXY in pixels, as annotated (it may be wider than the mask).
         rle: mask at the size of the image, {"size": [height, width], "counts": bytes}, as
-            `pycocotools.mask.encode` gives it; None where only the box is annotated.
+            `pycocotools.mask.encode` returns it; None if only the box is annotated.
         difficult: VOC's mark for objects that are hard to recognise.
-        label: where its annotation stands, for sentences ("object 2", "annotation 17").
+        label: what its annotation is called in messages ("object 2", "annotation 17").
     """
 
     category: int
@@ -40,10 +40,10 @@ class Instance:
 class ImageRecord:
     """One picture (`file_name` is absolute; height and width in pixels) and its objects.
 
-    Height, width, boxes and masks are those of the upright picture, as `read_image` gives it.
+    Height, width, boxes and masks are those of the upright picture, as `read_image` returns it.
     `sem_seg_file_name` is a PNG whose palette index is the class + 1 (0 background, 255 void).
-    `crowds` are regions of objects of a class that nobody told apart (COCO's iscrowd): training has
-    no use for them, evaluation treats them as void. Their masks are never None.
+    `crowds` are regions in which objects of one class were not separated (COCO's iscrowd): they are
+    not trained on, and the evaluation treats them as void. Their masks are never None.
     `coco_id` is the id in the COCO JSON that the picture came from.
     """
 
@@ -59,9 +59,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something found in a data set; `message` is one sentence naming the file and the object.
+    """A problem in a data set; `message` is one sentence that names the file and the object.
 
-    An error keeps the data set from being used, a warning costs one annotated object, a note none.
+    An error makes the data set unusable, a warning costs one annotated object, a note costs
+    nothing.
     """
 
     severity: Literal["error", "warning", "note"]
@@ -74,7 +75,7 @@ class Finding:
 class Dataset:
     """The pictures of one split, in the order of its list.
 
-    `findings` are warnings and notes. `category_ids` are those of the COCO JSON that it came from.
+    `findings` are warnings and notes. `category_ids` are those of the COCO JSON it came from.
     """
 
     class_names: tuple[str, ...]
@@ -84,7 +85,7 @@ class Dataset:
 
     @property
     def left_out(self) -> int:
-        """Number of annotated objects, crowd regions included, that are no record's instances."""
+        """Number of annotated objects, with crowd regions, that are not among the instances."""
         return sum(finding.severity == "warning" for finding in self.findings)
 
     @property
@@ -94,15 +95,15 @@ class Dataset:
 
 
 def with_classes(dataset: Dataset, mapping: Mapping[str, str | None], name: str) -> Dataset:
-    """The data set with classes under other names, several under one, or left out.
+    """The data set with classes renamed, merged or left out.
 
     Args:
-        mapping: from a class to its new name, or None to leave its objects out; the classes that
-            are not named stay.
+        mapping: from a class to its new name, or to None to leave its objects out; classes that are
+            not mentioned stay.
         name: of the data set, for errors.
 
     Raises:
-        UserError: `mapping` names a class that is not there, or leaves none.
+        UserError: `mapping` names a class that does not exist, or leaves no class.
     """
     for old in mapping:
         if old not in dataset.class_names:
@@ -127,14 +128,14 @@ def with_classes(dataset: Dataset, mapping: Mapping[str, str | None], name: str)
 
 
 def image_ids(names: Sequence[str]) -> list[str]:
-    """Ids of pictures from their file names: without the suffix, unless two differ in it alone."""
+    """Ids of pictures from their file names: without the suffix, unless only the suffix differs."""
     stems = [name.removesuffix(PurePosixPath(name).suffix) for name in names]
     counts = Counter(stems)
     return [name if counts[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
 
 
 def with_masks(dataset: Dataset, name: str) -> Dataset:
-    """The data set for a detector of masks: objects that have a box alone are left out and listed.
+    """The data set for a detector with masks: objects without a mask are left out and listed.
 
     Raises:
         UserError: no object has a mask.
@@ -148,8 +149,8 @@ def with_masks(dataset: Dataset, name: str) -> Dataset:
     if len(lacking) == total:
         raise UserError(
             f"none of the {total} objects of {name} has a mask: export the masks too (in CVAT as "
-            "COCO or segmentation masks, from labelme by labelme2voc; labelImg draws boxes alone), "
-            "or train a detector of boxes with MODEL.MASK_ON False"
+            "COCO or segmentation masks, from labelme by labelme2voc; labelImg draws only boxes), "
+            "or train a detector without masks: MODEL.MASK_ON False"
         )
     findings = tuple(
         Finding(

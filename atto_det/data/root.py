@@ -1,9 +1,9 @@
-"""Where data sets lie."""
+"""The folder of the data sets."""
 
 import os
 from pathlib import Path
 
 
 def data_root() -> Path:
-    """Folder that the data sets lie in: `DETECTRON2_DATASETS`, or `datasets`, made absolute."""
+    """The folder that contains the data sets: `DETECTRON2_DATASETS`, or `datasets`; absolute."""
     return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser().absolute()

@@ -1,4 +1,4 @@
-"""One picture to measure on: a photo, or a painted scene where none is given."""
+"""A picture to measure with: a photo, or a painted scene if none is given."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from atto_det.data.mini_voc_paint import paint_grain, paint_scene
 
 
 def sample_picture(height: int, width: int, path: str | Path | None, seed: int) -> np.ndarray:
-    """A picture at this size: uint8 RGB (3, height, width).
+    """A picture of this size: uint8 RGB (3, height, width).
 
     Args:
         path: of a photo, or None for a scene painted from `seed`.

@@ -3,7 +3,7 @@
 Layout as released: dataset/img/<id>.jpg, dataset/cls/<id>.mat (GTcls.Segmentation: class per
 pixel), dataset/inst/<id>.mat (GTinst.Segmentation: object per pixel, GTinst.Categories: class of
 each object), dataset/train.txt, dataset/val.txt. Classes are VOC's. There are no boxes and no
-difficult marks: the box is the tight one of the mask.
+difficult marks; the box is the tight box of the mask.
 """
 
 import os
@@ -28,10 +28,10 @@ class _SbdFiles(NamedTuple):
 
 
 def find_sbd_root(data_root: str | os.PathLike) -> Path:
-    """SBD's folder under `data_root` (`SBD`, `sbd` or `benchmark_RELEASE`), the one of `dataset`.
+    """SBD's folder under `data_root` (`SBD`, `sbd` or `benchmark_RELEASE`), which has `dataset`.
 
     Raises:
-        UserError: none of them is there.
+        UserError: there is none.
     """
     data_root = Path(data_root)
     for name in ("SBD", "sbd", "benchmark_RELEASE"):
@@ -39,7 +39,7 @@ def find_sbd_root(data_root: str | os.PathLike) -> Path:
             return data_root / name
     raise UserError(
         f"no SBD at {data_root / 'SBD'} (nor sbd, nor benchmark_RELEASE): unpack its release so"
-        " that SBD/dataset/inst is there, or set DETECTRON2_DATASETS to the folder that has it"
+        " that SBD/dataset/inst exists, or set DETECTRON2_DATASETS to the folder that contains it"
     )
 
 
@@ -48,12 +48,12 @@ def load_sbd(
 ) -> Dataset:
     """Read SBD's own split `train` (8,498 images) or `val` (2,857).
 
-    Warnings, each for one object that is left out: a category without pixels (`no_mask`), pixels
-    without a category (`no_object`), an object most of whose pixels are of another class in cls
+    Warnings, each for an object that is left out: a category without pixels (`no_mask`), pixels
+    without a category (`no_object`), an object most of whose pixels have another class in cls
     (`class`). Records have no semantic labels.
 
     Args:
-        root: folder that has `dataset`.
+        root: folder that contains `dataset`.
         split: name of a list in `dataset`.
         cache: keep the result under `cache_folder()`, keyed by content.
         progress: wraps the list of ids while the files are read.
@@ -88,8 +88,8 @@ def load_voc_train_aug(
 ) -> Dataset:
     """(SBD ∪ VOC seg train) without VOC seg val, commonly called trainaug (10,582 images).
 
-    VOC's train comes first, then SBD's train and val in the order of their lists. VOC's own
-    annotation is taken where both have the image.
+    VOC's train comes first, then SBD's train and val in the order of their lists. If both have an
+    image, VOC's own annotation is used.
 
     Raises:
         UserError: see `find_voc_root`, `find_sbd_root`, `load_voc`, `load_sbd`.
@@ -159,10 +159,10 @@ def _labels(path: Path, struct: dict, size: tuple[int, int]) -> np.ndarray:
 
 
 def _categories(path: Path, value: object) -> list[int]:
-    """The classes of the objects, from 1; MATLAB's own numbers are of floating point."""
+    """The classes of the objects, from 1; MATLAB stores them as floating-point numbers."""
     try:
         numbers = np.asarray(value, dtype=float).ravel().tolist()
-    except (TypeError, ValueError):  # text, a struct, cells of several lengths
+    except (TypeError, ValueError):  # text, a struct, or cells of different lengths
         numbers = [None]
     if not all(number in range(1, len(VOC_CLASSES) + 1) for number in numbers):
         raise UserError(f"{path}: GTinst.Categories must be 1 to 20, not {shown(value)}")
@@ -170,14 +170,14 @@ def _categories(path: Path, value: object) -> list[int]:
 
 
 def _read_struct(path: Path, name: str) -> dict:
-    from scipy.io import loadmat  # takes 0.3 s to import, and few need it
+    from scipy.io import loadmat  # imported here since it takes 0.3 s and is rarely needed
 
     try:
         with path.open("rb") as file:
             struct = loadmat(file, simplify_cells=True)[name]
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    # scipy raises many types on broken files (zlib.error, struct.error, IndexError among them).
+    # scipy raises many types on broken files (zlib.error, struct.error, IndexError, …).
     except Exception as error:
         raise UserError(
             f"{path} cannot be read as a MATLAB file with {name} ({error!r})"

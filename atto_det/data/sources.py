@@ -1,4 +1,4 @@
-"""A data set by its path, whichever form it has: VOC layout, YOLO's data.yaml, or COCO JSON."""
+"""A data set given by its path, in any form: VOC's layout, YOLO's data.yaml, or COCO JSON."""
 
 import os
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from atto_det.data.yolo import find_yolo, load_yolo, read_yolo, read_yolo_file
 
 
 class Source(Protocol):
-    """Splits of one data set.
+    """The splits of one data set.
 
     Attributes:
         class_names: by index.
         splits: names of the splits.
-        image_root: folder that all pictures lie in.
+        image_root: folder that contains all pictures.
     """
 
     class_names: Sequence[str]
@@ -28,14 +28,14 @@ class Source(Protocol):
     image_root: Path
 
     def load(self, split: str, progress: Progress = iter) -> Dataset:
-        """Read a split; a `UserError` names the first thing that is wrong."""
+        """Read a split; a `UserError` reports the first problem."""
 
     def check(self, progress: Progress = iter) -> CheckReport:
-        """Read every picture of every split in full; everything that is wrong."""
+        """Read every picture of every split completely and report all problems."""
 
 
 class VocSource:
-    """A folder in VOC layout, or of a tool's export to it; see voc_folder.py."""
+    """A folder in VOC's layout, or a tool's export to it; see voc_folder.py."""
 
     def __init__(self, root: str | os.PathLike) -> None:
         self.root = Path(root)
@@ -67,13 +67,13 @@ class YoloSource:
         return load_yolo(self.file.path, split, progress)
 
     def check(self, progress: Progress = iter) -> CheckReport:
-        """Every finding of every split."""
+        """All findings of all splits."""
         read = {s: read_yolo(self.file, s, decode=True, progress=progress) for s in self.splits}
         return report_of(self.file.path, self.class_names, read)
 
 
 class CocoSource:
-    """A COCO JSON: one split, called after the file."""
+    """A COCO JSON: one split, named after the file."""
 
     def __init__(self, path: str | os.PathLike, images: str | os.PathLike) -> None:
         self.path, self.image_root = Path(path), Path(images)
@@ -85,7 +85,7 @@ class CocoSource:
         return load_coco(self.path, self.image_root)
 
     def check(self, progress: Progress = iter) -> CheckReport:
-        """Every finding."""
+        """All findings."""
         read = read_coco(self.path, self.image_root, decode=True, progress=progress)
         return report_of(self.path, read[0].class_names if read[0] else (), {self.path.stem: read})
 
@@ -94,10 +94,10 @@ def open_source(path: str | os.PathLike, images: str | os.PathLike | None = None
     """The data set at `path`: a JSON of COCO, a data.yaml or its folder, or VOC layout.
 
     Args:
-        images: folder of a COCO JSON's pictures, by default its own.
+        images: folder of the pictures of a COCO JSON; by default that of the JSON.
 
     Raises:
-        UserError: what is there cannot be read, or has none of these forms.
+        UserError: the file or folder cannot be read, or has none of these forms.
     """
     path = Path(path)
     if path.suffix == ".json":

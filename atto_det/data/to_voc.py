@@ -1,4 +1,4 @@
-"""Writing a data set in VOC layout: from COCO JSON or YOLO labels, whole or not at all."""
+"""Writing a data set in VOC's layout, from COCO JSON or YOLO labels, completely or not at all."""
 
 import os
 import shutil
@@ -19,10 +19,10 @@ from atto_det.errors import Outputs, UserError, atomic_folder
 
 
 class Written(NamedTuple):
-    """What `to_voc` wrote, and what VOC's label images cannot hold.
+    """What `to_voc` wrote, and what VOC's label images could not hold.
 
-    pictures, objects: in all splits, a picture of two splits once.
-    covered: pixels that belong to two objects; they are the smaller one's.
+    pictures, objects: in all splits; a picture that is in two splits counts once.
+    covered: pixels that belong to two objects; the smaller object gets them.
     hidden: objects of which no pixel is left.
     """
 
@@ -35,14 +35,15 @@ class Written(NamedTuple):
 def to_voc(
     splits: Mapping[str, Dataset], target: str | os.PathLike, progress: Progress = iter
 ) -> Written:
-    """Write the splits of a data set to the new folder `target` in VOC layout.
+    """Write the splits of a data set to the new folder `target` in VOC's layout.
 
-    Photos are copied as they are. Label images are written where an object has a mask; where none
-    has, there are boxes alone. Crowd regions are void.
+    Photos are copied unchanged. Label images are written if any object has a mask; otherwise only
+    boxes are written. Crowd regions become void.
 
     Raises:
-        UserError: `target` exists, the splits have different classes, more classes or more objects
-            in a picture than an 8-bit label image holds, or something cannot be written.
+        UserError: `target` exists, the splits have different classes, there are more classes or
+            more objects in a picture than an 8-bit label image can hold, or a file cannot be
+            written.
     """
     target = Path(target)
     names = next(iter(splits.values())).class_names
@@ -51,7 +52,7 @@ def to_voc(
     if len(names) > MOST_CLASSES:
         raise UserError(f"{len(names)} classes are more than VOC's layout holds ({MOST_CLASSES})")
     if target.exists():
-        raise UserError(f"{target} exists: choose a folder that is to be made")
+        raise UserError(f"{target} exists: choose a folder that does not exist")
     records = {r.file_name: r for dataset in splits.values() for r in dataset.records}
     masks = any(item.rle for record in records.values() for item in record.instances)
     with atomic_folder(target) as temporary:
@@ -80,7 +81,7 @@ def to_voc(
 
 
 def _ids(records: Mapping[str, ImageRecord], folder: Path) -> dict[str, str]:
-    """An image id without folders for each file."""
+    """An image id, without folders, for each file."""
     outputs = Outputs(folder, "")
     return {
         file: outputs(record.image_id.strip("/").replace("/", "_")).name
@@ -89,7 +90,7 @@ def _ids(records: Mapping[str, ImageRecord], folder: Path) -> dict[str, str]:
 
 
 def _write_labels(record: ImageRecord, folder: Path, name: str) -> tuple[int, int]:
-    """Write both label images; the pixels that two objects share, and objects without any."""
+    """Write both label images; returns the number of shared pixels and of hidden objects."""
     if len(record.instances) >= VOID:
         raise UserError(
             f"{record.file_name} has {len(record.instances)} objects, and a label image of VOC "
@@ -104,7 +105,7 @@ def _write_labels(record: ImageRecord, folder: Path, name: str) -> tuple[int, in
         if item.rle
     ]
     covered = 0
-    for number, mask in sorted(drawn, key=lambda pair: -int(pair[1].sum())):  # small ones on top
+    for number, mask in sorted(drawn, key=lambda pair: -int(pair[1].sum())):  # small ones last
         covered += int(((objects[mask] > 0) & (objects[mask] < VOID)).sum())
         objects[mask] = number
     table = np.zeros(256, np.uint8)

@@ -1,16 +1,16 @@
-"""What a training uses of its data, and what it leaves out, by reason, with an example of each.
+"""What a training uses of its data, and what it leaves out for which reason, with examples.
 
     report = training_report({"own_train": dataset}, filter_empty=True)
     rich.print(format_report(report))
     json.dumps(report)
 
-| key | what it is, per data set |
+| key | meaning, for each data set |
 |---|---|
-| `pictures`, `objects` | that are trained on |
-| `without_objects` | pictures without a usable object; left out where `filter_empty` is true |
+| `pictures`, `objects` | the numbers that are trained on |
+| `without_objects` | pictures without a usable object; left out if `filter_empty` is true |
 | `left_out` | {reason: {`count`, `example`}} of annotated objects that are not used |
-| `clipped` | {`count`, `example`} of objects whose box reaches beyond the picture, and is clipped |
-| `notes` | {kind: {`count`, `example`}} of what was found and cost no object |
+| `clipped` | {`count`, `example`} of objects whose box exceeds the picture and is clipped |
+| `notes` | {kind: {`count`, `example`}} of findings that cost no object |
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from atto_det.data.records import Dataset, Finding
 
-# A finding's kind in words.
+# The kinds of findings in words.
 REASONS = {
     "box": "box outside the picture, empty, or not its mask's",
     "category": "unknown category",
@@ -39,7 +39,7 @@ NOTES = {
     "orientation": "annotations turned with their picture",
     "polygon": "stray polygons",
 }
-_CLIPPED = 1.0  # pixels beyond the edge; less is not reported
+_CLIPPED = 1.0  # pixels beyond the edge; smaller excesses are not reported
 
 
 def training_report(datasets: Mapping[str, Dataset], *, filter_empty: bool) -> dict[str, dict]:
@@ -91,7 +91,7 @@ def _beyond(sides: tuple[float, ...], height: int, width: int) -> float:
 
 
 def format_report(report: Mapping[str, dict]) -> Table:
-    """The report as one table: a row for what is used, one for each reason, with its example."""
+    """The report as a table: a row for what is used, and one for each reason, with an example."""
     table = Table("training data", box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("count", justify="right")
     table.add_column("example", overflow="fold", style="dim")

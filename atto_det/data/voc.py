@@ -1,4 +1,4 @@
-"""Folders in VOC layout: PASCAL VOC 2012 segmentation, and any folder built like it.
+"""Folders in VOC's layout: PASCAL VOC 2012 segmentation, and any folder of the same structure.
 
 The layout is in voc_folder.py, the rules for objects in voc_image.py.
 """
@@ -40,18 +40,18 @@ def load_voc(
     cache: bool = True,
     progress: Progress = iter,
 ) -> Dataset:
-    """Read one split of a folder in VOC layout.
+    """Read one split of a folder in VOC's layout.
 
     Args:
-        root: the folder that has Annotations, ImageSets, JPEGImages and so on.
+        root: the folder that contains Annotations, ImageSets, JPEGImages and so on.
         split: name of a list in ImageSets/Segmentation.
         class_names: classes by index; by default `read_class_names(root)`.
         cache: keep the result under `cache_folder()`, keyed by content.
-        progress: wraps the list of ids while the files are read (not when the cache has them).
+        progress: wraps the list of ids while the files are read (unused if they are cached).
 
     Raises:
-        UserError: a list or file is missing, unreadable or malformed, sizes differ, a class is
-            unknown or disagrees with SegmentationClass; it names the first such file.
+        UserError: a list or file is missing, unreadable or malformed, sizes differ, or a class is
+            unknown or disagrees with SegmentationClass; the message names the first such file.
     """
     root = Path(root).resolve()
     names = read_class_names(root) if class_names is None else tuple(class_names)
@@ -75,7 +75,7 @@ def load_voc(
     try:
         files = [folder.files(image_id) for image_id in image_ids]
     except UserError:
-        cache = False  # reading says what is wrong
+        cache = False  # reading will report the problem
     if not cache:
         return read()
     return cached(
@@ -91,10 +91,10 @@ def load_voc(
 def check_disjoint(
     train_ids: Iterable[str], test_ids: Iterable[str], names: tuple[str, str]
 ) -> None:
-    """Refuse a training and a test list that share images.
+    """Refuse a training list and a test list that share images.
 
     Raises:
-        UserError: they share some; it names both lists and a few of the ids.
+        UserError: they do; the message names both lists and some of the ids.
     """
     shared = sorted(set(train_ids) & set(test_ids))
     if shared:

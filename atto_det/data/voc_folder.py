@@ -1,4 +1,4 @@
-"""What a folder in VOC layout holds: photos, annotations, lists and class names.
+"""The content of a folder in VOC's layout: photos, annotations, lists and class names.
 
     JPEGImages/<id>.jpg             also .png, .jpeg … in small or capital letters
     Annotations/<id>.xml            boxes
@@ -7,14 +7,14 @@
     ImageSets/Segmentation/<split>.txt
     class_names.txt                 one name a line; without it VOC's classes
 
-Exports of annotation tools are such folders too, with less in them:
+Exports of annotation tools are accepted, too, although they contain less:
 
 - without SegmentationObject (labelImg, CVAT's "PASCAL VOC") there are only boxes;
-- without Annotations (labelme's labelme2voc) a mask's class is SegmentationClass's and its box the
-  tight one;
-- lists may lie in ImageSets/Main, or be missing: then the split `all` has every photo;
+- without Annotations (labelme's labelme2voc) a mask's class comes from SegmentationClass, and its
+  box is the tight one;
+- lists may be in ImageSets/Main, or missing: then the split `all` has every photo;
 - CVAT names the classes in labelmap.txt;
-- photos and XML may lie side by side in the folder itself.
+- photos and XML files may be together in the folder itself.
 """
 
 import os
@@ -30,7 +30,7 @@ VOC_CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
     "tvmonitor",
 )  # fmt: skip
-MOST_CLASSES = 254  # values of SegmentationClass beside 0 (background) and 255 (void)
+MOST_CLASSES = 254  # values of SegmentationClass other than 0 (background) and 255 (void)
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 WHOLE = "all"  # the split of a folder without lists
 
@@ -45,7 +45,7 @@ class VocFiles(NamedTuple):
 
     @classmethod
     def of(cls, root: Path, image_id: str) -> "VocFiles":
-        """As VOC itself has them."""
+        """The files in VOC's own layout."""
         return cls(
             root / "JPEGImages" / f"{image_id}.jpg",
             root / "Annotations" / f"{image_id}.xml",
@@ -56,12 +56,12 @@ class VocFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class VocFolder:
-    """One listing of a folder, so that each picture's files are known without searching.
+    """A listing of a folder, which gives the files of each picture without searching.
 
     Attributes:
         photos: names of the files in `photo_folder`, by their names without suffix.
-        xml_folder: where annotations are; None where there are none.
-        has_masks: whether SegmentationObject holds a PNG.
+        xml_folder: folder of the annotations; None if there are none.
+        has_masks: whether SegmentationObject contains a PNG.
     """
 
     root: Path
@@ -79,20 +79,20 @@ class VocFolder:
             photos = xml = root  # side by side
         found: dict[str, list[str]] = {}
         for name in sorted(_names(photos)):
-            stem, dot, suffix = name.rpartition(".")  # making a Path of each takes longer
+            stem, dot, suffix = name.rpartition(".")  # faster than creating a Path for each
             if stem and f"{dot}{suffix.lower()}" in PHOTO_SUFFIXES:
                 found.setdefault(stem, []).append(name)
         has_boxes = any(name.endswith(".xml") for name in _names(xml))
         has_masks = any(name.endswith(".png") for name in _names(root / "SegmentationObject"))
         if not has_boxes and not has_masks:
-            has_boxes = has_masks = True  # as in VOC, so that the sentence names a missing file
+            has_boxes = has_masks = True  # as in VOC, so that the error names a missing file
         return cls(root, photos, found, xml if has_boxes else None, has_masks)
 
     def files(self, image_id: str) -> VocFiles:
-        """The files of a picture, whether they are there or not.
+        """The files of a picture, whether they exist or not.
 
         Raises:
-            UserError: there are two photos of that name.
+            UserError: there are two photos with that name.
         """
         names = self.photos.get(image_id, [f"{image_id}.jpg"])
         if len(names) > 1:
@@ -113,7 +113,7 @@ def find_voc_root(data_root: str | os.PathLike) -> Path:
     """The folder of VOC 2012 under `data_root`: `VOC2012` or `VOCdevkit/VOC2012`.
 
     Raises:
-        UserError: neither is there; it says what can be done.
+        UserError: there is neither; the message says what to do.
     """
     data_root = Path(data_root)
     for name in ("VOC2012", "VOCdevkit/VOC2012"):
@@ -121,16 +121,16 @@ def find_voc_root(data_root: str | os.PathLike) -> Path:
             return data_root / name
     raise UserError(
         f"no VOC 2012 at {data_root / 'VOC2012'} (nor {data_root / 'VOCdevkit' / 'VOC2012'}):"
-        " download it with `atto-det prepare-voc`, or set DETECTRON2_DATASETS to the folder"
-        " that has it, or make the generated mini VOC with `atto-det make-mini-voc`"
+        " download it with `atto-det prepare-voc`, or set DETECTRON2_DATASETS to the folder that"
+        " contains it, or create the generated mini VOC with `atto-det make-mini-voc`"
     )
 
 
 def list_splits(root: str | os.PathLike) -> list[str]:
-    """Names of the splits of a folder in VOC layout, sorted; `all` alone where it has no lists.
+    """Names of the splits of a folder in VOC's layout, sorted; only `all` if it has no lists.
 
     Raises:
-        UserError: it has no lists, and no photos either.
+        UserError: it has neither lists nor photos.
     """
     if splits := _lists(Path(root)):
         return sorted(splits)
@@ -144,7 +144,7 @@ def read_split(root: str | os.PathLike, split: str) -> list[str]:
     """The image ids of a split, in the order of its list.
 
     Raises:
-        UserError: the list is missing, unreadable or empty, has an id twice, or one with a path.
+        UserError: the list is missing, unreadable or empty, repeats an id, or has a path in it.
     """
     lists = _lists(Path(root))
     if not lists and split == WHOLE:
@@ -162,7 +162,7 @@ def read_ids(path: Path) -> list[str]:
     """The image ids in a list, one a line.
 
     Raises:
-        UserError: the list is missing, unreadable or empty, has an id twice, or one with a path.
+        UserError: the list is missing, unreadable or empty, repeats an id, or has a path in it.
     """
     ids = _read_lines(path)
     if not ids:
@@ -181,13 +181,13 @@ def read_ids(path: Path) -> list[str]:
 
 
 def read_class_names(root: str | os.PathLike) -> tuple[str, ...]:
-    """The names in class_names.txt (one a line), or in CVAT's labelmap.txt, or VOC's.
+    """The names in class_names.txt (one per line), or in CVAT's labelmap.txt, or else VOC's.
 
-    A background in the first place is not a class.
+    A background class in the first place is ignored.
 
     Raises:
-        UserError: the file is unreadable or empty, has a name twice, or more than VOC's layout can
-            hold.
+        UserError: the file is unreadable or empty, repeats a name, or has more names than VOC's
+            layout can hold.
     """
     path, labelmap = Path(root) / "class_names.txt", Path(root) / "labelmap.txt"
     if path.exists():
@@ -214,7 +214,7 @@ def _lists(root: Path) -> dict[str, Path]:
     """The lists of a folder by split: ImageSets/Segmentation's, or ImageSets/Main's."""
     for name in ("Segmentation", "Main"):
         found = {path.stem: path for path in (root / "ImageSets" / name).glob("*.txt")}
-        if name == "Main":  # has one of each class and split, too, with marks in a second column
+        if name == "Main":  # it also has a list for each class and split, with a second column
             found = {k: v for k, v in found.items() if not _is_of_class(k, found)}
         if found:
             return found
@@ -237,7 +237,7 @@ def _annotated(folder: VocFolder) -> set[str]:
 def _names(folder: Path) -> list[str]:
     try:
         return [path.name for path in folder.iterdir()]
-    except (OSError, ValueError):  # reading the files will say what is wrong
+    except (OSError, ValueError):  # reading the files will report the problem
         return []
 
 

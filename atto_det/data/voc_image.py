@@ -1,6 +1,6 @@
-"""One picture of a folder in VOC layout: the rules by which files become objects.
+"""One picture of a folder in VOC's layout: the rules by which files become objects.
 
-Loading and checking both go through `read_voc_image`, so that they cannot disagree. Value k in
+Loading and checking both use `read_voc_image`, so that they cannot disagree. Value k in
 SegmentationObject is the k-th `<object>` of the XML; 255 is void and belongs to no object.
 """
 
@@ -23,12 +23,13 @@ from atto_det.data.voc_folder import VocFiles, VocFolder
 from atto_det.errors import UserError, shown
 
 VOID = 255
-# VOC's void border, 5 pixels wide, runs along the outline of an object: the box encloses all of it,
-# the mask lacks the inner half. For a person of 10x25 pixels that alone gives an IoU below 0.4.
+# VOC's void border, 5 pixels wide, runs along the outline of an object. The box encloses all of it,
+# but the mask lacks its inner half: for a person of 10x25 pixels, that alone gives an IoU below
+# 0.4.
 VOID_MARGIN = 3
-# Below this, even with the border added, box and mask can hardly be of one object. The lowest
-# value among 4,133 parts of cars drawn by hand is 0.89; of 275 VOC objects whose masks a program
-# derived from boxes, 3 fall below it (13 without the border, most of them small and sound).
+# Below this, even with the border added, box and mask can hardly belong to one object. The lowest
+# value among 4,133 hand-drawn car parts is 0.89; of 275 VOC objects whose masks a program derived
+# from boxes, 3 are below it (without the border 13, most of them small and correct).
 MIN_BOX_MASK_IOU = 0.5
 
 
@@ -55,7 +56,7 @@ class _Report:
         self.findings.append(Finding("note", kind, self.image_id, message))
 
     def attempt(self, read, *arguments):
-        """The result of `read`, or None with an error noted."""
+        """The result of `read`; if it fails, None, and the error is recorded."""
         try:
             return read(*arguments)
         except UserError as error:
@@ -70,18 +71,18 @@ def read_voc_image(
     *,
     decode: bool = False,
 ) -> tuple[ImageRecord | None, list[Finding]]:
-    """Read one picture's size, objects and masks, and everything that is wrong with them.
+    """Read one picture's size, objects and masks, and collect all problems in them.
 
     Args:
-        folder: folder in VOC layout.
+        folder: folder in VOC's layout.
         image_id: name of the picture's files without suffix.
         class_names: classes by index; SegmentationClass holds the index + 1.
-        decode: decode the whole JPEG (about 4 ms for 500x375) rather than its header.
+        decode: decode the whole JPEG (about 4 ms for 500x375) rather than only its header.
 
     Returns:
-        The record, and findings of these kinds. Errors (the record is then None): `file` (missing,
-        unreadable or malformed), `size`, `class`. Warnings (that object is left out): `no_object`,
-        `no_mask`, `box`, `class` (of a mask that no XML names). Notes: `orientation`.
+        The record, and the findings, of these kinds. Errors (the record is then None): `file`
+        (missing, unreadable or malformed), `size`, `class`. Warnings (that object is left out):
+        `no_object`, `no_mask`, `box`, `class` (of a mask without an XML). Notes: `orientation`.
     """
     folder = folder if isinstance(folder, VocFolder) else VocFolder.of(folder)
     report = _Report(image_id)
@@ -128,7 +129,7 @@ def read_voc_image(
 def _orientation(
     report: _Report, path: Path | None, size: tuple[int, int] | None, files: VocFiles, head: Header
 ) -> int:
-    """What an annotation file of this size must be turned by; an error where it fits nothing."""
+    """The orientation to turn an annotation file of this size by; an error if no size matches."""
     if size is None or path is None:
         return UPRIGHT
     found = head.drawn_on(size)
@@ -138,21 +139,21 @@ def _orientation(
         report.note(
             "orientation",
             f"{path} has the size of {files.jpeg.name} as stored, not upright as its EXIF "
-            f"orientation {found} shows it: what it says is turned with the picture",
+            f"orientation {found} shows it: its annotations are turned with the picture",
         )
     return found or UPRIGHT
 
 
 def _boxes_alone(report, files, objects, class_names, size) -> tuple[Instance, ...]:
-    """The objects of an XML without masks."""
+    """The objects of an XML, without masks."""
     categories = _categories(report, files, objects, class_names)
     instances = []
     for number, item in enumerate(objects, 1):
         if not is_inside(item.box, *size):
             report.warning(
                 "box",
-                f"{files.xml}: object {number} ({item.name}) has the box {item.box}, of which"
-                f" nothing is in {files.jpeg.name}; it is left out",
+                f"{files.xml}: object {number} ({item.name}) has the box {item.box}, which lies"
+                f" outside {files.jpeg.name}; it is left out",
             )
         elif item.name in categories:
             category = categories[item.name]
@@ -177,13 +178,13 @@ def _with_masks(report, files, labels, classes, objects, class_names) -> tuple[I
 
 
 def _categories(report, files, objects, class_names) -> dict[str, int]:
-    """Index of each class by name; an error for each object of another."""
+    """Class indices by name; each object with an unknown class is an error."""
     categories = {name: index for index, name in enumerate(class_names)}
     for number, item in enumerate(objects, 1):
         if item.name not in categories:
             report.error(
                 "class",
-                f"{files.xml}: object {number} is a {shown(item.name)}, which is none of the"
+                f"{files.xml}: object {number} is a {shown(item.name)}, which is not one of the"
                 f" {len(class_names)} classes ({', '.join(class_names[:3])}, …); class_names.txt"
                 " beside the folders may name others",
             )
@@ -201,7 +202,7 @@ def _check_class_values(report, files, counts, class_names) -> None:
 
 
 def _check_agreement(report, files, counts, objects, class_names) -> None:
-    """Every pixel of an object that is not void must be of the object's class."""
+    """Check that the non-void pixels of every object have the object's class."""
     names = ("background", *class_names)
     for number, item in enumerate(objects[: VOID - 1], 1):
         row = counts[number, :VOID]
@@ -217,7 +218,7 @@ def _check_agreement(report, files, counts, objects, class_names) -> None:
 
 
 def _masks_alone(report, files, labels, counts) -> tuple[Instance, ...]:
-    """The objects of SegmentationObject where there are no XMLs; their boxes are the tight ones."""
+    """The objects of SegmentationObject without XMLs, with tight boxes."""
     present = [value for value in np.flatnonzero(counts.any(axis=1)).tolist() if 0 < value < VOID]
     instances = []
     for value, rle in zip(present, encode_labels(labels, present), strict=True):
@@ -269,9 +270,9 @@ def _instances(report, files, labels, counts, objects, categories) -> tuple[Inst
 
 
 def box_agreement(box: tuple[float, float, float, float], rle: dict) -> float:
-    """IoU of a box with the mask's box, as it is or with the void border added, the higher.
+    """IoU of a box with the mask's box, without or with the void border added, whichever is higher.
 
-    1 where no side is off by more than a pixel, which is what drawing a mask in pixels moves it by.
+    1 if no side differs by more than a pixel, which is the error of drawing masks in whole pixels.
     """
     mask = mask_box(rle)
     if all(abs(side - other) <= 1 for side, other in zip(box, mask, strict=True)):

@@ -1,12 +1,13 @@
 """YOLO's segmentation labels, as Ultralytics and Roboflow write them.
 
-data.yaml names the classes and, by split, folders of pictures or lists of them. Beside each folder
-`images` is a folder `labels` with a text file for each picture, and in it a line for each object:
+data.yaml names the classes and, for each split, folders of pictures or lists of pictures. Beside
+each folder `images` is a folder `labels` with a text file for each picture, which has a line for
+each object:
 
     2 0.12 0.30 0.18 0.29 0.20 0.41 …     class, and a polygon's points x y
     2 0.15 0.35 0.08 0.12                 class, and a box's centre x y, width, height
 
-Numbers are shares of the upright picture's width and height. A box has no mask.
+Numbers are fractions of the upright picture's width and height. A box has no mask.
 """
 
 import os
@@ -27,11 +28,11 @@ from atto_det.data.voc_folder import PHOTO_SUFFIXES
 from atto_det.errors import UserError, shown
 
 SPLITS = ("train", "val", "test")
-_SLACK = 0.01  # beyond the edge, of the picture's side, which rounding in other tools may give
+_SLACK = 0.01  # fraction of the side by which rounding in other tools may exceed the edge
 
 
 class YoloFile(NamedTuple):
-    """What data.yaml says: its path, the class names by index, and the pictures of each split."""
+    """The content of data.yaml: its path, the class names by index, the pictures of each split."""
 
     path: Path
     class_names: tuple[str, ...]
@@ -39,7 +40,7 @@ class YoloFile(NamedTuple):
 
 
 def find_yolo(path: str | os.PathLike) -> Path | None:
-    """The data.yaml that `path` is or has in it; None where it is not a YOLO data set."""
+    """The data.yaml at or in `path`; None if that is not a YOLO data set."""
     path = Path(path)
     if path.suffix in (".yaml", ".yml"):
         return path
@@ -51,7 +52,7 @@ def read_yolo_file(path: str | os.PathLike) -> YoloFile:
     """Read data.yaml and list the pictures.
 
     Raises:
-        UserError: it is missing, no YAML or without names, or a split's folder is missing or empty.
+        UserError: it is missing, not YAML or lacks names, or a split's folder is missing or empty.
     """
     path = Path(path).resolve()
     try:
@@ -70,7 +71,7 @@ def read_yolo_file(path: str | os.PathLike) -> YoloFile:
     base = path.parent
     if isinstance(content.get("path"), str):
         base = base / content["path"]
-        base = base if base.is_dir() else path.parent  # of another machine
+        base = base if base.is_dir() else path.parent  # the path is of another machine
     splits = {
         split: _pictures(base, content[split], path) for split in SPLITS if content.get(split)
     }
@@ -82,10 +83,10 @@ def read_yolo_file(path: str | os.PathLike) -> YoloFile:
 def load_yolo(path: str | os.PathLike, split: str, progress: Progress = iter) -> Dataset:
     """Read one split of a YOLO data set.
 
-    A line that cannot be read is left out, with a warning that says which and why.
+    A line that cannot be read is left out, with a warning that gives the reason.
 
     Raises:
-        UserError: as `read_yolo_file`, no such split, or an unreadable picture or label file.
+        UserError: as `read_yolo_file`; no such split; or an unreadable picture or label file.
     """
     file = read_yolo_file(path)
     if split not in file.splits:
@@ -104,10 +105,10 @@ def load_yolo(path: str | os.PathLike, split: str, progress: Progress = iter) ->
 def read_yolo(
     file: YoloFile, split: str, *, decode: bool = False, progress: Progress = iter
 ) -> tuple[Dataset | None, list[Finding]]:
-    """Read a split as `load_yolo` does, and list everything that is wrong with it.
+    """Read a split as `load_yolo` does, and list all problems in it.
 
     Returns:
-        The data set, None where there are errors; and findings. Errors: `file`. Warnings, each for
+        The data set (None if there are errors) and the findings. Errors: `file`. Warnings, each for
         one line of a label file: `label`, `category`, `box`, `no_mask`.
     """
     pictures = file.splits[split]
@@ -146,7 +147,7 @@ def read_yolo(
 
 
 def _pictures(base: Path, value: object, path: Path) -> list[Path]:
-    """The pictures of a split: of folders, or of text files that list them."""
+    """The pictures of a split, from folders or from text files that list them."""
     found: list[Path] = []
     for item in value if isinstance(value, list) else [value]:
         if not isinstance(item, str):
@@ -154,7 +155,7 @@ def _pictures(base: Path, value: object, path: Path) -> list[Path]:
                 f"{path}: a split must be a folder or a list of them, not {shown(item)}"
             )
         place = base / item
-        # Roboflow writes ../train/images for what lies beside data.yaml.
+        # Roboflow writes ../train/images for a folder beside data.yaml.
         for other in (item, item.removeprefix("../")):
             if _exists(path.parent / other) and not _exists(place):
                 place = path.parent / other
@@ -181,7 +182,7 @@ def _exists(path: Path) -> bool:
 
 
 def _labels_of(picture: Path) -> Path:
-    """labels/… for images/…, the last folder of that name; beside the picture without one."""
+    """labels/… for images/… (the last folder with that name); else beside the picture."""
     parts = list(picture.parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
@@ -191,7 +192,7 @@ def _labels_of(picture: Path) -> Path:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a label file that are not empty, numbered from 1; none without a file."""
+    """The non-empty lines of a label file, numbered from 1; none if there is no file."""
     try:
         text = read_utf8(path)
     except FileNotFoundError:
@@ -204,7 +205,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 def _instance(
     line: str, header: Header, class_names: Sequence[str], label: str
 ) -> Instance | tuple[str, str]:
-    """The object of a line, or (kind, words) of the reason why it is left out."""
+    """The object in a line, or (kind, words) for why it is left out."""
     try:
         numbers = [float(word) for word in line.split()]
     except ValueError:

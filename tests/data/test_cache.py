@@ -86,7 +86,7 @@ def test_unwritable_cache_is_one_warning(tiny_voc, tmp_path, monkeypatch, caplog
     with caplog.at_level(logging.WARNING):
         assert len(load_voc(tiny_voc.root, "train").records) == 1
     assert len(caplog.messages) == 1
-    assert "going on without a cache" in caplog.text
+    assert "continuing without a cache" in caplog.text
 
 
 def test_place_of_the_cache(tiny_voc, tmp_path, monkeypatch):

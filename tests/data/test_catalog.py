@@ -77,7 +77,7 @@ def test_names_that_are_taken_are_refused_and_nothing_is_registered(root, voc_fo
 @pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a b", "x" * 101, "a\0"])
 def test_names_are_no_paths(root, voc_folder, name):
     voc_folder(root / "parts", ["wheel"], train=["a"])
-    with pytest.raises(UserError, match="a data set cannot be called"):
+    with pytest.raises(UserError, match="a data set cannot be named"):
         catalog.register_own_data(config([[name, "parts"]]))
 
 

@@ -207,7 +207,7 @@ def test_what_can_be_used_is_used_and_the_rest_is_listed(written):
         assert item.message.endswith("it is left out")
     notes = [item for item in dataset.findings if item.severity == "note"]
     assert [item.kind for item in notes] == ["polygon", "boxes"]
-    assert "annotations[3] (id '14') has 1 polygons of less than three points" in notes[0].message
+    assert "annotations[3] (id '14') has 1 polygons that have fewer than three points" in notes[0].message
     assert "1 of 4 boxes (25%) disagree with their masks" in notes[1].message
 
     masked = with_masks(dataset, "x")

@@ -73,7 +73,7 @@ def test_other_colours_beside_an_xml_are_refused(export, tmp_path):
 def test_a_colour_of_no_class(export, tmp_path):
     root = export(PASCAL)
     (root / "labelmap.txt").write_text("dog:250,50,83")
-    with pytest.raises(UserError, match="has the colour 51,221,255 at x 7, y 3, which is none of"):
+    with pytest.raises(UserError, match="has the colour 51,221,255 at x 7, y 3, which is not in"):
         from_colours(root, root / "labelmap.txt", tmp_path / "new")
 
 

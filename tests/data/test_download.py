@@ -68,7 +68,7 @@ def test_whole_file_with_progress(server, tmp_path):
 
 def test_broken_off_and_resumed(server, tmp_path):
     server.break_after = 1_500_000
-    with pytest.raises(UserError, match=r"broke off .* run again to go on from a\.tar\.part"):
+    with pytest.raises(UserError, match=r"was interrupted .* run again to continue a\.tar\.part"):
         download(server.url, tmp_path / "a.tar", MD5)
     assert not (tmp_path / "a.tar").exists()
     kept = (tmp_path / "a.tar.part").stat().st_size

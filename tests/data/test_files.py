@@ -20,10 +20,10 @@ def pipe(tmp_path):
 def test_devices_and_pipes_are_no_files(pipe, tmp_path):
     for path in (pipe, "/dev/zero"):
         for read in (read_bytes, read_utf8, check_file):
-            with pytest.raises(OSError, match="it is a device or a pipe, and no file"):
+            with pytest.raises(OSError, match="it is a device or a pipe, not a file"):
                 read(path)
         for read in (read_image, lambda path: load_coco(path, tmp_path)):
-            with pytest.raises(UserError, match="it is a device or a pipe, and no file"):
+            with pytest.raises(UserError, match="it is a device or a pipe, not a file"):
                 read(path)
 
 

@@ -162,7 +162,7 @@ def test_a_listed_class_that_is_missing(root, tmp_path):
         UserError, match=r"train has no folder for the class cow \(2 of 3 classes are missing\)$"
     ):
         read_splits(root, write(tmp_path / "list", "cow\ndog\nox\n"))
-    with pytest.raises(UserError, match=r"class DOG .* there is dog, and names count with their"):
+    with pytest.raises(UserError, match=r"class DOG .* there is dog, and upper and lower case"):
         read_splits(root, write(tmp_path / "list", "DOG\n"))
     with pytest.raises(UserError, match=r"has no folder for the class x{255}"):
         read_splits(root, write(tmp_path / "list", "x" * 255))

@@ -190,8 +190,8 @@ def test_somebody_elses_folder_is_left_alone(source, wanted, tmp_path, files):
     ("name", "message"),
     [
         ("train/n01443537/mine.JPEG", "mine.JPEG is not in the source: move it away"),
-        ("val/n99999999/mine.JPEG", "n99999999 is not of this selection: move it away"),
-        ("train/stray.JPEG", "stray.JPEG is not of this selection: move it away"),
+        ("val/n99999999/mine.JPEG", "n99999999 does not belong to this selection: move it away"),
+        ("train/stray.JPEG", "stray.JPEG does not belong to this selection: move it away"),
     ],
 )
 def test_a_stranger_in_a_selection(source, wanted, tmp_path, name, message):

@@ -174,12 +174,12 @@ BAD = {
     ),
     "tar cut between pictures": (
         "tars", "folders", {MEMBER: WHOLE[:LAST]},
-        r"n01443537\.tar is damaged or breaks off after 3 files",
+        r"n01443537\.tar is damaged or truncated after 3 files",
     ),
     "tar with a damaged header": (
         "tars", "folders",
         {MEMBER: WHOLE.replace(b"n01443537_1", b"n01443537_X")},
-        r"n01443537\.tar is damaged or breaks off after 1 files",
+        r"n01443537\.tar is damaged or truncated after 1 files",
     ),
     "an HTML page for a tar": (
         "tars", "folders", {MEMBER: b"<html>" * 300}, "is not a whole, uncompressed tar archive",

@@ -132,7 +132,7 @@ def test_to_coco_and_to_voc_and_back(root, tmp_path):
             assert one.instances == two.instances
     assert open_source(tmp_path / "voc").check().findings == ()
     assert [r.image_id for r in load_voc(tmp_path / "voc", "val").records] == ["c"]
-    with pytest.raises(UserError, match="voc exists: choose a folder that is to be made"):
+    with pytest.raises(UserError, match="voc exists: choose a folder that does not exist"):
         to_voc(splits, tmp_path / "voc")
 
 

@@ -120,7 +120,7 @@ def test_pictures_without_objects_leave_training_unless_kept(config, voc_folder,
     kept = training_dicts(config(*own, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False))
     assert [d["image_id"] for d in kept] == ["full", "empty"]
     (root / "ImageSets/Segmentation/train.txt").write_text("empty")
-    with pytest.raises(UserError, match="no picture of parts_train has an object to train on"):
+    with pytest.raises(UserError, match="no picture of parts_train has a usable object"):
         training_dicts(config(*own))
 
 

@@ -141,7 +141,7 @@ def test_pictures_without_objects_leave_training_unless_kept(config, voc_folder,
     kept = training_pictures(config(*own, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False))
     assert [record.image_id for record, _ in kept] == ["full", "empty"]
     (root / "ImageSets/Segmentation/train.txt").write_text("empty")
-    with pytest.raises(UserError, match="no picture of parts_train has an object to train on"):
+    with pytest.raises(UserError, match="no picture of parts_train has a usable object"):
         training_pictures(config(*own))
 
 
