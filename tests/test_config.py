@@ -345,7 +345,7 @@ def test_a_key_without_a_default_takes_anything(cfg):
 def test_options_come_in_pairs(cfg):
     assert "'1.0' has no partner" in sentence(merge_options, cfg, ["1.0"])
     message = sentence(merge_options, cfg, ["MODEL.MASK_ON", "False", "SOLVER.BASE_LR"])
-    assert "'SOLVER.BASE_LR' stands alone" in message
+    assert "'SOLVER.BASE_LR' has no partner" in message
     assert cfg.MODEL.MASK_ON is True
 
 

@@ -1,11 +1,11 @@
-"""AttoNets in Detectron2. Importing this registers backbones, heads and data sets, once.
+"""AttoNets in Detectron2. Importing this module registers backbones, heads and data sets, once.
 
 import atto_det.detectron2
 cfg = atto_det.detectron2.get_cfg()            # or add_attonet_config(your_cfg)
 cfg.MODEL.BACKBONE.NAME = "build_attonet_fpn_backbone"
 """
 
-from . import _detectron2, run  # in this order: the first says if Detectron2 is missing
+from . import _detectron2, run  # in this order: the first reports a missing Detectron2
 from .backbone import AttoNetBackbone, create_backbone, register_backbones
 from .catalog import data_root, load_dataset, register_builtin
 from .checkpointer import ENGINE, AttoCheckpointer

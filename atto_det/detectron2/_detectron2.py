@@ -1,4 +1,4 @@
-"""Imports Detectron2, or says in a sentence that it is missing."""
+"""Imports Detectron2, or reports in one sentence that it is missing."""
 
 import importlib
 import logging
@@ -11,10 +11,10 @@ class MissingDetectron2(UserError, ImportError):
     """Detectron2 is not installed."""
 
 
-# Detectron2 uses what newer versions of torch deprecate; that is no user's concern.
+# Detectron2 uses functions that newer versions of torch deprecate, which users cannot change.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release")
-# Of masks, which it copies before anybody writes to them.
+# For masks, which Detectron2 copies before anything writes to them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 try:
     with warnings.catch_warnings():

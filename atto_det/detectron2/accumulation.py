@@ -1,4 +1,4 @@
-"""Training on a batch in parts, whose gradients add up."""
+"""Training on a batch in parts, whose gradients are accumulated."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,14 +13,14 @@ Losses = dict[str, Tensor]
 
 
 class Accumulating(nn.Module):
-    """A model under training that takes a batch in parts, and has the memory of one.
+    """A model in training that processes a batch in parts and needs the memory of one part.
 
-    All parts but the last have been backpropagated when its losses are returned, those of the last
-    are not; their values are the means over the parts. Gradients must be zeroed before.
+    When the losses are returned, all parts but the last have been backpropagated; the caller does
+    this for the last. Their values are means over the parts. Gradients must be zeroed before.
 
     Args:
         model: from a list of pictures to losses.
-        count: of the parts, into which a batch must be divisible.
+        count: number of parts; the batch size must be divisible by it.
         backward: backpropagates a loss.
     """
 
@@ -31,14 +31,14 @@ class Accumulating(nn.Module):
         self.model, self.count, self.backward = model, count, backward
 
     def forward(self, batch: list[dict]) -> Losses | list[dict]:
-        """Losses in training; in evaluation what the model gives."""
+        """Losses in training; in evaluation, the model's output."""
         if not self.training:
             return self.model(batch)
         *earlier, last = parts_of(batch, self.count)
         spent: Losses = {}
         for part in earlier:
             distributed = isinstance(self.model, DistributedDataParallel)
-            with self.model.no_sync() if distributed else nullcontext():  # once, with the last
+            with self.model.no_sync() if distributed else nullcontext():  # sync with the last part
                 losses = self._share(part)
                 with torch.autocast("cuda", enabled=False):
                     self.backward(sum(losses.values()))
@@ -46,5 +46,5 @@ class Accumulating(nn.Module):
         return {key: value + spent[key] for key, value in self._share(last).items()}
 
     def _share(self, part: list[dict]) -> Losses:
-        """What a part adds to the mean."""
+        """The contribution of a part to the mean."""
         return {key: value / self.count for key, value in self.model(part).items()}

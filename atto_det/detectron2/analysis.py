@@ -1,4 +1,4 @@
-"""What `atto-det analyze` does: a config or checkpoint in, costs beside baselines out."""
+"""Implements `atto-det analyze`: from a config or checkpoint to its costs, beside baselines."""
 
 import json
 import re
@@ -32,7 +32,7 @@ C4_NOTE = "res5 runs on every proposal and again on every detection"
 
 
 class Pass(NamedTuple):
-    """One pass of a picture through a detector: its size in pixels, and how many regions."""
+    """A picture's pass through a detector: its size in pixels, and the numbers of regions."""
 
     height: int
     width: int
@@ -44,7 +44,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Height and width in pixels from text such as "800x1088".
 
     Raises:
-        UserError: other text.
+        UserError: the text has another form.
     """
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if not match:
@@ -55,13 +55,13 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def read_config(config_file: str | Path, classes: int | None = None) -> CfgNode:
-    """The config of a file, on the CPU, for a look at the model alone: its data need not be there.
+    """The config of a file, on the CPU, for analysing the model alone; its data may be missing.
 
     Args:
-        classes: class count instead of the config's.
+        classes: class count that replaces the config's.
 
     Raises:
-        UserError: a faulty config, or one that takes the class count from data which is not here.
+        UserError: a faulty config, or one that takes the class count from data that is missing.
     """
     cfg = read_file(config_file)
     cfg.MODEL.DEVICE = "cpu"
@@ -80,20 +80,20 @@ def _classes_of_data(cfg: CfgNode, config_file: str | Path, key: str) -> int:
         return len(class_names_of(cfg.DATASETS.TRAIN[0]))
     except (UserError, IndexError) as error:
         raise UserError(
-            f"{config_file} leaves the class count to its data ({key} is 0), "
-            "which is not here: give --classes"
+            f"{config_file} takes the class count from its data ({key} is 0), "
+            "which is missing here: give --classes"
         ) from error
 
 
 def build_named(name: str, classes: int | None = None) -> tuple[nn.Module, str]:
-    """A detector by name, with random weights, and where it comes from.
+    """A detector by name, with random weights, and a description of its origin.
 
     Args:
         name: one of `BASELINES`, or a YAML file as in `read_config`.
-        classes: class count; without it that of the file, or VOC's 20 of a baseline.
+        classes: class count; by default that of the file, or VOC's 20 for a baseline.
 
     Raises:
-        UserError: neither, or what `read_config` raises.
+        UserError: `name` is neither, or an error of `read_config`.
     """
     if Path(name).suffix:
         return build_model(read_config(name, classes)).eval(), name
@@ -108,11 +108,11 @@ def analyse(
     *,
     memory: bool = False,
 ) -> Analysis:
-    """What `model`, one of Detectron2's or torchvision's Mask R-CNN, costs by part.
+    """The cost by part of `model`, one of Detectron2's models or torchvision's Mask R-CNN.
 
     Args:
-        workloads: name to passes; their mean counts.
-        memory: also the peak memory of the first pass of each.
+        workloads: name to passes, over which the cost is averaged.
+        memory: also compute the peak memory of each workload's first pass.
 
     Raises:
         UserError: an architecture that `detector_cost` does not know.
@@ -153,7 +153,7 @@ def _cost(model: nn.Module, one_pass: Pass) -> list[Cost]:
 
 
 def _mean(costs: list[list[Cost]]) -> list[Cost]:
-    """Part by part; all lists have the same parts."""
+    """The mean cost of each part; all lists have the same parts."""
     return [
         Cost(
             parts[0].name,
@@ -170,7 +170,7 @@ def cost_of_config(text: str, where: str, one_pass: Pass) -> list[dict[str, Any]
 
     Args:
         text: YAML.
-        where: the config comes from, for messages.
+        where: origin of the config, for messages.
 
     Raises:
         UserError: a faulty config, or an architecture that `detector_cost` does not know.
@@ -185,10 +185,10 @@ def passes_on(
     paths: Sequence[Path],
     progress: Callable[[Sequence[Path]], Iterable[Path]] = iter,
 ) -> list[Pass]:
-    """Predict on pictures; the size that each has in the network, and the regions found in it.
+    """Predict on pictures; returns each one's size in the network and the regions found in it.
 
     Raises:
-        UserError: an unreadable picture, or another architecture than Faster or Mask R-CNN.
+        UserError: an unreadable picture, or a model that is not a Faster or Mask R-CNN.
     """
     model = predictor.model
     if not isinstance(model, GeneralizedRCNN):
@@ -219,7 +219,7 @@ def passes_on(
 
 
 def describe(passes: Sequence[Pass]) -> str:
-    """A sentence on the regions found in pictures."""
+    """A sentence about the regions found in pictures."""
     text = []
     for name in ("proposals", "detections"):
         found = [getattr(one_pass, name) for one_pass in passes]
@@ -235,7 +235,7 @@ def write(
     workloads: dict[str, Sequence[Pass]],
     remarks: Sequence[str],
 ) -> list[Path]:
-    """complexity.md, complexity.json and complexity.png in `folder`; returns their paths.
+    """Write complexity.md, complexity.json and complexity.png to `folder`; returns their paths.
 
     Raises:
         UserError: a file cannot be written.

@@ -1,4 +1,4 @@
-"""Test-time augmentation by Detectron2's own class, for the models and data of this project."""
+"""Test-time augmentation with Detectron2's own class, for this project's models and data."""
 
 from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -12,13 +12,13 @@ from atto_det.training.views import views_of
 
 
 class AugmentedTest(GeneralizedRCNNWithTTA):
-    """A detector that detects in several views of a picture, by the keys of TEST.AUG.
+    """A detector that processes several views of a picture, by the keys of TEST.AUG.
 
-    Boxes of all views are merged by NMS, masks averaged. The picture comes at its native size
-    (`unresized`). The model may be one of `optimise_for_inference`.
+    The boxes of all views are merged by NMS and the masks averaged. The picture must have its
+    native size (`unresized`). The model may be one of `optimise_for_inference`.
 
     Raises:
-        UserError: a model that it is not made for, or keys that give no view.
+        UserError: a model that this class does not support, or keys that give no view.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
@@ -34,20 +34,20 @@ class AugmentedTest(GeneralizedRCNNWithTTA):
             views[0].longest,
             any(view.mirrored for view in views),
         )
-        # One by one: in a batch the padding to its largest view would change what is found.
+        # One view at a time: padding a batch to its largest view would change the detections.
         super().__init__(cfg, model, mapper, batch_size=1)
 
     def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[TransformList]) -> Tensor:
-        """The mean of the views' masks (N, 1, M, M), mirrored ones turned back."""
+        """The mean of the views' masks (N, 1, M, M), with mirrored ones turned back."""
         for output in outputs:
             masks = output.pred_masks
-            if isinstance(masks, ROIMasks):  # of `optimise_for_inference`
+            if isinstance(masks, ROIMasks):  # from `optimise_for_inference`
                 output.pred_masks = masks.tensor[:, None]
         return super()._reduce_pred_masks(outputs, tfms)
 
 
 def unresized(cfg: CfgNode) -> CfgNode:
-    """`cfg`, or with TEST.AUG.ENABLED one whose test pictures keep their size."""
+    """`cfg`; with TEST.AUG.ENABLED, a copy whose test pictures keep their size."""
     if not cfg.TEST.AUG.ENABLED:
         return cfg
     cfg = cfg.clone()
@@ -57,7 +57,7 @@ def unresized(cfg: CfgNode) -> CfgNode:
 
 
 def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """`model`, or with TEST.AUG.ENABLED an `AugmentedTest` of it.
+    """`model`; with TEST.AUG.ENABLED, an `AugmentedTest` around it.
 
     Raises:
         UserError: as `AugmentedTest`.

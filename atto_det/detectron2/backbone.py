@@ -1,4 +1,4 @@
-"""AttoNets as Detectron2 backbones: alone, with FPN, and with RetinaNet's FPN; any of timm's."""
+"""AttoNets as Detectron2 backbones: alone, with FPN, with RetinaNet's FPN; timm networks, too."""
 
 import logging
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Shapes(Backbone):
-    """What Detectron2 asks of a backbone: its output shapes."""
+    """Implements what Detectron2 asks of a backbone: its output shapes."""
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each feature map."""
@@ -50,11 +50,11 @@ def create_backbone(
 ) -> AttoNetBackbone:
     """The network `name` as a backbone of Detectron2, for configs in Python (LazyConfig).
 
-    Its arguments are plain values, so that such a config is saved as YAML that runs no code:
+    Its arguments are plain values, so that such a config can be saved as YAML that runs no code:
     `L(create_backbone)(name="attonet_a", out_features=["res2", "res3", "res4", "res5"])`.
 
     Args:
-        weights, norm: as those of `atto_det.create_backbone`.
+        weights, norm: as in `atto_det.create_backbone`.
         freeze_at: as MODEL.BACKBONE.FREEZE_AT.
 
     Raises:
@@ -94,7 +94,7 @@ def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec | None, out_features: list[s
 
 
 def _say_what_resnets_alone_have(cfg: CfgNode) -> None:
-    """One line on keys of ResNets that were changed and have no effect here."""
+    """Log the ResNet keys that were changed although they have no effect here."""
     usual = get_detectron2_cfg().MODEL.RESNETS
     changed = [
         f"{key} {value}"
@@ -109,9 +109,9 @@ def _say_what_resnets_alone_have(cfg: CfgNode) -> None:
 
 
 def build_attonet_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """Network `MODEL.ATTONET.NAME` returning the features `MODEL.RESNETS.OUT_FEATURES`.
+    """Network `MODEL.ATTONET.NAME`, returning the features `MODEL.RESNETS.OUT_FEATURES`.
 
-    That key is the one in which Detectron2's configs state what they need of a backbone.
+    That key is where Detectron2's configs state which features they need of a backbone.
     """
     return _bottom_up(cfg, input_shape, list(cfg.MODEL.RESNETS.OUT_FEATURES))
 
@@ -155,7 +155,7 @@ def build_retinanet_attonet_fpn_backbone(
 
 
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """Network `MODEL.TIMM.NAME` of timm's with FPN over `MODEL.FPN.IN_FEATURES`.
+    """timm network `MODEL.TIMM.NAME` with FPN over `MODEL.FPN.IN_FEATURES`.
 
     `res2` is its last feature map of stride 4, `res5` that of stride 32.
     """
@@ -167,18 +167,18 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) 
 def build_resnet_fpn_started_as_attonet_backbone(
     cfg: CfgNode, input_shape: ShapeSpec | None = None
 ) -> Backbone:
-    """Detectron2's ResNet with FPN from the random weights of an AttoNet: an equal baseline.
+    """Detectron2's ResNet with FPN, initialised like an AttoNet: a baseline with equal start.
 
-    Convolutions have filters as short as AttoNets' instead of He's, the last norm of each
+    Its convolutions have short filters like AttoNets' instead of He's, and the last norm of each
     bottleneck with an identity shortcut starts at zero.
 
     Raises:
-        UserError: MODEL.RESNETS.NORM names no norm that learns, so that zero would stay.
+        UserError: MODEL.RESNETS.NORM is not a trainable norm, so that zero would remain.
     """
     if cfg.MODEL.RESNETS.NORM in ("", "FrozenBN"):
         raise UserError(
-            f"MODEL.RESNETS.NORM is {cfg.MODEL.RESNETS.NORM!r}: a start at zero needs norms that "
-            "learn, such as BN"
+            f"MODEL.RESNETS.NORM is {cfg.MODEL.RESNETS.NORM!r}: starting at zero needs norms that "
+            "are trained, such as BN"
         )
     backbone = build_resnet_fpn_backbone(cfg, input_shape)
     for module in backbone.bottom_up.modules():
@@ -191,7 +191,7 @@ def build_resnet_fpn_started_as_attonet_backbone(
 
 
 def register_backbones() -> None:
-    """Put the five builders above into Detectron2's registry, once."""
+    """Add the five builders above to Detectron2's registry, once."""
     for builder in (
         build_attonet_backbone,
         build_attonet_fpn_backbone,

@@ -1,4 +1,4 @@
-"""What ours are compared with, straight from Detectron2's model zoo and torchvision."""
+"""The models that ours are compared with, from Detectron2's model zoo and from torchvision."""
 
 import copy
 
@@ -21,7 +21,7 @@ RESNET_STAGES = {f"layer{index}": f"res{index + 1}" for index in range(1, 5)}
 
 
 def build_baseline(name: str, classes: int) -> tuple[nn.Module, str]:
-    """One of `BASELINES` for so many classes, with random weights, and where it comes from.
+    """One of `BASELINES` for so many classes, with random weights, and its origin.
 
     Raises:
         UserError: no such baseline.
@@ -44,9 +44,9 @@ def build_baseline(name: str, classes: int) -> tuple[nn.Module, str]:
 def torchvision_parts(
     model: nn.Module, height: int, width: int, *, proposals: int, detections: int
 ) -> list[Part]:
-    """The parts of torchvision's Mask R-CNN, by the rule of `detector_parts`, in its names.
+    """The parts of torchvision's Mask R-CNN, by the rules and names of `detector_parts`.
 
-    `height` and `width` are rounded up to multiples of 32, as torchvision pads.
+    `height` and `width` are rounded up to multiples of 32, since torchvision pads to these.
     """
     model = copy.deepcopy(model).to("meta").eval()
     height, width = (-(-side // 32) * 32 for side in (height, width))

@@ -1,18 +1,18 @@
 """Detectors as contestants of `atto_det.complexity.latency`, with a fixed amount of work.
 
-What is real: one picture, resized beforehand to exactly the size asked for; everything from there
-on that `model(inputs)` does, from normalising pixels to masks of that size; the weights are random,
-as time does not depend on their values but for the two choices below.
+Real are: one picture, resized beforehand to exactly the requested size, and everything that
+`model(inputs)` does with it, from normalising pixels to masks of that size. The weights are random,
+since time does not depend on their values except for the two choices below.
 
-What is fixed, by `regions.py`, since random weights find nothing: the RPN does all its work (head,
-top-k, decoding, NMS) on what its weights say, and then the stated number of boxes takes the place
-of what it found. Likewise the box head does all its work, and then fixed scores and offsets of zero
-take the place of its predictions; the post-processing (threshold, NMS of each class, top-k) is real
-and leaves the stated number of detections.
+Fixed are (by `regions.py`), since random weights detect nothing: the RPN does all its work (head,
+top-k, decoding, NMS) with its own weights, and then the stated number of boxes replaces its result.
+Likewise, the box head does all its work, and then fixed scores and offsets of zero replace its
+predictions. The post-processing (threshold, NMS of each class, top-k) is real again and leaves the
+stated number of detections.
 
-Parts: preprocessing (normalising, padding), bottom_up and fpn (backbone where there is no FPN), rpn
+Parts: preprocessing (normalising, padding), bottom_up and fpn (backbone if there is no FPN), rpn
 (head and proposals), box pooling, box head, post-processing, mask pooling, mask head (up to the
-chosen class's probabilities), mask pasting.
+probabilities of the predicted class), mask pasting.
 """
 
 import functools
@@ -42,14 +42,14 @@ from .inference import optimise_for_inference
 from .regions import fix_regions
 
 MODES = ("eager", "fast", "compile")
-MEMORY_MODES = ("eager", "fast", "torchvision")  # whose peak memory is that of running
+MEMORY_MODES = ("eager", "fast", "torchvision")  # modes whose peak memory is that of a run
 
 
 def parse_detector(text: str, size: str) -> tuple[str, int, int]:
     """Detector, height and width from "tiny.yaml@320x320", or from "tiny.yaml" with `size`.
 
     Raises:
-        UserError: a size that is none.
+        UserError: an invalid size.
     """
     name, at, own = text.rpartition("@")
     return (name, *parse_size(own)) if at else (text, *parse_size(size))
@@ -58,14 +58,14 @@ def parse_detector(text: str, size: str) -> tuple[str, int, int]:
 def make(
     case: BenchmarkCase, threads: int | None = None, build: Callable[..., Any] | None = None
 ) -> Contestant:
-    """The contestant of a case, which has run once.
+    """The contestant of a case, after one run.
 
     Args:
-        build: from a case and a number of threads to what is timed; None for one of Detectron2's.
+        build: makes what is timed from a case and a number of threads; None for Detectron2's.
 
     Raises:
-        UserError: a faulty config or picture, another architecture than Faster or Mask R-CNN, or
-            so few proposals that they cannot give so many detections.
+        UserError: a faulty config or picture, a model that is not a Faster or Mask R-CNN, or too
+            few proposals to give so many detections.
         Unavailable: the mode does not work here.
     """
     return _contestant((build or _detector)(case, threads))
@@ -82,14 +82,14 @@ def run(
     say: Callable[[str], None] = print,
     progress: Callable[[range], Any] = iter,
 ) -> list[Latency]:
-    """Time cases in turn; those whose mode does not work here are left out with a line.
+    """Time cases alternately; modes that do not work here are left out with a message.
 
-    Peak memory is measured where making a contestant takes less than running it: not where it is
-    compiled or exported. All cases have one batch size and device.
+    Peak memory is measured unless making the contestant (by compiling or exporting it) takes more
+    memory than running it. All cases have one batch size and device.
 
     Args:
-        others: modes of other engines, and what makes their contestants from a case and a number
-            of threads.
+        others: modes of other engines, each with the function that makes their contestants from a
+            case and a number of threads.
 
     Raises:
         UserError: as `make`, or no case works here.
@@ -123,7 +123,7 @@ def run(
 
 
 def machine(device: str, threads: int | None) -> dict[str, Any]:
-    """What the figures depend on besides versions."""
+    """What the figures depend on, apart from versions."""
     if threads:
         torch.set_num_threads(threads)
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
@@ -143,7 +143,7 @@ def remarks(
     repeats: int,
     warmup: int,
 ) -> list[str]:
-    """Sentences on how the figures came about."""
+    """Sentences on how the figures were measured."""
     place = on.get("gpu") or f"{on['cpu']}, {on['threads']} threads of {on['cores']} cores"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     picture = case.image or "a painted picture"
@@ -175,7 +175,7 @@ def _detector(case: BenchmarkCase, threads: int | None) -> "_Detector":
         torch.set_num_threads(threads)
     detector = _Detector(case, *_build(case))
     proposals, detections = detector.limits
-    for found in detector.run(lambda name: None):  # also fills caches, and compiles
+    for found in detector.run(lambda name: None):  # this also fills caches, and compiles
         if len(found["instances"]) != detections:
             raise UserError(
                 f"{proposals} proposals in {case.name} leave {len(found['instances'])} of "
@@ -185,7 +185,7 @@ def _detector(case: BenchmarkCase, threads: int | None) -> "_Detector":
 
 
 def _build(case: BenchmarkCase) -> tuple[GeneralizedRCNN, tuple[int, int]]:
-    """The model in its mode, and how many proposals and detections it gets."""
+    """The model in its mode, and the numbers of proposals and detections."""
     torch.manual_seed(SEED)
     if case.detector not in ZOO_CONFIGS and not Path(case.detector).suffix:
         known = ", ".join(ZOO_CONFIGS)
@@ -207,7 +207,7 @@ def _build(case: BenchmarkCase) -> tuple[GeneralizedRCNN, tuple[int, int]]:
 
 
 def _compile(model: GeneralizedRCNN) -> None:
-    """Compile methods, so that hooks on the modules stay outside."""
+    """Compile methods rather than modules, so that hooks on the modules stay outside."""
     bottom_up = getattr(model.backbone, "bottom_up", model.backbone)
     modules = [bottom_up, model.proposal_generator.rpn_head]
     heads = model.roi_heads
@@ -217,7 +217,7 @@ def _compile(model: GeneralizedRCNN) -> None:
 
 
 class _Detector:
-    """A model with its inputs; marks its parts as it runs, by hooks."""
+    """A model with its inputs; hooks mark its parts as it runs."""
 
     def __init__(
         self, case: BenchmarkCase, model: GeneralizedRCNN, limits: tuple[int, int]
@@ -255,7 +255,7 @@ class _Detector:
         self._after(backbone, "fpn" if has_fpn else "backbone")
         self._after(model.proposal_generator, "rpn")
         self._after(heads.box_predictor, "box head")
-        if isinstance(heads, Res5ROIHeads):  # one pooler for both, first called for boxes
+        if isinstance(heads, Res5ROIHeads):  # one pooler for both; its first call is for boxes
             self._pooled = 0
             heads.pooler.register_forward_pre_hook(self._c4_pools)
             heads.pooler.register_forward_hook(self._c4_pooled)

@@ -1,4 +1,4 @@
-"""The data sets of `atto_det.data.catalog` in Detectron2's own catalogues, beside Detectron2's."""
+"""Adds the data sets of `atto_det.data.catalog` to Detectron2's own catalogues."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ __all__ = ["data_root", "names_of"]
 
 
 def register(name: str, dataset: catalog.NamedDataset) -> None:
-    """Put a data set into Detectron2's catalogues; one of the same name is replaced."""
+    """Add a data set to Detectron2's catalogues; one with the same name is replaced."""
     if name in DatasetCatalog:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -26,7 +26,7 @@ def register(name: str, dataset: catalog.NamedDataset) -> None:
         thing_dataset_id_to_contiguous_id={number: index for index, number in enumerate(ids)},
         stuff_classes=["background", *dataset.class_names],
         ignore_label=255,
-        evaluator_type="coco",  # what Detectron2's tools can evaluate these as
+        evaluator_type="coco",  # Detectron2's tools can evaluate these as COCO data sets
     )
 
 
@@ -38,7 +38,7 @@ def register_builtin() -> None:
 
 
 def register_own_data(cfg: CfgNode) -> None:
-    """Register what `DATASETS.FOLDERS` and `DATASETS.COCO` name.
+    """Register the data sets in `DATASETS.FOLDERS` and `DATASETS.COCO`.
 
     Raises:
         UserError: as `atto_det.data.catalog.register_own_data`.
@@ -49,13 +49,13 @@ def register_own_data(cfg: CfgNode) -> None:
 
 
 def class_names_of(name: str) -> list[str]:
-    """Class names of a registered data set.
+    """The class names of a registered data set.
 
     Raises:
-        UserError: no such data set; it names those of this project and how to add one.
+        UserError: no such data set; the message lists this project's and how to add one.
     """
     if name not in DatasetCatalog:
-        return catalog.class_names_of(name)  # its sentence: there is none
+        return catalog.class_names_of(name)  # raises the error for unknown names
     names = MetadataCatalog.get(name).get("thing_classes")
     if names is None:
         DatasetCatalog.get(name)  # Detectron2's COCO sets fill in their metadata when loaded
@@ -66,7 +66,7 @@ def class_names_of(name: str) -> list[str]:
 
 
 def load_dataset(name: str) -> data.Dataset:
-    """The records of a data set of ours, read once per process and data root.
+    """The records of one of this project's data sets, read once per process and data root.
 
     Raises:
         UserError: no such data set, one of Detectron2's, or broken files.
@@ -77,10 +77,10 @@ def load_dataset(name: str) -> data.Dataset:
 
 
 def dataset_dicts(name: str) -> list[dict]:
-    """A data set in Detectron2's form; masks stay run-length encoded.
+    """A data set in Detectron2's format; masks stay run-length encoded.
 
-    The semantic labels are named `sem_seg_palette_file_name`: under Detectron2's own key its reader
-    would turn the palette into grey levels, and so into wrong labels.
+    The semantic labels are named `sem_seg_palette_file_name`: with Detectron2's own key, its reader
+    would convert the palette to grey levels, and so to wrong labels.
     """
     return [_dict(record) for record in load_dataset(name).records]
 
@@ -98,7 +98,7 @@ def _dict(record: data.ImageRecord) -> dict:
                 "category_id": instance.category,
                 "iscrowd": 0,
             }
-            # A copy, since Detectron2 changes the form of its counts.
+            # A copy, since Detectron2 modifies its counts.
             | ({} if instance.rle is None else {"segmentation": dict(instance.rle)})
             for instance in record.instances
         ],
@@ -112,6 +112,6 @@ def _pictures_of(name: str) -> list[tuple[str, str]]:
     return [(item["image_id"], item["file_name"]) for item in DatasetCatalog.get(name)]
 
 
-# For data sets of Detectron2's too.
+# Also for Detectron2's own data sets.
 check_split = partial(catalog.check_split, class_names_of=class_names_of, pictures_of=_pictures_of)
 check_test_pictures = partial(catalog.check_test_pictures, pictures_of=_pictures_of)

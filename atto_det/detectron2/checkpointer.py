@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer over `weights.checkpoint`: whole files, safe reading, own config."""
+"""Detectron2's checkpointer on `weights.checkpoint`: complete files, safe loading, own config."""
 
 import logging
 from pathlib import Path
@@ -23,11 +23,11 @@ class AttoCheckpointer(DetectionCheckpointer):
     """Writes checkpoints that carry config and class names; reads only tensors and plain values.
 
     Args:
-        model: what is saved and loaded.
+        model: the model that is saved and loaded.
         save_dir: folder of the checkpoints.
-        cfg, class_names: what the checkpoints carry; `model` is built from `cfg`.
+        cfg, class_names: stored in the checkpoints; `model` is built from `cfg`.
         allow_pickle: read `.pkl` files (Detectron2's model zoo), which can run code.
-        pictures: the fingerprint of those that are trained on, which a resumed run must share.
+        pictures: fingerprint of the training pictures, which must be the same in a resumed run.
         checkpointables: optimizer, scheduler, trainer.
     """
 
@@ -45,11 +45,11 @@ class AttoCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **checkpointables)
         self.cfg = cfg
         self.class_names = list(class_names)
-        self.lacking: set[str] = set()  # tensors of the model that the last `load` did not set
+        self.lacking: set[str] = set()  # the model's tensors that the last `load` did not set
         self.allow_pickle, self.pictures = allow_pickle, pictures
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write everything that a resumed run needs to `<name>.pth`, and tag it as the last."""
+        """Write everything that a resumed run needs to `<name>.pth`, and mark it as the last."""
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
@@ -68,11 +68,11 @@ class AttoCheckpointer(DetectionCheckpointer):
         return {key: value.cpu() for key, value in self.model.state_dict().items()}
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Name the checkpoint to resume from."""
+        """Record the name of the checkpoint to resume from."""
         run_folder.tag_last(Path(self.save_dir), last_filename_basename)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        # Here, where the name is what it will be read by: a URL can hide it (x.pkl?a=b).
+        # Checked here, where the real file name is known: a URL can hide it (x.pkl?a=b).
         if filename.endswith((".pkl", ".pyth")) and not self.allow_pickle:
             raise UserError(
                 f"{filename} is a pickle, and reading it can run code: "
@@ -86,11 +86,11 @@ class AttoCheckpointer(DetectionCheckpointer):
         return read_weights(f) | {"path": f}
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Take up all of the last checkpoint, if `resume` and there is one; else load `path`.
+        """Restore the last checkpoint if `resume` and there is one; else load `path`.
 
         Raises:
             UserError: the last checkpoint is damaged, or was written with another config; for
-                `path` see `load`.
+                `path`, see `load`.
         """
         if not (resume and self.has_checkpoint()):
             timm_backbone.initialise(self.model, self.cfg)
@@ -112,10 +112,10 @@ class AttoCheckpointer(DetectionCheckpointer):
         return content
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load weights (and what is asked for beside them) from `path`; nothing where it is empty.
+        """Load weights (and requested other parts) from `path`; does nothing if it is empty.
 
         Raises:
-            UserError: a missing, damaged or unsafe file, or one of which nothing fits the model.
+            UserError: a missing, damaged or unsafe file, or one from which nothing fits the model.
         """
         if path and "://" not in str(path):
             path = str(find_file(path))
@@ -130,20 +130,20 @@ class AttoCheckpointer(DetectionCheckpointer):
         backbone = checkpoint.get("backbone")
         if backbone is not None:
             self.lacking = load_backbone(self.model, self.cfg, backbone, checkpoint["path"])
-            return None  # `load_backbone` has logged what there is to say
+            return None  # `load_backbone` has already logged the result
         if "atto_det" not in checkpoint:
             return self._load_what_fits(checkpoint)
         own, path = self.model.state_dict(), checkpoint["path"]
         given = fitting(own, checkpoint, path)
         self._load_what_fits(dict(checkpoint, model=dict(given)))
         logger.info("%s", start_table(own, given, checkpoint, self.class_names, path))
-        return None  # the table has what fvcore would log
+        return None  # replaces fvcore's log, since our table already has its content
 
     def _load_what_fits(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)
         wrong = {key for key, *_ in incompatible.incorrect_shapes}
         self.lacking = set(incompatible.missing_keys) | wrong
-        # torch makes up these counters where a checkpoint lacks them, so they are never missing.
+        # If a checkpoint lacks these counters, torch creates them, so they are never missing.
         wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
         if wanted and self.lacking.issuperset(wanted):
             raise UserError(

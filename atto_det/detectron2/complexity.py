@@ -1,4 +1,4 @@
-"""A Detectron2 model's parts, handed to `atto_det.complexity` with the inputs they have in use."""
+"""The parts of a Detectron2 model for `atto_det.complexity`, with the inputs they get in use."""
 
 import copy
 import functools
@@ -32,29 +32,29 @@ def detector_cost(
 ) -> list[Cost]:
     """Multiply-adds, activations and parameters of a Detectron2 model by part.
 
-    Any R-CNN (Fast, Faster, Mask, Keypoint, Cascade, Panoptic FPN), RPN alone, dense detector
-    (RetinaNet, FCOS) or semantic segmentor. Counted whatever the weights, for one picture of
-    `height` by `width` pixels after resizing, padded as in use, with exactly `proposals` regions
-    through the box head, each stage of it in a cascade, and `detections` through the mask and
-    keypoint heads. A C4 model runs its res5 on both, as it does in use. A deformable convolution
-    counts as the plain one of its size, and the one that gives its offsets; its sampling, like
-    ROIAlign's, counts nothing. Nothing is computed, and `model` stays as it is.
+    It supports any R-CNN (Fast, Faster, Mask, Keypoint, Cascade, Panoptic FPN), an RPN alone, dense
+    detectors (RetinaNet, FCOS) and semantic segmentors. Whatever the weights, it counts one picture
+    of `height` by `width` pixels after resizing, padded as in use, with exactly `proposals` regions
+    through the box head (through each stage of a cascade), and `detections` through the mask and
+    keypoint heads. A C4 model runs its res5 on both, as in use. A deformable convolution counts as
+    a plain one of the same size, plus the one that computes its offsets; its sampling, like
+    ROIAlign's, counts as zero. Nothing is computed, and `model` is not changed.
 
     Returns:
-        bottom_up and fpn (backbone where there is no FPN), then what there is of rpn, box_head,
-        mask_head, keypoint_head, dense_head, sem_seg_head. With `stages` the bottom-up network's
-        own children (stem, res2, … res5) take its place, and the res5 of a C4 model stands beside
-        its heads; a network that is not a chain of children stays whole.
+        bottom_up and fpn (backbone if there is no FPN), then those of rpn, box_head, mask_head,
+        keypoint_head, dense_head, sem_seg_head that exist. With `stages`, the bottom-up network is
+        replaced by its children (stem, res2, … res5), and the res5 of a C4 model is listed
+        separately from its heads; a network that is not a chain of children stays whole.
 
     Raises:
-        UserError: another architecture.
+        UserError: an unsupported architecture.
     """
     parts = detector_parts(
         model, height, width, proposals=proposals, detections=detections, stages=stages
     )
     costs = merge(count(parts))
     if sum(cost.parameters for cost in costs) < sum(p.numel() for p in model.parameters()):
-        raise _undefined(model)  # it has parts besides these
+        raise _undefined(model)  # it has further parts
     return costs
 
 
@@ -69,15 +69,15 @@ def detector_parts(
 ) -> list[Part]:
     """The parts that `detector_cost` counts, on the meta device, with their inputs.
 
-    A name may come more than once: the res5 of a C4 model runs on proposals and again on
+    A name may occur more than once: the res5 of a C4 model runs on proposals and again on
     detections, and a cascade has several box heads.
 
     Raises:
-        UserError: another architecture.
+        UserError: an unsupported architecture.
     """
     if not isinstance(model, GeneralizedRCNN | ProposalNetwork | DenseDetector | SemanticSegmentor):
         raise _undefined(model)
-    model = copy.deepcopy(model).to("meta").eval()  # shapes alone, no arithmetic
+    model = copy.deepcopy(model).to("meta").eval()  # only shapes are computed
     for module in model.modules():
         if isinstance(module, DeformConv | ModulatedDeformConv):
             module.forward = functools.partial(_plain_convolution, module)
@@ -95,7 +95,7 @@ def detector_parts(
     if isinstance(model, DenseDetector):
         maps = [features[name] for name in model.head_in_features]
         parts.append(("dense_head", model.head, (maps,)))
-    if hasattr(model, "sem_seg_head"):  # of a semantic segmentor, or of a panoptic FPN
+    if hasattr(model, "sem_seg_head"):  # a semantic segmentor or a panoptic FPN
         parts.append(("sem_seg_head", model.sem_seg_head, (features,)))
     return parts
 
@@ -108,7 +108,7 @@ def _undefined(part: nn.Module) -> UserError:
 
 
 def _plain_convolution(module: nn.Module, x: Tensor, *offsets: Tensor) -> Tensor:
-    """What a deformable convolution does without its offsets: torch's counter knows it."""
+    """A deformable convolution without its offsets, in a form that torch's counter knows."""
     x = F.conv2d(
         x, module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups
     )
@@ -133,7 +133,7 @@ def _backbone(
 
 
 def split(part: Part) -> list[Part]:
-    """The children of a part's module with the inputs they get; the part where they are not all."""
+    """The children of a part's module with their inputs; the part itself if it is not a chain."""
     name, module, inputs = part
     children, hooks = [], []
 
@@ -150,7 +150,7 @@ def split(part: Part) -> list[Part]:
 
 
 def _without_bottom_up(fpn: FPN) -> FPN:
-    """`fpn` taking the feature maps of its bottom-up network in place of images."""
+    """`fpn` with the feature maps of its bottom-up network as input instead of images."""
     fpn = copy.copy(fpn)
     fpn._modules = dict(fpn._modules, bottom_up=nn.Identity())
     return fpn
@@ -199,7 +199,7 @@ def _heads(
 
 
 class _Layers(nn.Module):
-    """A mask or keypoint head up to its logits, without what is chosen from them."""
+    """A mask or keypoint head up to its logits, without the selection that follows."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()

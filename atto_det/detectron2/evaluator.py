@@ -1,4 +1,4 @@
-"""Detectron2's output into `atto_det.evaluation`, as a Detectron2 evaluator."""
+"""Passes Detectron2's output to `atto_det.evaluation`, as a Detectron2 evaluator."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from .catalog import load_dataset
 
 
 def check_detector(cfg: CfgNode) -> None:
-    """Refuse a config whose model gives no instances, as `to_detections` needs them.
+    """Refuse a config whose model outputs no instances, which `to_detections` needs.
 
     Raises:
         UserError: it names the key.
@@ -27,15 +27,15 @@ def check_detector(cfg: CfgNode) -> None:
     kind = cfg.MODEL.META_ARCHITECTURE
     if kind in ("ProposalNetwork", "SemanticSegmentor"):
         raise UserError(
-            f"MODEL.META_ARCHITECTURE is {kind}, which finds no objects of classes: to train it, "
+            f"MODEL.META_ARCHITECTURE is {kind}, which does not detect objects: to train it, "
             "set DATASETS.TEST to ()"
         )
 
 
 def to_detections(instances: Instances) -> Detections:
-    """Instances of one picture, at its native size, as plain arrays; masks become RLE.
+    """Instances in one picture, at its native size, as plain arrays; masks become RLE.
 
-    `rles` is None where the model gives no masks.
+    `rles` is None if the model has no masks.
     """
     instances = instances.to("cpu")
     rles = None
@@ -55,15 +55,16 @@ class VOCInstanceEvaluator(DatasetEvaluator):
     Args:
         dataset_name: a registered data set of this project.
         score_floor: SCORE_THRESH_TEST of the model's head, for the protocol.
-        detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, likewise.
-        output: folder of the run, for the detections as COCO's results JSON; None writes none.
+        detections_per_image: TEST.DETECTIONS_PER_IMAGE of the model, for the protocol.
+        output: folder of the run, in which the detections are written in COCO's results format;
+            None writes none.
 
     Attributes:
         result: all figures of the last `evaluate` in the main process, else None; see
             `atto_det.evaluation` for every key.
 
     Raises:
-        UserError: of a config whose model finds no objects of classes.
+        UserError: the config's model does not detect objects.
     """
 
     @configurable
@@ -92,21 +93,21 @@ class VOCInstanceEvaluator(DatasetEvaluator):
         }
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Discard the collected detections."""
         self._detections: dict[str, Detections] = {}
         self.result: dict[str, Any] | None = None
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Keep a batch's detections: inputs with `image_id`, outputs with `instances`."""
+        """Collect a batch's detections: inputs with `image_id`, outputs with `instances`."""
         for item, output in zip(inputs, outputs, strict=True):
             self._detections[item["image_id"]] = to_detections(output["instances"])
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """AP_d and AP_m as Detectron2 takes results: {"bbox": {"AP_d": …}, "segm": {"AP_m": …}}.
+        """AP_d and AP_m in Detectron2's form: {"bbox": {"AP_d": …}, "segm": {"AP_m": …}}.
 
         Returns:
-            In the main process, from the detections of all; None in the others. An AP that does
-            not exist is left out.
+            In the main process, the result for the detections of all processes; None in the others.
+            An AP that does not exist is left out.
         """
         gathered = comm.gather(self._detections)
         if not comm.is_main_process():

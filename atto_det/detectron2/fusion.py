@@ -1,10 +1,11 @@
-"""What comes after convolutions and dense layers, made part of them.
+"""Fuses convolutions and dense layers with the operations that follow them.
 
-Batch norms are folded into the weights. On a CPU a ReLU, or the sum with a shortcut, becomes part
-of the same call of oneDNN: torch's modules pass over memory again for each, and on one thread do
-not use oneDNN at all for 1x1 convolutions. The calls used here are those of torch's compiler,
-without compiling, so that nothing happens at a new input size; in a graph (of the compiler, or of
-an exporter), with gradients, and for other devices and types, the layers are torch's own.
+Batch norms are folded into the weights. On a CPU, a ReLU or the sum with a shortcut becomes part of
+the same call of oneDNN: torch's own modules read and write the memory again for each operation, and
+on one thread do not use oneDNN at all for 1x1 convolutions. The calls used here are those of
+torch's compiler, but without compiling, so that a new input size costs nothing. In a graph (of the
+compiler or an exporter), with gradients, and for other devices and types, the layers are torch's
+own.
 """
 
 import itertools
@@ -23,9 +24,9 @@ _AVAILABLE = torch.backends.mkldnn.is_available() and all(
 
 
 def fuse(model: nn.Module) -> None:
-    """Put `FusedConv` and `FusedLinear` in the places of convolutions and dense layers in `model`.
+    """Replace convolutions and dense layers in `model` by `FusedConv` and `FusedLinear`.
 
-    A ReLU after one that is used in one place alone becomes part of it.
+    A ReLU that follows one of them becomes part of it, if it is used only there.
     """
     places = count_places(model)
     new: dict[nn.Module, nn.Module] = {}
@@ -53,9 +54,9 @@ def fuse(model: nn.Module) -> None:
 
 
 class BuiltFrom:
-    """Before a module's class: a subclass of it that is built from a module of that class.
+    """Mixin before a module's class: makes a subclass that is built from a module of that class.
 
-    It has the other's attributes, tensors, modules and hooks themselves, under the same names.
+    The new module shares the attributes, tensors, submodules and hooks of the other one.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -64,15 +65,15 @@ class BuiltFrom:
 
 
 def _fused(layer: nn.Module, *, relu: bool) -> nn.Module | None:
-    """`layer` with its weights in a class of ours; None if there is none for it."""
+    """The fused version of `layer`, with its weights; None if there is no fused version."""
     if type(layer) is nn.Linear:
         return FusedLinear(layer, relu=relu)
     return FusedConv(layer, relu=relu) if _has_onednn_call(layer) else None
 
 
 def replace(model: nn.Module, new: dict[nn.Module, nn.Module]) -> None:
-    """Put other modules in the places of those in `new`, also in the lists that Detectron2 keeps
-    beside its modules.
+    """Replace modules of `model` by those in `new`, also in the lists that Detectron2 keeps
+    in addition to its modules.
     """
     for module in list(model.modules()):
         for name, child in module._modules.items():
@@ -85,21 +86,21 @@ def replace(model: nn.Module, new: dict[nn.Module, nn.Module]) -> None:
 
 
 def _has_onednn_call(layer: nn.Module) -> bool:
-    """Whether `layer` is a convolution alone, of torch's or Detectron2's own class, zero-padded."""
+    """Whether `layer` is a plain zero-padded convolution of torch's or Detectron2's own class."""
     if type(layer) is not nn.Conv2d and not isinstance(layer, Conv2d):
         return False
     return is_plain(layer) and layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
 
 
 def _fits(x: Tensor) -> bool:
-    """Whether `x` goes to oneDNN directly."""
+    """Whether oneDNN can be called directly on `x`."""
     if torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.is_grad_enabled():
         return False
     return _AVAILABLE and x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool) -> Tensor:
-    """A dense layer of `x` (…, in) by `weight` (out, in): (…, out); then, if `relu`, a ReLU."""
+    """A dense layer on `x` (…, in) with `weight` (out, in): (…, out); with a ReLU if `relu`."""
     if _fits(x):
         post = "relu" if relu else "none"
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, post, [], "")
@@ -111,7 +112,7 @@ class FusedLinear(nn.Linear):
     """A dense layer and, if `relu`, a ReLU.
 
     Args:
-        layer: whose weights it takes.
+        layer: the layer whose weights are used.
     """
 
     def __init__(self, layer: nn.Linear, *, relu: bool) -> None:
@@ -129,7 +130,7 @@ class FusedConv(nn.Conv2d):
     """A convolution and, if `relu`, a ReLU.
 
     Args:
-        conv: whose weights it takes.
+        conv: the convolution whose weights are used.
     """
 
     def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
@@ -149,10 +150,10 @@ class FusedConv(nn.Conv2d):
         return y.relu_() if self.relu else y
 
     def add_to(self, total: Tensor, x: Tensor, *, relu: bool = False) -> Tensor:
-        """`total` + convolution of `x`, then, if `relu`, a ReLU of the sum: all in `total`'s place.
+        """`total` + convolution of `x`, with a ReLU if `relu`, computed in place in `total`.
 
         Args:
-            total: of the result's shape.
+            total: has the shape of the result.
         """
         if _fits(x) and total.is_contiguous(memory_format=torch.channels_last):
             post = ("add", 1.0, "relu" if relu else None, [], "")

@@ -1,7 +1,7 @@
-"""FPN outputs, RPN head and mask head of depthwise-separable convolutions, for any backbone.
+"""FPN outputs, RPN head and mask head with depthwise-separable convolutions, for any backbone.
 
 A 3×3 convolution from C to C channels becomes a depthwise 3×3 and a 1×1 convolution: 9 + C products
-for each output instead of 9 · C (arXiv 1704.04861, section 3.1).
+per output instead of 9 · C (arXiv 1704.04861, section 3.1).
 
     MODEL.BACKBONE.NAME: build_separable_fpn_backbone   # over MODEL.SEPARABLE.BACKBONE
     MODEL.RPN.HEAD_NAME: SeparableRPNHead               # with norm MODEL.SEPARABLE.RPN_NORM
@@ -26,12 +26,12 @@ from atto_det.nets.levels import SeparableLevels
 
 
 def build_separable_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """The FPN backbone that `MODEL.SEPARABLE.BACKBONE` builds, its output convolutions separable.
+    """The FPN backbone built by `MODEL.SEPARABLE.BACKBONE`, with separable output convolutions.
 
-    Their norm is `MODEL.FPN.NORM`, one of `atto_det.nets.NORMS` or "" for none.
+    Their norm is `MODEL.FPN.NORM`, one of `atto_det.nets.NORMS`, or "" for none.
 
     Raises:
-        UserError: no such builder, one whose result has no FPN, or an unknown norm.
+        UserError: no such builder, a builder whose result has no FPN, or an unknown norm.
     """
     name = cfg.MODEL.SEPARABLE.BACKBONE
     if name not in BACKBONE_REGISTRY or name == build_separable_fpn_backbone.__name__:
@@ -42,11 +42,11 @@ def build_separable_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = N
     fpn = BACKBONE_REGISTRY.get(name)(cfg, input_shape)
     if not isinstance(fpn, FPN):
         raise UserError(
-            f"MODEL.SEPARABLE.BACKBONE {name} builds a {type(fpn).__name__} without FPN: "
+            f"MODEL.SEPARABLE.BACKBONE {name} builds a {type(fpn).__name__}, which has no FPN: "
             "name one of the builders with fpn in their names"
         )
     names = {conv: key for key, conv in fpn.named_children()}
-    for index, conv in enumerate(fpn.output_convs):  # a list beside the modules: both must change
+    for index, conv in enumerate(fpn.output_convs):  # module and list entry must both be replaced
         new = separable_conv(
             conv.in_channels, conv.out_channels, norm=cfg.MODEL.FPN.NORM, relu=False
         )
@@ -117,12 +117,12 @@ class SeparableMaskHead(MaskRCNNConvUpsampleHead):
         for index, conv_dim in enumerate(conv_dims[:-1]):
             conv = separable_conv(width, conv_dim, norm=conv_norm)
             self.conv_norm_relus[index] = conv
-            setattr(self, f"mask_fcn{index + 1}", conv)  # in the place of the full one
+            setattr(self, f"mask_fcn{index + 1}", conv)  # replaces the full one
             width = conv_dim
 
 
 def register_heads() -> None:
-    """Put the builder and the heads above into Detectron2's registries, once."""
+    """Add the builder and the heads above to Detectron2's registries, once."""
     for registry, item in (
         (BACKBONE_REGISTRY, build_separable_fpn_backbone),
         (RPN_HEAD_REGISTRY, SeparableRPNHead),

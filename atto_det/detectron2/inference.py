@@ -1,19 +1,19 @@
-"""The same detections in less time: what inference can leave out or do in another order.
+"""The same detections in less time: inference can skip or reorder some operations.
 
 `optimise_for_inference` changes a model so that it computes the same numbers, up to the rounding of
 single precision:
 
-- batch norms are folded into the convolutions before them, and on a CPU ReLUs and the sums with
+- batch norms are folded into the convolutions before them, and on a CPU, ReLUs and the sums with
   shortcuts become part of the same calls (`fusion.py`);
-- on a CPU weights and feature maps are stored channels last, which its convolutions prefer;
-- sums work in place, as writing to fresh memory costs more than adding;
-- on a CPU regions are pooled by weighted sums of feature vectors (`pooling.py`);
-- the RPN decodes the boxes that it keeps, not all;
-- the mask head computes the mask of the chosen class, not of all;
-- on a CPU masks are pasted by two matrix products each, into memory that only they touch.
+- on a CPU, weights and feature maps are stored channels-last, which its convolutions prefer;
+- sums are computed in place, since writing to new memory costs more than adding;
+- on a CPU, regions are pooled by weighted sums of feature vectors (`pooling.py`);
+- the RPN decodes only the boxes that it keeps;
+- the mask head computes only the mask of the predicted class;
+- on a CPU, masks are pasted by two matrix products each, writing only the memory they cover.
 
-None of Detectron2's classes is changed: in the places of single modules stand ones of a subclass,
-built from them. Modules of any other class stay as they are.
+Detectron2's classes are not changed: single modules are replaced by instances of subclasses, which
+are built from them. Modules of any other class stay as they are.
 """
 
 import torch
@@ -42,10 +42,10 @@ from .pooling import GatherPooler
 
 
 def optimise_for_inference(model: nn.Module) -> nn.Module:
-    """`model` itself, in evaluation mode, faster from now on and unable to train.
+    """Make `model` faster, in evaluation mode; it can no longer be trained. Returns the model.
 
-    Load its weights before: afterwards those of a training do not fit it. A network that is as a
-    whole of a class with a faster one, such as an FPN alone, comes back as that one.
+    Load the weights before calling this: afterwards, a training's weights no longer fit. If the
+    model's own class has a faster version, as that of an FPN alone has, a new object is returned.
     """
     model.eval().requires_grad_(False)
     fold_norms(model)
@@ -65,7 +65,7 @@ def optimise_for_inference(model: nn.Module) -> nn.Module:
 
 
 def _fits(module: nn.Module) -> bool:
-    """Whether the faster class of `module` can do all that it does."""
+    """Whether the faster class of `module` supports all that `module` does."""
     if isinstance(module, AttoModule):
         return isinstance(module.expand.norm, nn.Identity)  # folded
     if isinstance(module, VisualAttentionCondenser):
@@ -77,7 +77,7 @@ def _fits(module: nn.Module) -> bool:
 
 
 def _flatten_channels_last(heads: StandardROIHeads) -> None:
-    """Let dense box heads take features in the order in which they lie in memory."""
+    """Make dense box heads take features in the order in which they are stored."""
     boxes = heads.box_head
     for head in boxes if isinstance(boxes, nn.ModuleList) else [boxes]:
         if type(head) is FastRCNNConvFCHead and head.fcs:
@@ -93,8 +93,8 @@ class _FlattenChannelsLast(nn.Module):
 
 
 class _InPlaceModule(BuiltFrom, AttoModule):
-    """The sum goes into the shortcut's memory: without a convolution there, that of the module
-    before, whose result nobody else reads."""
+    """Writes the sum into the shortcut's memory: without a convolution there, that of the module
+    before, whose result is not used elsewhere."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.mix(self.depthwise(self.compress(x)))
@@ -102,7 +102,7 @@ class _InPlaceModule(BuiltFrom, AttoModule):
 
 
 class _InPlaceCondenser(BuiltFrom, VisualAttentionCondenser):
-    """The sum goes into its input's memory: a condenser opens no stage, so nobody else reads it."""
+    """Writes the sum into its input's memory, which is unused: a condenser never opens a stage."""
 
     def forward(self, v: Tensor) -> Tensor:
         relu = isinstance(self.relu, nn.ReLU)
@@ -110,7 +110,7 @@ class _InPlaceCondenser(BuiltFrom, VisualAttentionCondenser):
 
 
 class _InPlaceFPN(BuiltFrom, FPN):
-    """Each level's sum goes into the memory of the enlarged coarser level."""
+    """Writes each level's sum into the memory of the enlarged coarser level."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         bottom_up = self.bottom_up(x)
@@ -130,7 +130,7 @@ class _InPlaceFPN(BuiltFrom, FPN):
 
 
 class _Undecoded:
-    """Boxes (B, N, 4) of one level that are decoded when they are asked for by index."""
+    """Boxes (B, N, 4) of one level that are decoded only when they are indexed."""
 
     def __init__(self, rpn: RPN, anchors: Tensor, deltas: Tensor) -> None:
         self.rpn, self.anchors, self.deltas = rpn, anchors, deltas  # (N, 4), (B, N, 4)
@@ -150,16 +150,16 @@ class _SparingRPN(BuiltFrom, RPN):
 
 
 class _ChosenMasks(BuiltFrom, MaskRCNNConvUpsampleHead):
-    """Detectron2's mask head, for the class of each detection alone.
+    """Detectron2's mask head, computed only for the class of each detection.
 
-    `chosen_masks` says how.
+    See `chosen_masks`.
     """
 
     def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
         for layer in self.conv_norm_relus:
             x = layer(x)  # (N, C, H, W)
         chosen = torch.cat([i.pred_classes for i in instances])
-        if self.predictor.out_channels == 1:  # one mask whatever the class
+        if self.predictor.out_channels == 1:  # the same mask for every class
             chosen = torch.zeros_like(chosen)
         size = x.shape[2], x.shape[3]
         masks = chosen_masks(x, chosen, size, self.deconv, self.predictor, _fused)
@@ -179,7 +179,7 @@ class LeanMasks(ROIMasks):
     """Masks (N, M, M) of regions, pasted quickly on a CPU."""
 
     def __getitem__(self, item: object) -> "LeanMasks":
-        """Some of them."""
+        """A selection of them."""
         return LeanMasks(super().__getitem__(item).tensor)
 
     def to_bitmasks(

@@ -30,7 +30,7 @@ from .mapper import AttoDatasetMapper, RecipeMapper, seed_augmentation
 
 
 class _Mapped(torch.utils.data.Dataset):
-    """Pictures mapped under the seed of their place in the training."""
+    """Pictures mapped with the seed of their place in the training."""
 
     def __init__(self, dicts: list[dict], cfg: CfgNode) -> None:
         # Serialised, so that workers share the memory instead of copying each Python object.
@@ -54,7 +54,7 @@ class TrainLoader(batches.TrainLoader):
 
     Raises:
         UserError: no pictures with objects, a batch size that the processes cannot share, or a
-            sampler of Detectron2 that does not follow from (seed, iteration).
+            Detectron2 sampler that does not depend on (seed, iteration) alone.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -62,12 +62,12 @@ class TrainLoader(batches.TrainLoader):
         super().__init__(cfg, _Mapped(dicts, cfg), map(_annotated, dicts))
 
     def sample(self, index: int, cfg: CfgNode) -> dict | UserError:
-        """Picture `index` as the training gets it, under the keys of INPUT in `cfg`."""
+        """Picture `index` as the training gets it, by the keys of INPUT in `cfg`."""
         return _Mapped([self.samples.dicts[index]], cfg)[(0, 0, 0)]
 
 
 class TestLoader:
-    """The pictures of a test set, one to a batch, this process's share of them, in order."""
+    """This process's share of the pictures of a test set, one per batch, in order."""
 
     def __init__(self, cfg: CfgNode, name: str) -> None:
         class_names_of(name)
@@ -85,9 +85,9 @@ class TestLoader:
 
 
 def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
-    """What the network sees in training, picture by picture: the name of each, and its `Scene`.
+    """What the network sees in training: the name of each picture, and its `Scene`.
 
-    The channels of the scene's picture have the order INPUT.FORMAT.
+    The channels of the scene's picture are in the order of INPUT.FORMAT.
 
     Raises:
         UserError: as `TrainLoader`, or an unreadable picture.
@@ -112,10 +112,11 @@ def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
 
 
 def training_dicts(cfg: CfgNode) -> list[dict]:
-    """The dicts of all training sets, those without objects left out unless the config keeps them.
+    """The dicts of all training sets; without those that lack objects, unless the config keeps
+    them.
 
     Raises:
-        UserError: nothing to train on, or a name in DATASETS.NO_HORIZONTAL_FLIP that fits no set.
+        UserError: no training data, or a name in DATASETS.NO_HORIZONTAL_FLIP matches no set.
     """
     items = training_items(cfg, catalog.training_sets(cfg, DatasetCatalog), _load, _has_objects)
     return [item | {"no_horizontal_flip": not may_mirror} for item, may_mirror in items]
@@ -127,7 +128,7 @@ def _annotated(item: dict) -> Annotated:
 
 
 def _load(name: str) -> list[dict]:
-    class_names_of(name)  # a sentence where there is no such set
+    class_names_of(name)  # raises an error if there is no such set
     return DatasetCatalog.get(name)
 
 

@@ -1,4 +1,4 @@
-"""From a data set dict to what the model takes: decode, augment, tensors."""
+"""From a data set dict to the model's input: decoding, augmentation, conversion to tensors."""
 
 import copy
 import random
@@ -20,10 +20,10 @@ from atto_det.training.batches import draw_seeds
 
 
 class AttoDatasetMapper(DatasetMapper):
-    """Detectron2's mapper with strict decoding, palette labels and a flip that can be forbidden.
+    """Detectron2's mapper with strict decoding, palette labels, and flips that can be forbidden.
 
     Pictures are decoded by Pillow, so that a truncated file is an error, and turned upright as EXIF
-    says, as masks and boxes of our data sets are. Semantic labels are palette indices.
+    says, like the masks and boxes of our data sets. Semantic labels are palette indices.
     """
 
     @configurable
@@ -49,8 +49,8 @@ class AttoDatasetMapper(DatasetMapper):
         """Map one dict.
 
         Raises:
-            UserError: the picture is unreadable, truncated, or of another size than annotated, or
-                its masks are run-length encoded and INPUT.MASK_FORMAT asks for polygons.
+            UserError: the picture is unreadable, truncated or not of the annotated size, or its
+                masks are run-length encoded although INPUT.MASK_FORMAT asks for polygons.
         """
         item = copy.deepcopy(dataset_dict)
         image = data.read_image(item["file_name"])  # (H, W, 3) RGB
@@ -87,10 +87,10 @@ class AttoDatasetMapper(DatasetMapper):
 
 
 class RecipeMapper:
-    """The mapper of trainings with large-scale jitter, copy-paste or colour jitter.
+    """The mapper for trainings with large-scale jitter, copy-paste or colour jitter.
 
     Raises:
-        UserError: keys of Detectron2 that it does not go with.
+        UserError: Detectron2 keys that cannot be combined with these.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -107,22 +107,22 @@ class RecipeMapper:
         ):
             if contradicts:
                 raise UserError(
-                    f"{key} does not go with INPUT.LSJ, INPUT.COPY_PASTE and INPUT.COLOR_JITTER: "
-                    "change it, or leave those at their defaults"
+                    f"{key} cannot be combined with INPUT.LSJ, INPUT.COPY_PASTE and "
+                    "INPUT.COLOR_JITTER: change it, or leave those at their defaults"
                 )
         self.augmentation = Augmentation(cfg)
         self.has_masks = cfg.MODEL.MASK_ON
         self.channels = slice(None, None, -1 if cfg.INPUT.FORMAT == "BGR" else 1)
 
     def __call__(self, dicts: Sequence[dict], index: int, seed: int) -> dict:
-        """What Detectron2's mapper would make of dict `index` of a training set.
+        """What Detectron2's mapper would return for dict `index` of a training set.
 
         Args:
-            seed: of all that is drawn.
+            seed: of all random choices.
 
         Raises:
-            UserError: a picture is unreadable, truncated, or of another size than annotated, or an
-                object has no mask.
+            UserError: a picture is unreadable, truncated or not of the annotated size, or an object
+                has no mask.
         """
         scene = self.augmentation(_DictsAsPictures(dicts), index, seed)
         objects = Instances(scene.image.shape[:2])
@@ -137,7 +137,7 @@ class RecipeMapper:
 
 
 class _DictsAsPictures(Sequence):
-    """Dicts of a training set as pictures."""
+    """The dicts of a training set as `TrainingPicture`s."""
 
     def __init__(self, dicts: Sequence[dict]) -> None:
         self.dicts = dicts
@@ -162,7 +162,7 @@ class _DictsAsPictures(Sequence):
 
 
 def _rle(mask: object, size: tuple[int, int]) -> dict | None:
-    """A mask as compressed RLE: of RLE of either form, or of polygons; None where there is none."""
+    """A mask as compressed RLE, from either form of RLE or from polygons; None if there is none."""
     if not mask:
         return None
     if isinstance(mask, dict):
@@ -172,13 +172,13 @@ def _rle(mask: object, size: tuple[int, int]) -> dict | None:
 
 
 class AtLeastAPixel(T.Augmentation):
-    """A resizing of Detectron2's after which no side is less than a pixel, as strips would have."""
+    """A Detectron2 resizing that keeps each side at one pixel or more, even for narrow strips."""
 
     def __init__(self, inner: T.ResizeShortestEdge) -> None:
         self.inner = inner
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """That of `inner`."""
+        """The transform of `inner`."""
         found = self.inner.get_transform(image)
         if isinstance(found, T.ResizeTransform):
             found.new_h, found.new_w = max(1, found.new_h), max(1, found.new_w)
@@ -193,7 +193,7 @@ def _mirrors(augmentation: T.Augmentation) -> bool:
 
 
 def seed_augmentation(seed: int, iteration: int, slot: int) -> None:
-    """Make what the mapper draws next follow from these three numbers alone."""
+    """Make what the mapper draws next depend on these three numbers alone."""
     first, second = draw_seeds(seed, iteration, slot)
     np.random.seed(first)  # noqa: NPY002  (the generator that Detectron2 draws from)
     random.seed(second)

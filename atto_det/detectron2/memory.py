@@ -1,4 +1,4 @@
-"""Peak memory of detectors as measured, beside what `atto_det.complexity.memory` counts."""
+"""Measured peak memory of detectors, to compare with what `atto_det.complexity.memory` counts."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from .analysis import Pass
 from .baselines import ZOO_CONFIGS
 
 REMARK = (
-    "Peak memory, measured: how much the resident memory of a process of its own grew from before "
+    "Peak memory, measured: how much the resident memory of a separate process grew from before "
     "the model was built until one picture had passed through it twice, eager, on {threads} "
     "threads of a CPU, code and scratch space included. Counted: all tensors alive at the fullest "
     "moment of a part; other parts' weights, and features kept for later parts, do not count."
@@ -26,14 +26,14 @@ REMARK = (
 def measure_peaks(
     analyses: Sequence[Analysis], cfg: CfgNode, passes: dict[str, Pass], threads: int
 ) -> list[Analysis]:
-    """The analyses with measured peaks, where `benchmark` knows the detector.
+    """The analyses with measured peaks, for detectors that `benchmark` knows.
 
     Args:
         analyses: of the detector of `cfg`, then of baselines by name.
-        passes: input to the pass that is measured.
+        passes: from an input to the pass that is measured.
 
     Raises:
-        UserError: a process ended early, or so few proposals that they cannot give so many
+        UserError: a process ended early, or there are too few proposals to give so many
             detections.
     """
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Building a model, with Detectron2's complaints about a config turned into sentences."""
+"""Building a model; Detectron2's complaints about a config become readable errors."""
 
 from detectron2 import modeling
 from detectron2.config import CfgNode
@@ -11,7 +11,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
     """The model of a config, with random weights.
 
     Raises:
-        UserError: no model can be built from the config; it gives the reason.
+        UserError: no model can be built from the config; the message gives the reason.
     """
     try:
         return modeling.build_model(cfg)

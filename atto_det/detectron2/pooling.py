@@ -16,10 +16,10 @@ from .fusion import BuiltFrom
 
 
 class GatherPooler(BuiltFrom, ROIPooler):
-    """Detectron2's pooler whose ROIAlignV2 of plain boxes on a CPU is `roi_align`."""
+    """Detectron2's pooler that uses `roi_align` for its ROIAlignV2 of plain boxes on a CPU."""
 
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
-        """Feature maps and boxes by picture to (R, C, P, P), as `ROIPooler`."""
+        """Feature maps and boxes of each picture to (R, C, P, P), as `ROIPooler`."""
         poolers = list(self.level_poolers)
         known = all(isinstance(pooler, ROIAlign) and pooler.aligned for pooler in poolers)
         if not known or x[0].device.type != "cpu" or torch.is_grad_enabled() or not box_lists:

@@ -26,14 +26,14 @@ class Predictor(CheckpointPredictor):
     configs = configs
 
     def build(self, content: dict[str, Any], path: str | Path) -> nn.Module:
-        """Detectron2's model, as `optimise_for_inference` leaves it."""
+        """Detectron2's model, as returned by `optimise_for_inference`."""
         check_detector(self.cfg)
         model = build_model(self.cfg).eval()
         checkpoint.load_weights(model, content, path)
         return augmented(self.cfg, optimise_for_inference(model))
 
     def detect(self, image: np.ndarray) -> Detections:
-        """Detections in uint8 (H, W, 3), channels in the order INPUT.FORMAT, at its own size."""
+        """Detections in uint8 (H, W, 3), in the channel order of INPUT.FORMAT, at its own size."""
         height, width = image.shape[:2]
         short = unresized(self.cfg).INPUT.MIN_SIZE_TEST
         resize = AtLeastAPixel(T.ResizeShortestEdge([short, short], self.cfg.INPUT.MAX_SIZE_TEST))

@@ -1,4 +1,4 @@
-"""A fixed number of proposals and detections, whatever a detector's weights find."""
+"""A fixed number of proposals and detections, whatever a detector's weights are."""
 
 import functools
 
@@ -11,14 +11,14 @@ from atto_det.complexity.regions import spread_boxes, sure_scores
 
 
 def fix_regions(model: GeneralizedRCNN, proposals: int, height: int, width: int) -> None:
-    """Let a Faster or Mask R-CNN go on with fixed boxes and scores, after its own work on each.
+    """Make a Faster or Mask R-CNN continue with fixed boxes and scores, after its own work on each.
 
-    The boxes of `spread_boxes` take the place of what the RPN found. Scores by which each of them
-    is of two classes, and offsets of zero, take the place of what the box predictor says. What
-    comes after, from the post-processing on, is real.
+    The boxes of `spread_boxes` replace the RPN's result. The box predictor's output is replaced by
+    offsets of zero and by scores with which each box belongs to two classes. Everything that
+    follows, from the post-processing on, is real.
 
     Args:
-        proposals: of each picture.
+        proposals: per picture.
         height, width: of the pictures in pixels.
     """
     boxes = spread_boxes(proposals, height, width).to(model.device)
@@ -29,7 +29,7 @@ def fix_regions(model: GeneralizedRCNN, proposals: int, height: int, width: int)
 def _propose(
     boxes: Tensor, rpn: nn.Module, args: tuple, output: tuple
 ) -> tuple[list[Instances], dict]:
-    """`boxes` in place of what the RPN found, in each picture."""
+    """Replace the RPN's result by `boxes`, in each picture."""
     fixed = []
     for found in output[0]:
         item = Instances(found.image_size)
@@ -42,7 +42,7 @@ def _propose(
 def _predict(
     proposals: int, predictor: nn.Module, args: tuple, output: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Scores by which each proposal is of two classes, the first ones surest, and no offsets."""
+    """Scores with which each proposal has two classes, the first ones surest, and zero offsets."""
     logits, offsets = output
     scores = sure_scores(proposals, logits.shape[1] - 1).to(logits)
     return scores.log().repeat(len(logits) // proposals, 1), torch.zeros_like(offsets)

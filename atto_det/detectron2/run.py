@@ -23,7 +23,7 @@ from .trainer import Trainer, evaluate_model
 
 
 class Detectron2:
-    """An `atto_det.training.runner.Engine` for any model of Detectron2's.
+    """An `atto_det.training.runner.Engine` for any Detectron2 model.
 
     Args:
         allow_pickle: read `.pkl` weights, which can run code.
@@ -38,7 +38,7 @@ class Detectron2:
 
     @property
     def processes(self) -> int:
-        """Those that `launch` started."""
+        """The number of processes that `launch` started."""
         return comm.get_world_size()
 
     @property
@@ -47,13 +47,13 @@ class Detectron2:
         return comm.is_main_process()
 
     def set_up(self, cfg: CfgNode, output: str) -> None:
-        """Let Detectron2's logs and ours go to the terminal and to folder `output`."""
+        """Send Detectron2's logs and ours to the terminal and to folder `output`."""
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         for name in ("fvcore", "detectron2", "atto_det"):
             setup_logger(str(output), distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
 
     def build_training(self, cfg: CfgNode) -> Trainer:
-        """A `Trainer`."""
+        """Create a `Trainer`."""
         return Trainer(cfg, allow_pickle=self.allow_pickle)
 
     def load_model(
@@ -62,7 +62,7 @@ class Detectron2:
         """The model with the weights of MODEL.WEIGHTS, in evaluation mode.
 
         Raises:
-            UserError: a model that finds no objects of classes, or weights that lack a tensor.
+            UserError: a model that does not detect objects, or weights that lack a tensor.
         """
         check_detector(cfg)
         model, path = build_model(cfg).eval(), cfg.MODEL.WEIGHTS
@@ -87,14 +87,14 @@ seconds_per_step = _runner.seconds_per_step
 
 
 def launch(job: Job) -> int:
-    """Do a job in this process, or in several; returns the exit status.
+    """Run a job in this process, or in several; returns the exit status.
 
     Raises:
-        UserError: as `Runner`; machines that cannot find each other.
+        UserError: as `Runner`, or machines that cannot find each other.
     """
     if job.processes * job.machines == 1:
         return _work(job)
-    read_config(job.config_file, job.options)  # its errors once
+    read_config(job.config_file, job.options)  # so that errors are reported only once
     if job.machines > 1 and job.dist_url == "auto":
         raise UserError("--num-machines needs --dist-url tcp://HOST:PORT of machine 0")
     try:
@@ -117,5 +117,5 @@ def _work(job: Job) -> int:
 
 
 def _process(job: Job) -> None:
-    """The work of one of several processes; its error is printed by itself."""
+    """What one of several processes does; it prints its own error."""
     sys.exit(command_line(_work)(job))

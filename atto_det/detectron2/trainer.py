@@ -1,4 +1,4 @@
-"""Training of any Detectron2 model from a config: exact resume, whole checkpoints, best by AP."""
+"""Training of any Detectron2 model from a config, with exact resume and the best model by AP."""
 
 import logging
 import weakref
@@ -45,28 +45,28 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """`DefaultTrainer` whose every step follows from (seed, iteration).
+    """A `DefaultTrainer` whose every step depends only on (seed, iteration).
 
-    What is drawn in step `i` (pictures, augmentation, sampled anchors and proposals) depends on
-    `cfg.SEED` and `i` alone, and a checkpoint holds the rest, so that a run killed at any moment
-    and resumed ends with the weights of an uninterrupted one (on a CPU, bit by bit).
+    Random choices in step `i` (pictures, augmentation, sampled anchors and proposals) depend only
+    on `cfg.SEED` and `i`, and a checkpoint holds the rest. A run that is killed at any moment and
+    resumed therefore ends with the weights of an uninterrupted one (on a CPU, bit by bit).
 
-    Subclasses override `build_model`, `build_optimizer`, `build_lr_scheduler`,
+    Subclasses may override `build_model`, `build_optimizer`, `build_lr_scheduler`,
     `build_train_loader`, `build_test_loader`, `build_evaluator`, `build_hooks` and `build_writers`
-    as those of `DefaultTrainer`. What is left in `OUTPUT_DIR`, `atto_det.training.run_folder` says.
+    as for `DefaultTrainer`. `atto_det.training.run_folder` lists the files in `OUTPUT_DIR`.
 
     Attributes:
         policy: the `atto_det.training.policy.Run` that decides what is due after a step.
 
     Raises:
-        UserError: data that the config's other keys contradict.
+        UserError: the data contradicts other keys of the config.
     """
 
     engine = ENGINE
 
     def __init__(self, cfg: CfgNode, *, allow_pickle: bool = False) -> None:
         TrainerBase.__init__(self)
-        # Its logger prints a traceback for a loss of NaN, which run_step turns into a sentence.
+        # For a loss of NaN, its logger prints a traceback; run_step raises a readable error.
         logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
         if cfg.TEST.PRECISE_BN.ENABLED:
             raise UserError(
@@ -82,9 +82,9 @@ class Trainer(DefaultTrainer):
         check_test_pictures(cfg.DATASETS.TEST)
         self.class_names = class_names_of(cfg.DATASETS.TRAIN[0])
         for name in cfg.DATASETS.TEST[:1]:
-            self.build_evaluator(cfg, name)  # what it refuses: now, not when it is first needed
+            self.build_evaluator(cfg, name)  # so that it raises its errors now rather than later
         torch.manual_seed(cfg.SEED)
-        # The order of numbers in memory that convolutions prefer: a fifth faster on a CPU.
+        # The memory layout that convolutions prefer: a fifth faster on a CPU.
         self.network = self.build_model(cfg).to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, self.network)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -107,7 +107,7 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def use_parts(self, count: int) -> None:
-        """Train on each batch in so many parts; once."""
+        """Process each batch in this many parts; called at most once."""
         if count == 1:
             return
         step = self._trainer
@@ -123,16 +123,16 @@ class Trainer(DefaultTrainer):
         """The model of a config, with random weights.
 
         Raises:
-            UserError: no model can be built from the config; it gives the reason.
+            UserError: no model can be built from the config; the message gives the reason.
         """
         return build_model(cfg)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-        """Detectron2's schedule by the keys of SOLVER.
+        """Detectron2's schedule, by the keys of SOLVER.
 
         Raises:
-            UserError: they give none.
+            UserError: the keys give no schedule.
         """
         try:
             return super().build_lr_scheduler(cfg, optimizer)
@@ -141,58 +141,58 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict]]:
-        """Batches that follow from (seed, iteration)."""
+        """Batches that depend only on (seed, iteration)."""
         return TrainLoader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
-        """The pictures of a test set, one to a batch."""
+        """The pictures of a test set, one per batch."""
         return TestLoader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """AP_d and AP_m.
+        """An evaluator for AP_d and AP_m.
 
         Raises:
-            UserError: a model that finds no objects of classes.
+            UserError: the model does not detect objects.
         """
         return VOCInstanceEvaluator(cfg, dataset_name)
 
     def build_hooks(self) -> list[HookBase]:
-        """Timing and schedule; what `policy` decides comes after all hooks."""
+        """Timing and schedule; what `policy` decides follows after all hooks."""
         return [hooks.IterationTimer(), hooks.LRScheduler()]
 
     @cached_property
     def writers(self) -> list[EventWriter]:
-        """Opened at the first writing, when what came after the resumed checkpoint is removed."""
+        """Opened when first used, after lines later than the resumed checkpoint were removed."""
         return self.build_writers()
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`.
+        """Continue from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`.
 
         Raises:
-            UserError: weights that are missing, damaged, unsafe, or another model's.
+            UserError: weights that are missing, damaged, unsafe, or of another model.
         """
         super().resume_or_load(resume)
         if hasattr(self.data_loader, "start"):
             self.data_loader.start = self.start_iter
         elif self.start_iter:
             logger.warning(
-                "this loader cannot go on where it was (it has no `start`): its pictures begin anew"
+                "this loader cannot continue where it was (it has no `start`): pictures start over"
             )
 
     def train(self) -> dict[str, dict]:
         """Train to the end; returns the last evaluation: data set → result.
 
         Raises:
-            UserError: NaN in the loss, an unreadable picture, a full disk.
+            UserError: NaN in the loss, an unreadable picture, or a full disk.
         """
         self.register_hooks([PolicyHook()])
         self._train()
         return self.policy.results
 
     def try_step(self, network: nn.Module, sample: dict) -> None:
-        """Pass one sample of the loader forward and back through a copy of the network."""
+        """Pass one sample of the loader forward and backward through a copy of the network."""
         with EventStorage(), torch.autocast("cuda", enabled=self.cfg.SOLVER.AMP.ENABLED):
             losses = network([sample])
         sum(losses.values()).backward()
@@ -212,13 +212,13 @@ class Trainer(DefaultTrainer):
                     self.after_step()
                     self.iter += 1
             except BaseException:
-                with suppress(Exception):  # closing the writers must not hide the reason
+                with suppress(Exception):  # closing the writers must not hide the first error
                     self.after_train()
                 raise
             self.after_train()
 
     def run_step(self) -> None:
-        """One step, all its random draws seeded by (seed, iteration, process)."""
+        """One step, with all random choices seeded by (seed, iteration, process)."""
         seed_step(self.cfg.SEED, self.iter, comm.get_rank())
         try:
             super().run_step()
@@ -226,29 +226,29 @@ class Trainer(DefaultTrainer):
             raise run_folder.divergence(self.cfg, self.iter) from None
 
     def evaluate(self, name: str) -> dict | None:
-        """The result on a data set in the main process, None in the others."""
+        """The result on a data set in the main process; None in the others."""
         return evaluate_model(self.cfg, self.model, name, type(self))
 
     def write_metrics(self, found: dict[str, float]) -> None:
-        """Let the writers write, `found` too."""
+        """Make the writers write, including `found`."""
         self.storage.put_scalars(**found, smoothing_hint=False)
         for writer in self.writers:
             writer.write()
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's tensors on the CPU."""
+        """The model's tensors, on the CPU."""
         return self.checkpointer.weights()
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Set what `weights` gave.
+        """Set the tensors that `weights` returned.
 
         Raises:
-            UserError: they are another model's.
+            UserError: they belong to another model.
         """
         checkpoint.load_weights(self.network, {"model": weights}, self.cfg.OUTPUT_DIR)
 
     def state(self) -> dict[str, Any]:
-        """Optimizer and hooks."""
+        """The state of optimizer and hooks."""
         return {"trainer": self.state_dict()}
 
 
@@ -256,22 +256,22 @@ class PolicyHook(HookBase):
     """Calls the trainer's `policy`, after all other hooks."""
 
     def before_train(self) -> None:
-        """Before the first step; what it makes up for belongs to the one before."""
+        """Start the policy; what it completes from an earlier run belongs to the step before."""
         trainer = self.trainer
         trainer.iter = trainer.storage.iter = trainer.start_iter - 1
         trainer.policy.start()
         trainer.iter = trainer.storage.iter = trainer.start_iter
 
     def before_step(self) -> None:
-        """Before each."""
+        """Tell the policy."""
         self.trainer.policy.before_step(self.trainer.iter)
 
     def after_step(self) -> None:
-        """After each."""
+        """Tell the policy."""
         self.trainer.policy.after_step(self.trainer.iter)
 
     def after_train(self) -> None:
-        """Close what was written to."""
+        """Close the writers."""
         for writer in vars(self.trainer).pop("writers", ()):
             writer.write()
             writer.close()
@@ -283,10 +283,10 @@ def evaluate_model(
     """Evaluate `model` on data set `name`; the result in the main process, None in the others.
 
     Args:
-        trainer: whose `build_evaluator` and `build_test_loader` are used.
+        trainer: its `build_evaluator` and `build_test_loader` are used.
 
     Returns:
-        The whole result of a `VOCInstanceEvaluator`; of another evaluator what it returns.
+        The whole result of a `VOCInstanceEvaluator`; for another evaluator, what it returns.
     """
     evaluator = trainer.build_evaluator(cfg, name)
     model = augmented(cfg, model)

@@ -1,6 +1,6 @@
-"""A detector as one graph: picture in, detections at the picture's own size out.
+"""A detector as one graph: a picture in, detections at the picture's own size out.
 
-Written in operations that every runtime of ONNX has. ONNX's own `Resize` is not among them:
+It uses only operations that every ONNX runtime has. ONNX's own `Resize` is not one of them:
 OpenVINO 2026.4 ignores its `antialias` (up to 112 grey levels off Pillow on photos), and ONNX
 Runtime 1.31 was up to 11 levels off. `Resize` below gives Pillow's pixels in both.
 """
@@ -16,11 +16,11 @@ OUTPUTS = ("boxes", "classes", "scores", "masks")
 
 
 class Deployable(nn.Module):
-    """`model` with what comes before and after it, as `torchvision.predictor.detect` does it.
+    """`model` with its pre- and post-processing, as in `torchvision.predictor.detect`.
 
     Args:
-        model: of `build_model(cfg)`, in evaluation mode.
-        cfg: INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST.
+        model: from `build_model(cfg)`, in evaluation mode.
+        cfg: INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST are used.
     """
 
     def __init__(self, model: GeneralizedRCNN, cfg: CfgNode) -> None:
@@ -50,12 +50,12 @@ class Resize(nn.Module):
     """`ops.resize` of a picture to the size that the network sees.
 
     Bilinear with antialiasing, first along the rows, then along the columns, rounded to grey levels
-    after each, as Pillow does it. Pillow 13 begins with the columns where the height loses more
-    than twice as many pixels as the width: one grey level may differ there.
+    after each, as in Pillow. Pillow 13 begins with the columns if the height shrinks by more than
+    twice as many pixels as the width; then one grey level may differ.
 
     Args:
-        short: of the shorter side, in pixels.
-        longest: most pixels of the longer side, which limits the shorter one as well.
+        short: length of the shorter side, in pixels.
+        longest: maximum length of the longer side, which also limits the shorter one.
     """
 
     def __init__(self, short: int, longest: int) -> None:
@@ -63,9 +63,9 @@ class Resize(nn.Module):
         self.short, self.longest = short, longest
 
     def shape(self, native: Tensor) -> Tensor:
-        """Height and width of the result from the picture's, as `ops.resize.resized_shape`."""
+        """Height and width of the result, as `ops.resize.resized_shape`."""
         sides = native.double()
-        # One element each: tracing takes tensors without dimensions for single precision.
+        # One-element tensors: tracing treats tensors without dimensions as single precision.
         short, longest = (sides.new_full((1,), side) for side in (self.short, self.longest))
         shortest = sides[:1].minimum(sides[1:])
         new = torch.where(sides == shortest, short, short / shortest * sides)
@@ -83,20 +83,20 @@ class Resize(nn.Module):
 
 
 def _resize_first(x: Tensor, new: Tensor) -> Tensor:
-    """(L, C) to (new, C), both of whole numbers: rows become weighted means of neighbours.
+    """(L, C) to (new, C), both integer-valued: rows become weighted means of neighbours.
 
-    In whole numbers below 2**31 for pictures of up to 20,000 pixels, and in floats below 2**24.
+    It computes with integers below 2**31, for up to 20,000 pixels, and with floats below 2**24.
     """
     length, steps = shape_as_tensor(x)[:1], 2**11
-    reach = length.maximum(new)  # of the triangle that weighs the neighbours, in 1 / (2 * new)
-    centres = (2 * torch.arange(new[0]) + 1) * length  # likewise, (new,)
+    reach = length.maximum(new)  # of the triangular filter, in units of 1 / (2 * new)
+    centres = (2 * torch.arange(new[0]) + 1) * length  # in the same units, (new,)
     around = _divide(length + new - 1, new)[0]  # neighbours on each side
     index = _divide(centres, 2 * new)[:, None] + torch.arange(2 * around + 1) - around
     weights = 2 * reach - ((2 * index + 1) * new - centres[:, None]).abs()
     weights = weights.clamp(min=0) * ((index >= 0) & (index < length)).long()
     total = weights.sum(dim=1, keepdim=True)
-    # Pillow's weights are whole multiples of 2**-22, too long for products of single precision: in
-    # two parts these are exact.
+    # Pillow's weights are integer multiples of 2**-22, too precise for single-precision products:
+    # split into two parts, the products are exact.
     coarse = _divide(weights * steps, total)
     fine = _divide((weights * steps - coarse * total) * steps + _divide(total, 2), total)
     parts = torch.stack([coarse.float() / steps, fine.float() / steps**2], dim=1)

@@ -1,4 +1,4 @@
-"""What an exported ONNX file says of itself, so that it can be used with nothing beside it."""
+"""The description stored in an exported ONNX file, so that the file can be used on its own."""
 
 import dataclasses
 import json
@@ -15,22 +15,22 @@ KEY = "atto_det_format"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """The `metadata_props` of a file: JSON under each of these names, beside `atto_det_format`.
+    """The `metadata_props` of a file: JSON under each of these names, and `atto_det_format`.
 
     Attributes:
-        kind: "detector", or "backbone".
+        kind: "detector" or "backbone".
         network: "attonet_a" …, or its spec as text.
-        class_names: by index; of a backbone those of its training.
+        class_names: by index; for a backbone, those of its training.
         channel_order: of the input, "RGB" or "BGR".
         mean, std: of the network's input in 0 to 255, in that order. A detector's file applies
-            them; a backbone's file takes pictures that are normalised so.
+            them; a backbone's file takes pictures that are already normalised.
         min_size, max_size: a detector's file resizes the shorter side to `min_size` pixels, or to
-            less where the longer one would exceed `max_size`. A backbone: what it was trained on.
-        score_threshold: a detector gives no detection below it.
-        detections_per_image: a detector gives at most so many.
+            less if the longer one would exceed `max_size`. For a backbone, its training size.
+        score_threshold: a detector returns no detection below it.
+        detections_per_image: the maximum that a detector returns.
         precision: "float32", or "int8" for 8-bit weights and activations of the convolutions.
         opset: of ONNX's operators.
-        versions: of what the file was made with.
+        versions: of the software that made the file.
         checkpoint_sha256: of the checkpoint file.
     """
 
@@ -50,12 +50,12 @@ class Metadata:
     checkpoint_sha256: str
 
     def as_properties(self) -> dict[str, str]:
-        """Texts by name, as an ONNX file keeps them."""
+        """The values as text by name, the form in which an ONNX file stores them."""
         values = {KEY: FORMAT} | dataclasses.asdict(self)
         return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
     def summary(self) -> list[str]:
-        """What a user should know of the file, in a few lines."""
+        """The most important facts about the file, in a few lines."""
         size = f"resized in the file to {self.min_size} pixels, at most {self.max_size}"
         if self.kind == "backbone":
             size = f"normalised by mean {self.mean}, std {self.std}"
@@ -68,7 +68,7 @@ class Metadata:
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """The metadata of an ONNX file of this project.
+    """The metadata of an ONNX file written by this project.
 
     Raises:
         UserError: a missing, damaged, foreign or newer file.
@@ -96,7 +96,7 @@ def read_metadata(path: str | Path) -> Metadata:
         raise UserError(f"{path} lacks {', '.join(missing)} in its metadata: export it again")
     if wrong := sorted(name for name in names if not _is_sound(name, values[name])):
         raise UserError(
-            f"{path} has impossible metadata in {', '.join(wrong)}: it was damaged or changed; "
+            f"{path} has impossible metadata in {', '.join(wrong)}: it was damaged or modified; "
             "export it again"
         )
     return Metadata(**{name: values[name] for name in names})
@@ -108,12 +108,12 @@ def _parsed(texts: dict[str, str]) -> dict[str, Any]:
         try:
             values[name] = json.loads(text)
         except (ValueError, RecursionError):
-            continue  # another program's
+            continue  # written by another program
     return values
 
 
 def _is_sound(name: str, value: object) -> bool:
-    """Whether a value can be the field `name` of a `Metadata`."""
+    """Whether a value is valid for the field `name` of a `Metadata`."""
     match name:
         case "kind":
             return value in ("detector", "backbone")
@@ -138,7 +138,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) < 50_000  # a spec of many modules
+    return isinstance(value, str) and len(value) < 50_000  # a spec may have many modules
 
 
 def _are_texts(value: object) -> TypeGuard[list[str]]:

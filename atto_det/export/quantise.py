@@ -1,10 +1,10 @@
 """8-bit convolutions and dense layers in an exported graph, by ONNX Runtime's static quantisation.
 
 Weights are symmetric around zero with a scale for each output channel; activations are uint8 with
-one range each, measured on real pictures. uint8 rather than int8 since only products of uint8 and
-int8 are fast in ONNX Runtime on a CPU: AttoNet-A's backbone took 0.38 of its time in single
-precision with uint8 activations and 1.1 with int8 ones (x86 with VNNI, 2 threads). On an x86 CPU
-without VNNI sums of two such products may saturate.
+one range each, measured on real pictures. They are uint8 rather than int8 because ONNX Runtime on a
+CPU is only fast for products of uint8 and int8: AttoNet-A's backbone took 0.38 of its time in
+single precision with uint8 activations and 1.1 with int8 ones (x86 with VNNI, 2 threads). On an x86
+CPU without VNNI, sums of two such products may saturate.
 
 Proposals, non-maximum suppression, ROIAlign and the last layers, whose outputs are boxes, scores
 and masks, stay in single precision.
@@ -22,21 +22,21 @@ from atto_det.errors import UserError
 from .runtimes import open_runtime
 
 WEIGHTED = ("Conv", "Gemm")
-CARRIERS = ("Add", "Concat", "Gather", "MaxPool", "Relu", "Transpose")  # of a backbone's 8 bits
+CARRIERS = ("Add", "Concat", "Gather", "MaxPool", "Relu", "Transpose")  # also 8 bits in a backbone
 LAST = ("/rpn/head/last", "/box_predictor/")
-BACKBONE = "/model/backbone/"  # where a detector's backbone is, by the names of its nodes
+BACKBONE = "/model/backbone/"  # prefix of the node names of a detector's backbone
 
 
 def quantise(source: Path, target: Path, inputs: Iterable[np.ndarray], *, detector: bool) -> int:
     """Write the graph of `source` with 8-bit layers to `target`.
 
     Args:
-        inputs: what ranges are measured on. Those that leave an output empty are passed over: they
+        inputs: used to measure ranges. Those for which an output is empty are skipped, since they
             do not reach all layers.
-        detector: whether the graph is a detector's, whose backbone is but a part.
+        detector: whether the graph is a detector's, in which the backbone is only a part.
 
     Returns:
-        The number of inputs measured on.
+        The number of inputs that ranges were measured on.
 
     Raises:
         UserError: no input reaches all layers.
@@ -67,7 +67,7 @@ def quantise(source: Path, target: Path, inputs: Iterable[np.ndarray], *, detect
 
 
 def _chosen(model: onnx.ModelProto, backbone: str) -> list[str]:
-    """Names of the nodes that shall work in 8 bits."""
+    """Names of the nodes that will work in 8 bits."""
     chosen = {
         node.name: node.output[0]
         for node in model.graph.node
@@ -80,11 +80,11 @@ def _chosen(model: onnx.ModelProto, backbone: str) -> list[str]:
 
 
 class _CalibrationReader:
-    """Inputs by name, as `quantize_static` asks for them: None after the last."""
+    """Returns inputs by name, in the form that `quantize_static` expects: None after the last."""
 
     def __init__(self, inputs: Iterator[dict[str, np.ndarray]]) -> None:
         self._inputs = inputs
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next one."""
+        """The next input."""
         return next(self._inputs, None)

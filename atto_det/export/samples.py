@@ -1,4 +1,4 @@
-"""Pictures that exported files are checked and calibrated on, uint8 RGB (H, W, 3)."""
+"""Pictures on which exported files are checked and calibrated, uint8 RGB (H, W, 3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from atto_det.torchvision.config import config_from_text
 from atto_det.weights import checkpoint
 
 MOST_PICTURES = 32
-"""Pictures to calibrate on: ranges hardly change with more."""
+"""Number of pictures to calibrate on: more would hardly change the ranges."""
 
 
 def pictures_to_check(inputs: Sequence[str | Path]) -> list[np.ndarray]:
-    """Image files and those in folders; without any, one painted picture with a dozen objects.
+    """The given image files and those in given folders; without any, a painted picture.
 
     Raises:
         UserError: an input does not exist, or is not a picture.
@@ -33,14 +33,14 @@ def pictures_to_check(inputs: Sequence[str | Path]) -> list[np.ndarray]:
 
 
 def calibration_pictures(source: str, path: str | Path) -> list[np.ndarray]:
-    """At most `MOST_PICTURES` pictures spread over a folder or a data set.
+    """At most `MOST_PICTURES` pictures, evenly taken from a folder or a data set.
 
     Args:
-        source: the folder, or a data set's name: a built-in one, or one of the checkpoint's config.
+        source: the folder, or a data set's name: a built-in one, or one in the checkpoint's config.
         path: the checkpoint.
 
     Raises:
-        UserError: neither a folder nor a data set, or an unreadable picture.
+        UserError: `source` is neither a folder nor a data set, or a picture is unreadable.
     """
     if Path(source).is_dir():
         files = list_images([source])

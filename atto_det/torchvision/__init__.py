@@ -1,7 +1,7 @@
 """Atto-MaskRCNN without Detectron2: the same configs and weights on torchvision.
 
-`load_config`, `build_model` and `Predictor` have Detectron2's behaviour and take its experiment
-files and weights; `maskrcnn_attonet_fpn` and its like are torchvision's own detectors.
+`load_config`, `build_model` and `Predictor` behave like Detectron2 and take its experiment files
+and weights; `maskrcnn_attonet_fpn` and its like are torchvision's own detectors.
 """
 
 import importlib
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """`run`, when it is first asked for: it takes Lightning, which predicting does not."""
+    """Import `run` when it is first used, since it needs Lightning, which predicting does not."""
     if name != "run":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -1,8 +1,8 @@
-"""The networks as torchvision's classifiers, for its reference scripts.
+"""The networks as torchvision classifiers, for its reference scripts.
 
     model = torchvision.models.get_model("attonet_a", num_classes=50)
 
-Importing this registers each network of the registry under its name.
+Importing this module registers each network of the registry under its name.
 """
 
 from functools import partial
@@ -29,17 +29,17 @@ def classifier(
     weights_backbone: str | Path | None = None,
     norm: str = "BN",
 ) -> ImageClassifier:
-    """A network as a classifier, by torchvision's arguments.
+    """A network as a classifier, with torchvision's arguments.
 
     Args:
         network: one of `atto_det.list_backbones()`, or a file of a network.
-        weights, progress: for torchvision's sake: there are no weights, nothing is downloaded.
+        weights, progress: for compatibility with torchvision; there are no weights to download.
         num_classes: outputs of the dense layer.
         weights_backbone: a backbone file of atto-det export.
         norm: one of `atto_det.nets.NORMS`.
 
     Raises:
-        UserError: weights, and what `atto_det.create_classifier` raises.
+        UserError: `weights` is given, or an error of `atto_det.create_classifier`.
     """
     if weights is not None:
         raise UserError(

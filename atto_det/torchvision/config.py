@@ -1,8 +1,8 @@
-"""Detectron2's experiment files without Detectron2: what this engine honours, and what it cannot.
+"""Detectron2's experiment files without Detectron2: what this engine supports and what it does not.
 
-Every key has Detectron2's default here. `Only` marks those of which this engine runs
-only some values; any other is an error that names the key. `IGNORED` are sections of other models,
-which Detectron2's Atto-MaskRCNN does not read either.
+Every key has Detectron2's default here. `Only` marks the keys of which this engine supports only
+some values; any other value is an error that names the key. `IGNORED` are sections for other
+models, which Detectron2's Atto-MaskRCNN does not read, either.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from atto_det.training.keys import KEYS, SAMPLERS
 
 
 class Only:
-    """The values that a key may have here; Detectron2's default is the first, or stated."""
+    """The values that a key may have; Detectron2's default is the first, or given explicitly."""
 
     def __init__(self, *allowed: Any, default: Any = None) -> None:
         self.allowed = allowed
@@ -203,7 +203,7 @@ IGNORED = (
     *("VERSION", "GLOBAL", "VIS_PERIOD"),
     *("MODEL.RESNETS", "MODEL.RETINANET", "MODEL.PANOPTIC_FPN", "MODEL.SEM_SEG_HEAD"),
     *("MODEL.ROI_KEYPOINT_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD", "MODEL.ANCHOR_GENERATOR.ANGLES"),
-    # Read by what is fixed above alone: convolutions of the box head, federated loss, cropping …
+    # Only relevant for features that are fixed above: box head convolutions, federated loss, …
     *("MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_BOX_HEAD.CONV_DIM"),
     *("MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES", "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER"),
     *("INPUT.CROP.SIZE", "INPUT.CROP.TYPE", "SOLVER.NUM_DECAYS"),
@@ -214,24 +214,24 @@ IGNORED = (
 
 
 class TorchvisionConfigs(ConfigReader):
-    """Experiment files of which this engine honours every key, or says which it cannot."""
+    """Experiment files; a key that this engine does not support is an error."""
 
     catalog = catalog
     find_network = staticmethod(find_network)
 
     def defaults(self) -> CfgNode:
-        """`DEFAULTS`."""
+        """A copy of `DEFAULTS`."""
         return CfgNode(_values(DEFAULTS))
 
     def shared_seed(self) -> int:
-        """There is none: each process of Lightning's reads the config for itself."""
+        """Always an error: each of Lightning's processes reads the config for itself."""
         raise UserError("SEED is below 0: the torchvision engine needs one of 0 or more")
 
     def merged(self, content: Mapping[str, Any], where: str, options: Sequence[str]) -> CfgNode:
-        """The config without what no Atto-MaskRCNN reads.
+        """The config without the keys that no Atto-MaskRCNN reads.
 
         Raises:
-            UserError: a key that this engine cannot honour.
+            UserError: a key that this engine does not support.
         """
         keys, values = options[::2], options[1::2]
         if len(keys) == len(values):
@@ -245,13 +245,13 @@ class TorchvisionConfigs(ConfigReader):
             if value not in only.allowed:
                 allowed = " or ".join(map(repr, only.allowed))
                 raise UserError(
-                    f"{where}: {key} is {value!r}, which the torchvision engine cannot honour; it "
-                    f"runs {allowed}: change it, or use Detectron2 (--engine detectron2)"
+                    f"{where}: {key} is {value!r}, which the torchvision engine does not support; "
+                    f"it supports {allowed}: change it, or use Detectron2 (--engine detectron2)"
                 )
         if cfg.INPUT.MIN_SIZE_TEST == 0:
             raise UserError(
-                f"{where}: INPUT.MIN_SIZE_TEST is 0, for pictures as large as they are, which the "
-                "torchvision engine cannot honour: give the shorter side"
+                f"{where}: INPUT.MIN_SIZE_TEST is 0, for pictures of their own size, which the "
+                "torchvision engine does not support: give the shorter side"
             )
         return cfg
 
@@ -274,7 +274,7 @@ def _restricted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _honoured(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`content` without what no Atto-MaskRCNN reads."""
+    """`content` without the keys that no Atto-MaskRCNN reads."""
     kept = {}
     for key, value in content.items():
         full = f"{prefix}{key}"
@@ -284,7 +284,7 @@ def _honoured(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _is_ignored(key: str) -> bool:
-    """Whether `key` or a section above it is; a key of its own in `DEFAULTS` never is."""
+    """Whether `key` or a section above it is ignored; keys that `DEFAULTS` has never are."""
     parts = key.split(".")
     above = {".".join(parts[: n + 1]) for n in range(len(parts))}
     return _default(key) is None and not above.isdisjoint(IGNORED)

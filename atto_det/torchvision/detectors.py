@@ -1,10 +1,10 @@
-"""AttoNets in torchvision's own detectors, under its conventions: anchors, heads, labels, names.
+"""AttoNets in torchvision's own detectors, with its conventions: anchors, heads, labels, names.
 
     model = atto_det.torchvision.maskrcnn_attonet_fpn("attonet_a", num_classes=21)
 
-Importing this registers `maskrcnn_attonet_a_fpn` and the like with torchvision, so that
-`torchvision.models.get_model` and its reference scripts build them by name. For the weights and the
-exact behaviour of this project's detectors see `build_model`.
+Importing this module registers `maskrcnn_attonet_a_fpn` and the like with torchvision, so that
+`torchvision.models.get_model` and its reference scripts can build them by name. For the weights and
+the exact behaviour of this project's detectors see `build_model`.
 """
 
 from functools import partial
@@ -36,16 +36,16 @@ def maskrcnn_attonet_fpn(
 
     Args:
         network: one of `atto_det.list_backbones()`, or a file of a network.
-        num_classes: with the background, which is class 0; 91.
+        num_classes: including the background, which is class 0; 91 by default.
         weights_backbone: a backbone file of atto-det export.
         trainable_backbone_layers: 0 to 5, counted from res5 down to the stem; by default 3 with
-            weights. Frozen ones have frozen batch norms. Without weights all are trained, and a
-            warning says so, as torchvision's does.
-        norm: of the backbone, one of `atto_det.nets.NORMS`; "BN".
-        out_channels: of the pyramid's maps; 256, which torchvision's mask head is made for.
+            weights. Frozen layers have frozen batch norms. Without weights all layers are trained,
+            with a warning, as in torchvision.
+        norm: of the backbone, one of `atto_det.nets.NORMS`; "BN" by default.
+        out_channels: of the pyramid's maps; 256 by default, which torchvision's mask head expects.
         **arguments: all others of `torchvision.models.detection.MaskRCNN`: min_size, image_mean,
-            box_score_thresh …. `weights` and `progress` are taken for torchvision's sake: there are
-            no weights of whole detectors, and nothing is downloaded.
+            box_score_thresh …. `weights` and `progress` are accepted for compatibility with
+            torchvision; there are no weights of whole detectors, and nothing is downloaded.
 
     Raises:
         UserError: an unknown network or norm, weights of another network or trained on another mean
@@ -93,7 +93,7 @@ def _detector(
     body = create_backbone(network, STAGES[1:] if kind is RetinaNet else STAGES, norm=norm)
     layers = trainable_backbone_layers
     if layers is not None and not 0 <= layers <= len(FEATURES):
-        raise UserError(f"trainable_backbone_layers is {layers}; it lies between 0 and 5")
+        raise UserError(f"trainable_backbone_layers is {layers}; it must be between 0 and 5")
     layers = _validate_trainable_layers(weights_backbone is not None, layers, len(FEATURES), 3)
     body.freeze(len(FEATURES) - layers)
     if weights_backbone is not None:

@@ -1,4 +1,4 @@
-"""AP_d and AP_m of a model on a data set, shared out over the processes there are."""
+"""AP_d and AP_m of a model on a data set, distributed over all processes."""
 
 import logging
 import sys
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Pixels(Dataset):
-    """The pixels of records, by their index."""
+    """The pixels of records, by index."""
 
     def __init__(self, records: tuple[data.ImageRecord, ...]) -> None:
         self.records, self.read = records, ErrorsAsItems(read_picture)
@@ -34,10 +34,10 @@ class _Pixels(Dataset):
 def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
     """Evaluate `model` on data set `name`; the result in the main process, None in the others.
 
-    Its mode, training or evaluation, stays as it was.
+    Its mode, training or evaluation, is restored.
 
     Raises:
-        UserError: no such data set, an unreadable picture, or numbers that are not finite.
+        UserError: no such data set, an unreadable picture, or outputs that are not finite.
     """
     dataset = catalog.load_dataset(name)
     rank, processes = ranks()
@@ -50,7 +50,7 @@ def evaluate_model(cfg: CfgNode, model: nn.Module, name: str) -> dict | None:
     model.eval()
     found = {}
     try:
-        hidden = was_training or not sys.stdout.isatty()  # a training has a bar of its own
+        hidden = was_training or not sys.stdout.isatty()  # a training has its own progress bar
         pictures = track(batches, f"evaluating {name}", len(mine), transient=True, disable=hidden)
         with finite_outputs(model):
             for index, [image] in zip(mine, pictures, strict=True):

@@ -1,4 +1,4 @@
-"""From a record to what the model trains on, in torchvision's form."""
+"""From a record to the model's training input, in torchvision's form."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,10 +27,10 @@ Sample = tuple[Tensor, dict[str, Tensor]]  # picture and target
 
 
 class Mapper:
-    """Training samples by the keys of INPUT.
+    """Makes training samples by the keys of INPUT.
 
     Raises:
-        UserError: a key whose value makes no sense.
+        UserError: a key has an invalid value.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -41,7 +41,7 @@ class Mapper:
         """Picture `index` of a training set and its objects.
 
         Args:
-            seed: of all that is drawn.
+            seed: of all random choices.
 
         Returns:
             uint8 (3, H, W) in the channel order of INPUT.FORMAT; boxes float (M, 4), x1 y1 x2 y2 in
@@ -49,7 +49,7 @@ class Mapper:
             left are dropped.
 
         Raises:
-            UserError: a picture is unreadable, truncated, or of another size than annotated.
+            UserError: a picture is unreadable, truncated or not of the annotated size.
         """
         scene = self.augmentation(pictures, index, seed)
         pixels = scene.image[:, :, self.channels].transpose(2, 0, 1)
@@ -77,7 +77,7 @@ class TrainLoader(batches.TrainLoader):
     """The training batches of a config, from iteration `start` on.
 
     Args:
-        processes: that will share the batches.
+        processes: number of processes that share the batches.
 
     Raises:
         UserError: no pictures with objects, or a batch size that the processes cannot share.
@@ -89,14 +89,14 @@ class TrainLoader(batches.TrainLoader):
         super().__init__(cfg, _Samples(pictures, cfg), annotated, processes)
 
     def sample(self, index: int, cfg: CfgNode) -> Sample | UserError:
-        """Picture `index` as the training gets it, under the keys of INPUT in `cfg`."""
+        """Picture `index` as the training gets it, by the keys of INPUT in `cfg`."""
         return _Samples([self.samples.pictures[index]], cfg)[(0, 0, 0)]
 
 
 def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
-    """What the network sees in training, picture by picture: the name of each, and its `Scene`.
+    """What the network sees in training: the name of each picture, and its `Scene`.
 
-    The channels of the scene's picture have the order INPUT.FORMAT.
+    The channels of the scene's picture are in the order of INPUT.FORMAT.
 
     Raises:
         UserError: as `TrainLoader`, or an unreadable picture.
@@ -119,10 +119,10 @@ def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
 def training_pictures(cfg: CfgNode) -> list[TrainingPicture]:
     """The pictures of all training sets.
 
-    Those without objects are left out unless the config keeps them.
+    Pictures without objects are left out unless the config keeps them.
 
     Raises:
-        UserError: nothing to train on, or a name in DATASETS.NO_HORIZONTAL_FLIP that fits no set.
+        UserError: no training data, or a name in DATASETS.NO_HORIZONTAL_FLIP matches no set.
     """
     items = training_items(cfg, catalog.training_sets(cfg), _load, _has_objects)
     return [TrainingPicture(*item) for item in items]

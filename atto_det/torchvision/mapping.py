@@ -1,7 +1,8 @@
-"""Weights from Detectron2's names to torchvision's and back, tensor for tensor.
+"""Converts weights between Detectron2's and torchvision's names, tensor by tensor.
 
-The two differ in names and in the place of the background: Detectron2 has it as the last score and
-gives it neither boxes nor masks; torchvision has it first, with boxes and masks that nothing reads.
+The two differ in names and in the position of the background: in Detectron2 it is the last score
+and has neither boxes nor masks; in torchvision it is the first, with boxes and masks that are not
+used.
 """
 
 import torch
@@ -29,9 +30,9 @@ MASKS = "roi_heads.mask_head.predictor."
 
 
 def to_torchvision(state: State, cfg: CfgNode) -> State:
-    """The weights of Detectron2's model under the names of `build_model(cfg)`'s.
+    """The weights of Detectron2's model under the names of the model `build_model(cfg)`.
 
-    The background's boxes and masks, which Detectron2 does not have, are zero.
+    The background's boxes and masks, which Detectron2 does not have, become zero.
 
     Raises:
         UserError: a name that the config's model does not have.
@@ -41,7 +42,7 @@ def to_torchvision(state: State, cfg: CfgNode) -> State:
 
 
 def to_detectron2(state: State, cfg: CfgNode) -> State:
-    """The weights of `build_model(cfg)` under Detectron2's names: the inverse of the above.
+    """The weights of `build_model(cfg)` under Detectron2's names: the inverse of `to_torchvision`.
 
     Raises:
         UserError: a name that the config's model does not have.
@@ -73,7 +74,7 @@ def _prefixes(cfg: CfgNode) -> Prefixes:
 
 
 def _conv_and_norm(theirs: str, ours: str) -> Prefixes:
-    """Detectron2's convolution holds its norm; torchvision has both in a sequence."""
+    """Detectron2's convolution contains its norm; torchvision has both in a sequence."""
     return [(f"{theirs}norm.", f"{ours}1."), (theirs, f"{ours}0.")]
 
 
@@ -89,7 +90,7 @@ def _rename(key: str, pairs: Prefixes) -> str:
 
 def _with_background(key: str, value: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
-        return value  # of a damaged checkpoint; loading it says so
+        return value  # from a damaged checkpoint; loading it reports the error
     if key.startswith(SCORES):
         return torch.cat([value[-1:], value[:-1]])
     if key.startswith((BOXES, MASKS)):

@@ -23,16 +23,16 @@ LEVEL_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 
 
 class AttoNetFPN(nn.Module):
-    """A network with a feature pyramid (arXiv 1612.03144): maps of one width.
+    """A network with a feature pyramid (arXiv 1612.03144), whose maps all have the same width.
 
     Args:
         body: the network, returning the stages that the pyramid is built on.
-        fpn: over those.
-        levels: the pyramid's names of its maps (stages, then those of its extra block) to the names
-            that this module gives them.
+        fpn: the pyramid on these stages.
+        levels: from the pyramid's names of its maps (stages, then those of its extra block) to the
+            names that this module uses.
 
     Attributes:
-        out_channels: of each map, where torchvision's detectors look for it.
+        out_channels: of each map; torchvision's detectors read this attribute.
     """
 
     def __init__(self, body: nn.Module, fpn: FeaturePyramidNetwork, levels: dict[str, str]) -> None:
@@ -47,16 +47,16 @@ class AttoNetFPN(nn.Module):
 
 
 def build_model(cfg: CfgNode) -> GeneralizedRCNN:
-    """The Atto-MaskRCNN of a config that `torchvision.config` read, with Detectron2's behaviour.
+    """The Atto-MaskRCNN of a config from `torchvision.config`, with Detectron2's behaviour.
 
-    Pictures come as float (3, H, W) in 0 to 255, in the channel order of INPUT.FORMAT, already
-    resized. In evaluation it returns of each picture boxes (N, 4) in the resized picture, labels
-    (N,) from 1, scores (N,) and masks (N, 1, 28, 28) of probabilities. In training it takes targets
-    with boxes (M, 4), labels (M,) from 1 and masks (M, H, W) besides, and returns the losses
+    Input pictures are float (3, H, W) in 0 to 255, in the channel order of INPUT.FORMAT, already
+    resized. In evaluation it returns, for each picture, boxes (N, 4) in the resized picture, labels
+    (N,) from 1, scores (N,) and masks (N, 1, 28, 28) of probabilities. In training it also takes
+    targets with boxes (M, 4), labels (M,) from 1 and masks (M, H, W), and returns the losses
     loss_cls, loss_box_reg, loss_mask, loss_rpn_cls, loss_rpn_loc.
 
     Raises:
-        UserError: a key whose value the model cannot be built from.
+        UserError: a key whose value does not allow a model to be built.
     """
     levels = [f"p{name.removeprefix('res')}" for name in cfg.MODEL.FPN.IN_FEATURES] + ["p6"]
     model = GeneralizedRCNN(
@@ -94,7 +94,7 @@ def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
 
 
 def _lightened(cfg: CfgNode) -> str:
-    """The builder whose FPN has separable convolutions; empty where they are plain."""
+    """The builder whose FPN gets separable convolutions; empty if they are plain."""
     is_light = cfg.MODEL.BACKBONE.NAME == "build_separable_fpn_backbone"
     return cfg.MODEL.SEPARABLE.BACKBONE if is_light else ""
 
@@ -190,7 +190,7 @@ def _mask_head(cfg: CfgNode, width: int) -> nn.Sequential:
 
 
 def _init_heads(heads: Heads) -> None:
-    """Random weights as Detectron2's: Xavier for the hidden layers, small normal for the last."""
+    """Random weights as in Detectron2: Xavier for hidden layers, small normal for the last."""
     for layer in (heads.box_head.fc6, heads.box_head.fc7):
         nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.zeros_(layer.bias)
@@ -206,17 +206,17 @@ def _init_heads(heads: Heads) -> None:
 
 
 def _by_level(values: list[list[float]], key: str, levels: list[str]) -> list[list[float]]:
-    """A list of each level; one list stands for all."""
+    """A list for each level; a single list applies to all levels."""
     if len(values) not in (1, len(levels)):
         raise UserError(
-            f"MODEL.ANCHOR_GENERATOR.{key} has {len(values)} lists: give one, or one of each of "
+            f"MODEL.ANCHOR_GENERATOR.{key} has {len(values)} lists: give one, or one for each of "
             f"{', '.join(levels)}"
         )
     return list(values) * (len(levels) // len(values))
 
 
 def _thresholds(section: CfgNode, name: str) -> tuple[float, float]:
-    """IoU below which a region is background, and from which on it is an object."""
+    """IoU below which a region is background, and from which it is an object."""
     thresholds, labels = list(section.IOU_THRESHOLDS), list(section.IOU_LABELS)
     if (len(thresholds), labels) not in ((1, [0, 1]), (2, [0, -1, 1])):
         raise UserError(

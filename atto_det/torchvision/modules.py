@@ -1,8 +1,8 @@
-"""The parts in which Detectron2's Mask R-CNN differs from torchvision's, as torchvision modules.
+"""The parts of Detectron2's Mask R-CNN that differ from torchvision's, as torchvision modules.
 
-Unrounded anchors at fixed strides, proposals picked by their logits, losses normalised and targets
-made as Detectron2 does it, separable heads; aligned ROIAlign is in pooling.py. What is not here is
-the same in both: matching, sampling, box coding, the other heads.
+These are unrounded anchors at fixed strides, proposals selected by their logits, Detectron2's loss
+normalisation and training targets, and separable heads; aligned ROIAlign is in pooling.py. The rest
+is the same in both: matching, sampling, box coding, the other heads.
 
 Shapes in comments: B pictures, C channels, H and W height and width, A anchors per place, K
 classes (without the background, which is class 0 here), R regions.
@@ -33,13 +33,13 @@ Shapes = list[tuple[int, int]]  # height and width of each picture
 
 
 class Anchors(AnchorGenerator):
-    """Anchors that are not rounded, at strides that do not follow from the padded size.
+    """Anchors that are not rounded, with strides that do not depend on the padded size.
 
-    torchvision divides sizes to find strides, and gets 61 for p6 at a height of 800.
+    torchvision computes strides by dividing sizes, and gets 61 for p6 at a height of 800.
 
     Args:
-        sizes: of each level, side lengths in pixels.
-        aspect_ratios: of each level, height / width.
+        sizes: for each level, side lengths in pixels.
+        aspect_ratios: for each level, height / width.
         strides: of each level, in pixels.
     """
 
@@ -68,7 +68,7 @@ class Anchors(AnchorGenerator):
         return torch.tensor([(-w, -h, w, h) for w, h in halves], dtype=dtype, device=device)
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Of each picture the same (anchors of all levels, 4), x1 y1 x2 y2."""
+        """For each picture the same anchors of all levels (N, 4), x1 y1 x2 y2."""
         self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
         grids = [feature.shape[-2:] for feature in feature_maps]
         anchors = torch.cat(self.grid_anchors(grids, [(stride, stride) for stride in self.strides]))
@@ -76,17 +76,17 @@ class Anchors(AnchorGenerator):
 
 
 class Proposals(RegionProposalNetwork):
-    """torchvision's RPN that decodes no more boxes than it keeps, and has Detectron2's losses.
+    """torchvision's RPN, which decodes only the boxes that it keeps, with Detectron2's losses.
 
     Args:
         anchors, head: as `RegionProposalNetwork`.
-        thresholds: IoU below which an anchor is background, and from which on it is an object.
+        thresholds: IoU below which an anchor is background, and from which it is an object.
         batch_size: anchors sampled from each picture.
         positive_fraction: the largest share of them that are objects.
-        before_nms: most boxes of each level, in training and testing.
-        after_nms: most boxes of each picture, likewise.
+        before_nms: maximum number of boxes per level, in training and testing.
+        after_nms: maximum number of boxes per picture, in training and testing.
         nms_threshold: IoU.
-        min_size: least side of a box, in pixels.
+        min_size: minimum side of a box, in pixels.
         box_weights: of the box coder.
         loss_weights: of objectness and of boxes.
         beta: of the smooth L1 loss of boxes; 0 for L1.
@@ -128,7 +128,7 @@ class Proposals(RegionProposalNetwork):
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Boxes of each picture, highest logit first, and in training the losses."""
         maps = list(features.values())
-        logits, deltas = self.head(maps)  # of each level (B, A, H, W) and (B, 4 * A, H, W)
+        logits, deltas = self.head(maps)  # for each level (B, A, H, W) and (B, 4 * A, H, W)
         anchors = self.anchor_generator(images, maps)
         counts = [level.shape[1] * level.shape[2] * level.shape[3] for level in logits]
         logits, deltas = concat_box_prediction_layers(logits, deltas)
@@ -169,7 +169,7 @@ class Proposals(RegionProposalNetwork):
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Sums over the sampled anchors, divided by how many could have been sampled."""
+        """Sums over the sampled anchors, divided by the maximum number of samples."""
         positive, negative = (torch.cat(own).bool() for own in self.fg_bg_sampler(labels))
         sampled = positive | negative
         objects = functional.binary_cross_entropy_with_logits(
@@ -192,9 +192,9 @@ class Heads(RoIHeads):
     """torchvision's box and mask heads with Detectron2's losses and post-processing.
 
     Args:
-        append_objects: whether the true boxes are proposals, too, in training.
+        append_objects: whether training uses the true boxes as proposals, too.
         box_loss_weight, beta: of the boxes' smooth L1 loss; a beta of 0 makes it L1.
-        **heads: of `RoIHeads`.
+        **heads: arguments of `RoIHeads`.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class Heads(RoIHeads):
         self.append_objects, self.box_loss_weight, self.beta = append_objects, box_loss_weight, beta
 
     def add_gt_proposals(self, proposals: list[Tensor], gt_boxes: list[Tensor]) -> list[Tensor]:
-        """Proposals, and the true boxes after them."""
+        """Proposals, followed by the true boxes."""
         return super().add_gt_proposals(proposals, gt_boxes) if self.append_objects else proposals
 
     def assign_targets_to_proposals(
@@ -257,7 +257,7 @@ class Heads(RoIHeads):
     ) -> list[Tensor]:
         """The masks (N, 1, 28, 28) of each picture's boxes, for their classes."""
         pooled = self.mask_roi_pool(features, boxes, image_shapes)  # (N, C, 14, 14)
-        # Not by the features' shape: ONNX Runtime would turn them to single precision for that.
+        # Not from the features' shape, for which ONNX Runtime would convert them to float.
         size = self.mask_roi_pool.output_size
         upsample, _, last = self.mask_predictor
         masks = chosen_masks(self.mask_head(pooled), torch.cat(labels), size, upsample, last)
@@ -273,7 +273,7 @@ class Heads(RoIHeads):
         """Boxes, scores and labels of each picture: threshold, NMS of each class, the best."""
         counts = [own.shape[0] for own in proposals]
         boxes = self.box_coder.decode(box_regression, proposals)
-        # Without proposals torchvision leaves out a dimension.
+        # Without proposals, torchvision drops a dimension.
         boxes = boxes.reshape(-1, self.box_predictor.cls_score.out_features, 4)[:, 1:]  # (R, K, 4)
         scores = functional.softmax(class_logits, dim=1)[:, 1:]  # (R, K)
         found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
@@ -330,7 +330,7 @@ class Heads(RoIHeads):
         sizes: list[tuple[int, int]],
         targets: Targets,
     ) -> Tensor:
-        """Cross-entropy of each region's true class with its object's mask, cut out and resized."""
+        """Cross-entropy of the true class's mask with the object's mask, cropped and resized."""
         pooled = self.mask_roi_pool(features, regions, sizes)
         masks = self.mask_predictor(self.mask_head(pooled))  # (R, K + 1, 28, 28)
         if not len(labels):
@@ -345,11 +345,11 @@ class Heads(RoIHeads):
 
 
 class SeparableRPNHead(SeparableLevels, RPNHead):
-    """torchvision's RPN head with a separable hidden convolution, as `detectron2.heads` has it.
+    """torchvision's RPN head with a separable hidden convolution, as in `detectron2.heads`.
 
     Args:
         channels: of each feature map.
-        anchors: at each place.
+        anchors: at each location.
         levels: number of feature maps.
         norm: one of `atto_det.nets.NORMS`, or "" for none.
     """
@@ -366,7 +366,7 @@ class SeparableRPNHead(SeparableLevels, RPNHead):
 
 
 class Normalise(GeneralizedRCNNTransform):
-    """Normalises and pads; pictures come resized, and results stay in their coordinates.
+    """Normalises and pads; pictures are already resized, and results stay in their coordinates.
 
     Args:
         mean, std: of each channel, in grey levels.
@@ -379,11 +379,11 @@ class Normalise(GeneralizedRCNNTransform):
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Both as they are."""
+        """Both unchanged."""
         return image, target
 
     def postprocess(
         self, result: list[dict[str, Tensor]], image_shapes: object, original_image_sizes: object
     ) -> list[dict[str, Tensor]]:
-        """`result` as it is."""
+        """`result` unchanged."""
         return result

@@ -1,4 +1,4 @@
-"""ROIAlign over the levels of an FPN, as Detectron2 does it."""
+"""ROIAlign over the levels of an FPN, as in Detectron2."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from atto_det.ops.roi_align import roi_align
 
 BAND = 64.0  # height in pixels
-BANDS = 2**10  # more than a picture has
+BANDS = 2**10  # more bands than a picture has
 
 
 class AlignedPooler(MultiScaleRoIAlign):
@@ -19,10 +19,10 @@ class AlignedPooler(MultiScaleRoIAlign):
     A region of 224 x 224 pixels goes to p4, one of half the side to p3 (arXiv 1612.03144, eq. 1).
 
     Args:
-        levels: names of the feature maps by rising stride.
-        strides: of them.
+        levels: names of the feature maps, in order of increasing stride.
+        strides: of the feature maps.
         output_size: bins along an axis.
-        sampling_ratio: samples along an axis of a bin; 0 for one per cell that it spans.
+        sampling_ratio: samples along an axis of a bin; 0 for one per cell of the feature map.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class AlignedPooler(MultiScaleRoIAlign):
         if regions.device.type == "cpu" and not kernel:
             maps, scales = [x[name] for name in self.featmap_names], [1 / s for s in self.strides]
             return roi_align(maps, regions, levels.long(), size, scales, samples)
-        # Neighbours one after another, which kernels find in the cache: half the time.
+        # Sorted so that neighbours follow each other, which caches well: half the time.
         band = torch.floor(regions[:, 2] / BAND) + BANDS * regions[:, 0]
         order = (band + regions[:, 1] / 2**16).argsort()
         pooled, places = [], []

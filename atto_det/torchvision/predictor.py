@@ -31,34 +31,34 @@ class Predictor(CheckpointPredictor):
     configs = configs
 
     def build(self, content: dict[str, Any], path: str | Path) -> nn.Module:
-        """torchvision's model, its batch norms folded into the convolutions."""
+        """torchvision's model, with batch norms folded into the convolutions."""
         model = build_model(self.cfg).to(memory_format=torch.channels_last)
         load_weights(model, self.cfg, content, path)
         fold_norms(model.eval().requires_grad_(False))
         return model
 
     def detect(self, image: np.ndarray) -> Detections:
-        """Detections in uint8 (H, W, 3), channels in the order INPUT.FORMAT, at its own size."""
+        """Detections in uint8 (H, W, 3), in the channel order of INPUT.FORMAT, at its own size."""
         return detect(self.model, self.cfg, image)
 
 
 def load_weights(model: nn.Module, cfg: CfgNode, content: dict, path: str | Path) -> None:
-    """Load the model part of a checkpoint, written by either engine, all of it.
+    """Load the model part of a checkpoint that either engine wrote; all tensors must match.
 
     Raises:
-        UserError: a tensor is missing, left over, or of another shape; it names the first.
+        UserError: a tensor is missing, unexpected, or of another shape; it names the first one.
     """
     checkpoint.check_fit(to_detectron2(model.state_dict(), cfg), content["model"], path)
     model.load_state_dict(to_torchvision(content["model"], cfg))
 
 
 def prepare(cfg: CfgNode, image: np.ndarray, view: View | None = None) -> Tensor:
-    """What the model takes: uint8 (H, W, 3) to float (3, h, w) in 0 to 255, resized.
+    """The model's input: uint8 (H, W, 3) to float (3, h, w) in 0 to 255, resized.
 
-    The channels have the order INPUT.FORMAT before and after.
+    The channels are in the order of INPUT.FORMAT, before and after.
 
     Args:
-        view: in place of the keys of INPUT.
+        view: replaces the keys of INPUT.
     """
     if view is None:
         view = View(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, mirrored=False)
@@ -70,8 +70,8 @@ def prepare(cfg: CfgNode, image: np.ndarray, view: View | None = None) -> Tensor
 def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> Detections:
     """Detections of `model` in uint8 (H, W, 3), at its own size; masks are run-length encoded.
 
-    `model` is one of `build_model(cfg)`, in evaluation mode. With TEST.AUG.ENABLED it looks at
-    several views. The picture's channels have the order INPUT.FORMAT.
+    `model` is a model of `build_model(cfg)` in evaluation mode. With TEST.AUG.ENABLED, several
+    views are used. The picture's channels are in the order of INPUT.FORMAT.
     """
     if cfg.TEST.AUG.ENABLED:
         return detect_in_views(model, cfg, image, views_of(cfg))
@@ -87,10 +87,10 @@ def detect_in_views(
 ) -> Detections:
     """Detections in several views of a picture: boxes merged by NMS, masks averaged.
 
-    The same as Detectron2's `GeneralizedRCNNWithTTA`.
+    Equivalent to Detectron2's `GeneralizedRCNNWithTTA`.
 
     Args:
-        image: uint8 (H, W, 3), its channels in the order INPUT.FORMAT.
+        image: uint8 (H, W, 3), with channels in the order of INPUT.FORMAT.
     """
     height, width = image.shape[:2]
     heads, seen, found = model.roi_heads, [], []
@@ -124,7 +124,7 @@ def detect_in_views(
 
 
 def _turned(boxes: Tensor, width: int, view: View) -> Tensor:
-    """Boxes (N, 4) of a picture of that width in a view of it, or back."""
+    """Boxes (N, 4) in a picture of that width, converted to a view of it or back."""
     if not view.mirrored:
         return boxes
     x1, y1, x2, y2 = boxes.unbind(1)
@@ -134,9 +134,9 @@ def _turned(boxes: Tensor, width: int, view: View) -> Tensor:
 def to_detections(
     found: dict[str, Tensor], seen: tuple[int, int], native: tuple[int, int]
 ) -> Detections:
-    """What the model found in a picture of height and width `seen`, on that of size `native`.
+    """Detections in a picture of shape `seen`, converted to the picture's `native` shape.
 
-    Boxes are clipped; those without area are dropped, as Detectron2 does it.
+    Boxes are clipped, and those without area dropped, as in Detectron2.
     """
     height, width = native
     scale = torch.tensor([width / seen[1], height / seen[0]]).repeat(2)

@@ -1,4 +1,4 @@
-"""Weights to start from, into the torchvision model: of either engine, or of a classifier."""
+"""Loads initial weights into the torchvision model: of either engine, or of a classifier."""
 
 import logging
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ logger = logging.getLogger(__name__)
 def load_initial(
     model: nn.Module, cfg: CfgNode, path: str | Path, class_names: Sequence[str] = ()
 ) -> set[str]:
-    """Load MODEL.TIMM.WEIGHTS, and what fits from the file MODEL.WEIGHTS, where they are not empty.
+    """Load MODEL.TIMM.WEIGHTS, and whatever fits from the file MODEL.WEIGHTS; either may be empty.
 
     Args:
         path: a checkpoint with Detectron2's names, a detector file, or the backbone file of a
             classifier; "zoo:NAME" for those that come with the package.
-        class_names: of the training, which are compared with those of a checkpoint.
+        class_names: of the training, to be compared with those of a checkpoint.
 
     Returns:
-        The names of the model's tensors that the file `path` lacks.
+        The names of the model's tensors that are missing in the file `path`.
 
     Raises:
-        UserError: a missing, damaged or unsafe file, or one of which nothing fits the model.
+        UserError: a missing, damaged or unsafe file, or one from which nothing fits the model.
     """
     timm_backbone.initialise(model, cfg)
     own = to_detectron2(model.state_dict(), cfg)

@@ -24,7 +24,7 @@ class Torchvision:
     """An `atto_det.training.runner.Engine` for Atto-MaskRCNN.
 
     Args:
-        processes: each with a GPU of its own; Lightning starts the further ones.
+        processes: each with its own GPU; Lightning starts the additional ones.
     """
 
     name = ENGINE
@@ -40,7 +40,7 @@ class Torchvision:
         return rank_zero_only.rank == 0
 
     def set_up(self, cfg: CfgNode, output: Path) -> None:
-        """Let our logs go to the terminal and to folder `output`."""
+        """Send our logs to the terminal and to folder `output`."""
         own = logging.getLogger("atto_det")
         own.setLevel(logging.INFO if self.is_main else logging.WARNING)
         own.propagate = False
@@ -54,7 +54,7 @@ class Torchvision:
             handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%m-%d %H:%M:%S"))
 
     def build_training(self, cfg: CfgNode) -> DetectorTraining:
-        """A `DetectorTraining`."""
+        """Create a `DetectorTraining`."""
         return DetectorTraining(cfg, self.processes)
 
     def load_model(
@@ -63,7 +63,7 @@ class Torchvision:
         """The model with the weights of MODEL.WEIGHTS, in evaluation mode.
 
         Raises:
-            UserError: another file than a checkpoint, or weights that lack a tensor.
+            UserError: a file that is not a checkpoint, or weights that lack a tensor.
         """
         path = cfg.MODEL.WEIGHTS
         if not content:
@@ -76,7 +76,7 @@ class Torchvision:
 
 
 class _Printing(logging.Handler):
-    """Prints, so that a progress bar moves out of the way."""
+    """Prints log lines in a way that does not break a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), flush=True)
@@ -88,10 +88,10 @@ seconds_per_step = _runner.seconds_per_step
 
 
 def launch(job: Job) -> int:
-    """Do a job; Lightning starts further processes from this program's arguments.
+    """Run a job; Lightning starts further processes with this program's arguments.
 
     Raises:
-        UserError: what this engine cannot do; as `Runner`.
+        UserError: something this engine does not support, or as `Runner`.
     """
     if job.machines > 1 or job.allow_pickle:
         raise UserError("--num-machines and --allow-pickle need --engine detectron2")

@@ -1,4 +1,4 @@
-"""Optimizer, clipping and learning rate by Detectron2's keys of SOLVER."""
+"""Optimizer, gradient clipping and learning rate, by Detectron2's keys of SOLVER."""
 
 import math
 from bisect import bisect_right
@@ -14,9 +14,9 @@ NORM_LAYERS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:
-    """Stochastic gradient descent over what can be trained of `model`.
+    """Stochastic gradient descent over the trainable parameters of `model`.
 
-    Norms and biases have a weight decay of their own, biases a learning rate too.
+    Norms and biases have their own weight decay, biases also their own learning rate.
     """
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -39,7 +39,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:
 
 
 def clip_gradients(cfg: CfgNode, parameters: Iterable[nn.Parameter]) -> None:
-    """Clip the gradient of each parameter by itself, as SOLVER.CLIP_GRADIENTS says."""
+    """Clip the gradient of each parameter separately, by SOLVER.CLIP_GRADIENTS."""
     clip = cfg.SOLVER.CLIP_GRADIENTS
     if not clip.ENABLED:
         return
@@ -51,13 +51,13 @@ def clip_gradients(cfg: CfgNode, parameters: Iterable[nn.Parameter]) -> None:
 
 
 def rate_factor(cfg: CfgNode) -> Callable[[int], float]:
-    """The function from an iteration to what learning rates are multiplied by in it.
+    """A function from an iteration to the factor of the learning rates in it.
 
-    Steps or half a cosine over the whole training, whose start is replaced by a warm-up to
-    the value that it ends at.
+    Steps, or half a cosine, over the whole training. At the start they are replaced by a warm-up
+    that ends at their value.
 
     Raises:
-        UserError: keys of SOLVER that give no schedule.
+        UserError: the keys of SOLVER give no schedule.
     """
     solver = cfg.SOLVER
     length, steps = solver.MAX_ITER, [step for step in solver.STEPS if step <= solver.MAX_ITER]

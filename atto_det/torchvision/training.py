@@ -1,4 +1,4 @@
-"""Training with Lightning: every step follows from (seed, iteration)."""
+"""Training with Lightning: every step depends only on (seed, iteration)."""
 
 import json
 import logging
@@ -38,25 +38,25 @@ logger = logging.getLogger(__name__)
 
 
 class DetectorTraining(LightningModule):
-    """The model of a config under training: an `atto_det.training.policy.Training`.
+    """The model of a config in training: an `atto_det.training.policy.Training`.
 
-    What is drawn in step `i` depends on `cfg.SEED` and `i` alone, and a checkpoint holds the rest,
-    so that a run killed at any moment and resumed ends with the weights of an uninterrupted one (on
-    a CPU, bit by bit).
+    Random choices in step `i` depend only on `cfg.SEED` and `i`, and a checkpoint holds the rest. A
+    run that is killed at any moment and resumed therefore ends with the weights of an uninterrupted
+    one (on a CPU, bit by bit).
 
     Args:
-        processes: each with a GPU of its own; further ones run this program with its arguments.
+        processes: each with its own GPU; the additional ones run this program with its arguments.
 
-    With SOLVER.ACCUMULATE the parts of a batch are batches to Lightning, which adds up their
+    With SOLVER.ACCUMULATE, the parts of a batch are batches to Lightning, which accumulates their
     gradients; a step here is a batch with all its parts.
 
     Attributes:
-        network: of torchvision, with random weights until `resume_or_load`.
+        network: torchvision's model, with random weights until `resume_or_load`.
         policy: decides what is due after a step.
-        losses: of the last step, by name, "total_loss" among them.
+        losses: of the last step, by name, including "total_loss".
 
     Raises:
-        UserError: keys that no model or no schedule can be built from, or data that contradicts
+        UserError: keys from which no model or no schedule can be built, or data that contradicts
             them.
     """
 
@@ -75,34 +75,34 @@ class DetectorTraining(LightningModule):
         self.factor = rate_factor(cfg)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.resumed: dict[str, Any] = {}
-        self.parts = parts_in(cfg)  # of a batch, which Lightning takes for batches
+        self.parts = parts_in(cfg)  # of a batch; Lightning sees each as a batch
         self.losses: dict[str, Tensor] = {}
         self.meter = Meter(Path(cfg.OUTPUT_DIR) / "metrics.json")
         self.policy = Run(self)
         torch.manual_seed(cfg.SEED)
-        # The order of numbers in memory that convolutions prefer: a fifth faster on a CPU.
+        # The memory layout that convolutions prefer: a fifth faster on a CPU.
         self.network = build_model(cfg).to(memory_format=torch.channels_last)
-        # What Detectron2 has no names for, and nothing reads, is zero from the start: a checkpoint
-        # does not hold it.
+        # Tensors without a counterpart in Detectron2, which nothing reads, are zero from the start,
+        # since a checkpoint does not contain them.
         self.network.load_state_dict(to_torchvision(self.weights(), cfg))
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's tensors on the CPU under Detectron2's names."""
+        """The model's tensors, on the CPU, under Detectron2's names."""
         return to_detectron2({k: v.cpu() for k, v in self.network.state_dict().items()}, self.cfg)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Set what `weights` gave.
+        """Set the tensors that `weights` returned.
 
         Raises:
-            UserError: they are another model's.
+            UserError: they belong to another model.
         """
         load_weights(self.network, self.cfg, {"model": weights}, self.cfg.OUTPUT_DIR)
 
     def resume_or_load(self, resume: bool) -> None:
-        """Go on from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`.
+        """Continue from the last checkpoint in `OUTPUT_DIR`, or else load `MODEL.WEIGHTS`.
 
         Raises:
-            UserError: weights that are missing, damaged, unsafe, or another model's; a run of the
+            UserError: weights that are missing, damaged, unsafe, or of another model; a run of the
                 other engine or on other classes.
         """
         output = Path(self.cfg.OUTPUT_DIR)
@@ -118,11 +118,11 @@ class DetectorTraining(LightningModule):
         logger.info("resumed from %s", path)
 
     def use_parts(self, count: int) -> None:
-        """Train on each batch in so many parts."""
+        """Process each batch in this many parts."""
         self.parts = count
 
     def try_step(self, network: nn.Module, sample: Sample) -> None:
-        """Pass one sample of the loader forward and back through a copy of the network."""
+        """Pass one sample of the loader forward and backward through a copy of the network."""
         device = torch.device(self.cfg.MODEL.DEVICE)
         image, target = sample
         target = {key: value.to(device) for key, value in target.items()}
@@ -131,19 +131,19 @@ class DetectorTraining(LightningModule):
         torch.stack(list(losses.values())).sum().backward()
 
     def fit(self) -> None:
-        """Train from `start_iter` until `max_iter` with Lightning's loop.
+        """Train from `start_iter` to `max_iter` with Lightning's loop.
 
         Raises:
             UserError: an unreadable picture, a loss that is not finite, a full disk.
         """
-        if self.start_iter >= self.max_iter:  # at most an evaluation is missing
+        if self.start_iter >= self.max_iter:  # only an evaluation may be missing
             self.network.to(self.cfg.MODEL.DEVICE)
             self.iteration = self.start_iter - 1
             self.policy.start()
             return
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        for message in (".*LeafSpec", ".*forward_sync_buffers"):  # of libraries about each other
+        for message in (".*LeafSpec", ".*forward_sync_buffers"):  # about other libraries' code
             warnings.filterwarnings("ignore", message)
         device = torch.device(self.cfg.MODEL.DEVICE)
         many = self.processes > 1
@@ -156,20 +156,20 @@ class DetectorTraining(LightningModule):
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=False,  # lines tell progress and time left, and stay in the log
-            use_distributed_sampler=False,  # the loader shares its pictures out by itself
+            enable_progress_bar=False,  # log lines show progress and time left, and are kept
+            use_distributed_sampler=False,  # the loader already distributes its pictures
             benchmark=self.cfg.CUDNN_BENCHMARK,
             accumulate_grad_batches=self.parts,
         )
         try:
             trainer.fit(self, _Parts(self.loader, self.parts))
         except SystemExit:
-            if trainer.interrupted:  # Lightning turns the keyboard's interrupt into an exit
+            if trainer.interrupted:  # Lightning turns Ctrl-C into a normal exit
                 raise KeyboardInterrupt from None
             raise
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Gradient descent as the checkpoint left it, and the learning rate at each iteration."""
+        """SGD in the state of the checkpoint, and the learning rate of each iteration."""
         optimizer = build_optimizer(self.cfg, self.network)
         if self.resumed:
             try:
@@ -184,14 +184,14 @@ class DetectorTraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Before the first step; what it makes up for belongs to the one before."""
+        """Start the policy; what it completes from an earlier run belongs to the step before."""
         self.iteration = self.start_iter - 1
         self.policy.start()
         self.meter.begin()
 
     def on_train_batch_start(self, part: list[Sample], index: int) -> int | None:
-        """The batch has come; -1 where it is one too many."""
-        if self.start_iter >= self.max_iter:  # an evaluation at the start was the last one
+        """The batch has arrived; returns -1 if it is one too many."""
+        if self.start_iter >= self.max_iter:  # a completed evaluation ended the training
             return -1
         if index % self.parts == 0:
             self.iteration = self.start_iter + index // self.parts
@@ -202,7 +202,7 @@ class DetectorTraining(LightningModule):
         return None
 
     def training_step(self, part: list[Sample], index: int) -> Tensor:
-        """The sum of the losses of a part of a batch, all random draws seeded.
+        """The sum of the losses of a part of a batch, with all random choices seeded.
 
         Raises:
             UserError: it is not finite.
@@ -217,11 +217,11 @@ class DetectorTraining(LightningModule):
         return total
 
     def configure_gradient_clipping(self, optimizer: SGD, **_: object) -> None:
-        """Clip each parameter's gradient by itself."""
+        """Clip each parameter's gradient separately."""
         clip_gradients(self.cfg, self.network.parameters())
 
     def on_train_batch_end(self, outputs: object, part: list[Sample], index: int) -> None:
-        """Note the step, and do what is due."""
+        """Record the step, and do what is due."""
         if (index + 1) % self.parts:
             return
         own = torch.stack(list(self.losses.values()))
@@ -233,16 +233,16 @@ class DetectorTraining(LightningModule):
         self.meter.begin()
 
     def evaluate(self, name: str) -> dict | None:
-        """The result on a data set in the main process, None in the others."""
+        """The result on a data set in the main process; None in the others."""
         return evaluate_model(self.cfg, self.network, name)
 
     def write_metrics(self, found: dict[str, float]) -> None:
-        """Add a line to metrics.json, and say it."""
+        """Add a line to metrics.json, and log it."""
         self.meter.write(found, self.iteration, self.max_iter)
 
     def state(self) -> dict[str, Any]:
-        """Optimizer and loss scale."""
-        if self._trainer is None:  # nothing is trained any more
+        """The state of optimizer and loss scale."""
+        if self._trainer is None:  # the training has ended
             return {key: self.resumed[key] for key in ("optimizer", "scaler")}
         return {
             "optimizer": self.trainer.optimizers[0].state_dict(),
@@ -251,7 +251,7 @@ class DetectorTraining(LightningModule):
 
 
 class _Parts:
-    """The batches of a loader, each in so many parts."""
+    """The batches of a loader, each split into `count` parts."""
 
     def __init__(self, loader: TrainLoader, count: int) -> None:
         self.loader, self.count = loader, count
@@ -266,11 +266,11 @@ class _Parts:
 class Meter:
     """Losses and times of the last steps, whose medians become lines of metrics.json.
 
-    They go to TensorBoard's events beside it, too, where the package tensorboard is installed, as
-    Detectron2 writes them.
+    If the package tensorboard is installed, they are also written as TensorBoard events, in
+    Detectron2's form.
 
     Args:
-        path: of metrics.json. Its keys are Detectron2's.
+        path: of metrics.json; it has Detectron2's keys.
     """
 
     def __init__(self, path: Path) -> None:
@@ -279,24 +279,24 @@ class Meter:
         self.recent: dict[str, deque[float]] = {}
 
     def begin(self) -> None:
-        """The wait for a batch begins."""
+        """Called when waiting for a batch begins."""
         self.mark = time.monotonic()
 
     def batch_has_come(self, rate: float) -> None:
-        """The wait ends; the step has this learning rate."""
+        """Called when the batch has arrived; `rate` is the learning rate of the step."""
         self.waited, self.rate = time.monotonic() - self.mark, rate
 
     def note(self, losses: dict[str, float]) -> None:
-        """The step ends."""
+        """Called when the step ends."""
         self.names = sorted(losses)
         times = {"time": time.monotonic() - self.mark, "data_time": self.waited}
         for key, value in (losses | times).items():
             self.recent.setdefault(key, deque(maxlen=PERIOD)).append(value)
 
     def write(self, found: dict[str, float], iteration: int, max_iter: int) -> None:
-        """Add a line, with `found`, of the steps up to `iteration`.
+        """Add a line, with `found`, for the steps up to `iteration`.
 
-        Without a step, after a resume, it has `found` alone.
+        If there was no step yet, after a resume, the line only has `found`.
         """
         if not self.recent:
             self._add(found | {"iteration": iteration})
@@ -326,7 +326,7 @@ class Meter:
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
-    """A writer of events in `folder`, which hide older ones from `step` on; False without one."""
+    """A writer of events in `folder` that hides older events from `step` on; False without one."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -207,7 +207,10 @@ def test_what_can_be_used_is_used_and_the_rest_is_listed(written):
         assert item.message.endswith("it is left out")
     notes = [item for item in dataset.findings if item.severity == "note"]
     assert [item.kind for item in notes] == ["polygon", "boxes"]
-    assert "annotations[3] (id '14') has 1 polygons that have fewer than three points" in notes[0].message
+    assert (
+        "annotations[3] (id '14') has 1 polygons that have fewer than three points"
+        in notes[0].message
+    )
     assert "1 of 4 boxes (25%) disagree with their masks" in notes[1].message
 
     masked = with_masks(dataset, "x")
@@ -239,7 +242,7 @@ def test_a_root_category_is_no_class(written):
         assert dataset.class_names == ("car", "bus")
         assert dataset.category_ids == (1, 2)
         assert [item.kind for item in dataset.findings] == ["category"]
-    with pytest.raises(UserError, match=r"categories \[0, 1\] are all called 'car'"):
+    with pytest.raises(UserError, match=r"categories \[0, 1\] all have the name 'car'"):
         written(row, row | {"category_id": 0}, categories=[
             {"id": 0, "name": "car"}, {"id": 1, "name": "car"}])  # fmt: skip
     # A class that is its own supercategory, as many tools write it, is one.

@@ -237,7 +237,9 @@ def test_xml_of_another_size(tiny_voc):
 def test_unknown_class(tiny_voc):
     tiny_voc.add("bad")
     tiny_voc.write_xml("bad", [("dog", (2, 2, 6, 5), 0), ("unicorn", (8, 4, 11, 7), 0)])
-    with pytest.raises(UserError, match=r"bad\.xml: object 2 is a 'unicorn', which is not one of the"):
+    with pytest.raises(
+        UserError, match=r"bad\.xml: object 2 is a 'unicorn', which is not one of the"
+    ):
         load_voc(tiny_voc.root, "train")
 
 

@@ -28,7 +28,7 @@ def test_sizes():
 
 def test_a_class_count_left_to_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    with pytest.raises(UserError, match=r"carparts\.yaml leaves the class count .* --classes"):
+    with pytest.raises(UserError, match=r"carparts\.yaml takes the class count .* --classes"):
         analysis.read_config(CONFIGS / "quick/carparts.yaml")
     cfg = analysis.read_config(CONFIGS / "quick/carparts.yaml", classes=18)
     assert (cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.DEVICE) == (18, "cpu")

@@ -276,7 +276,7 @@ def test_a_resnet_can_start_as_attonets_do():
     }
     for norm in ("", "FrozenBN"):
         cfg.MODEL.RESNETS.NORM = norm
-        with pytest.raises(UserError, match=f"MODEL.RESNETS.NORM is '{norm}': a start at zero"):
+        with pytest.raises(UserError, match=f"MODEL.RESNETS.NORM is '{norm}': starting at zero"):
             build_backbone(cfg)
 
 

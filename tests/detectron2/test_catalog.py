@@ -176,7 +176,7 @@ def test_a_malformed_entry_is_a_sentence(root, tiny, entry):
 def test_names_that_belong_to_others_are_refused(root, tiny, voc_folder):
     voc_folder(root / "parts", ["wheel"], train=["a"])
     voc_folder(root / "more", ["door"], train=["b"])
-    with pytest.raises(UserError, match="parts_train comes twice"):
+    with pytest.raises(UserError, match="parts_train occurs twice"):
         tiny([["parts", "parts"], ["parts", "more"]], *own())
     for name in ("mini_voc", "voc_2012_seg"):
         with pytest.raises(UserError, match=f"{name}_train belongs to.*choose another"):

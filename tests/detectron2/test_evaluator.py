@@ -147,5 +147,5 @@ def test_two_processes_gather_to_the_result_of_one(data_root, tmp_path, free_por
 
 def test_a_model_that_finds_no_objects_is_refused(config):
     cfg = config("MODEL.META_ARCHITECTURE", "SemanticSegmentor")
-    with pytest.raises(UserError, match=r"SemanticSegmentor, which finds no objects of classes"):
+    with pytest.raises(UserError, match=r"SemanticSegmentor, which does not detect objects"):
         evaluate_model(cfg, None, "mini_voc_val")

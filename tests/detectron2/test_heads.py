@@ -154,7 +154,10 @@ def test_mask_head_layers(norm):
     [
         (("MODEL.SEPARABLE.BACKBONE", "nonsense"), "'nonsense': name a builder of an FPN"),
         (("MODEL.SEPARABLE.BACKBONE", "build_separable_fpn_backbone"), "name a builder of an FPN"),
-        (("MODEL.SEPARABLE.BACKBONE", "build_attonet_backbone"), "AttoNetBackbone without FPN"),
+        (
+            ("MODEL.SEPARABLE.BACKBONE", "build_attonet_backbone"),
+            "AttoNetBackbone, which has no FPN",
+        ),
         (("MODEL.SEPARABLE.RPN_NORM", "GN"), "RPN_NORM is 'GN': choose one of '', 'BN'"),
         (("MODEL.ROI_MASK_HEAD.NORM", "LN"), "unknown norm 'LN': choose one of BN"),
     ],

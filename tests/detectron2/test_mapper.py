@@ -262,10 +262,10 @@ def test_copy_paste_takes_every_form_of_mask_that_detectron2_s_data_sets_have(pa
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["INPUT.CROP.ENABLED", True], "INPUT.CROP.ENABLED True does not go with INPUT.LSJ"),
-        (["INPUT.RANDOM_FLIP", "vertical"], "INPUT.RANDOM_FLIP vertical does not go with"),
-        (["INPUT.MASK_FORMAT", "polygon"], "INPUT.MASK_FORMAT polygon does not go with"),
-        (["MODEL.META_ARCHITECTURE", "PanopticFPN"], "PanopticFPN does not go with"),
+        (["INPUT.CROP.ENABLED", True], "INPUT.CROP.ENABLED True cannot be combined with INPUT.LSJ"),
+        (["INPUT.RANDOM_FLIP", "vertical"], "INPUT.RANDOM_FLIP vertical cannot be combined with"),
+        (["INPUT.MASK_FORMAT", "polygon"], "INPUT.MASK_FORMAT polygon cannot be combined with"),
+        (["MODEL.META_ARCHITECTURE", "PanopticFPN"], "PanopticFPN cannot be combined with"),
     ],
 )
 def test_what_does_not_go_with_copy_paste_is_refused(parts, options, sentence):

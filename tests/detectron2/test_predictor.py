@@ -172,7 +172,7 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_refused(trained, tmp_path)
         ("FC_DIM: 16", "FC_DIM: 17", "do not fit the config"),
         ("NAME: attonet_d", "NAME: attonet_z", "choose one of attonet_a"),
         ("MASK_ON: true", "MASK_ON: false", "do not fit the config"),
-        ("GeneralizedRCNN", "ProposalNetwork", "finds no objects of classes"),
+        ("GeneralizedRCNN", "ProposalNetwork", "does not detect objects"),
         ("MASK_ON: true", "MASK_UN: true", "there is no key MODEL.MASK_UN"),
         ("GeneralizedRCNN", "GeneralisedRCNN", "no model can be built"),
     ):

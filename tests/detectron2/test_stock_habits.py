@@ -111,7 +111,7 @@ def test_each_overridden_part_of_the_trainer_is_used(config, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "atto_det"):
         again.resume_or_load(resume=True)
     assert again.start_iter == 2
-    assert "its pictures begin anew" in caplog.text
+    assert "pictures start over" in caplog.text
 
 
 class Stock(DefaultTrainer):

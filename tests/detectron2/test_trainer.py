@@ -105,7 +105,7 @@ def test_a_full_disk_while_metrics_are_written(config, monkeypatch):
     ("options", "sentence"),
     [
         (["MODEL.META_ARCHITECTURE", "ProposalNetwork"],
-         "ProposalNetwork, which finds no objects of classes.*set DATASETS.TEST to"),
+         "ProposalNetwork, which does not detect objects.*set DATASETS.TEST to"),
         (["TEST.PRECISE_BN.ENABLED", True], "TEST.PRECISE_BN.ENABLED is True"),
         (["SOLVER.ACCUMULATE", 3], "1 processes with SOLVER.ACCUMULATE 3 need a multiple of 3"),
         (["SOLVER.ACCUMULATE", 0], "SOLVER.ACCUMULATE is 0: it must be at least 1"),

@@ -112,7 +112,7 @@ def test_metadata_survives(file):
         ({"atto_det_format": "yes"}, "was not written by atto_det"),
         ({"std": "]"}, "lacks std in its metadata: export it again"),
         ({"std": "[" * 10**5}, "lacks std in its metadata: export it again"),
-        ({"std": "[1, 2]"}, "has impossible metadata in std: it was damaged or changed"),
+        ({"std": "[1, 2]"}, "has impossible metadata in std: it was damaged or modified"),
         ({"mean": "[1, 2, NaN]"}, "has impossible metadata in mean"),
         ({"class_names": '["a", "a"]'}, "has impossible metadata in class_names"),
         ({"class_names": "5", "opset": "-1"}, "has impossible metadata in class_names, opset"),

@@ -92,7 +92,7 @@ def test_a_used_folder_is_refused_without_resume(train, sentence):
         (["--engine", "torchvision", "--allow-pickle"], "need --engine detectron2"),
         (["--engine", "torchvision", "--eval-only", "--num-gpus", "2"], "--engine detectron2"),
         (["--engine", "torchvision", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads"],
-         "MODEL.ROI_HEADS.NAME is 'Res5ROIHeads', which the torchvision engine cannot honour"),
+         "MODEL.ROI_HEADS.NAME is 'Res5ROIHeads', which the torchvision engine does not support"),
     ],
 )  # fmt: skip
 def test_what_it_cannot_use_is_one_sentence(train, sentence, arguments, text):

@@ -1,4 +1,4 @@
-"""The same experiment files, and an error for what this engine cannot honour."""
+"""The same experiment files, and an error for what this engine does not support."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_the_defaults_are_detectron2_s():
 
 
 def test_what_detectron2_would_do_by_default_is_refused_not_changed():
-    """Keys whose default this engine cannot honour are errors where a file leaves them out."""
+    """Keys whose default this engine does not support are errors where a file leaves them out."""
     with pytest.raises(UserError, match=r"MODEL\.MASK_ON is False"):
         config.config_from_text("SEED: 1", "it")
     with pytest.raises(UserError, match=r"BACKBONE\.NAME is 'build_resnet_backbone'"):
@@ -84,7 +84,7 @@ def test_a_key_that_cannot_be_honoured_is_an_error(repository, key, value, allow
     with pytest.raises(UserError) as caught:
         config.read_file(path, [key, value])
     assert f"{key} is" in str(caught.value)
-    assert f"it runs {allowed}" in str(caught.value)
+    assert f"it supports {allowed}" in str(caught.value)
     assert "--engine detectron2" in str(caught.value)
 
 

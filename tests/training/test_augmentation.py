@@ -261,7 +261,10 @@ def test_other_seeds_draw_other_things(pictures):
         ({"LSJ__SCALE_RANGE": ("a", 1.0)}, "INPUT.LSJ.SCALE_RANGE"),
         ({"LSJ__SIZE": (0, 5)}, r"INPUT.LSJ.SIZE is \[0, 5\]: give height and width"),
         ({"LSJ__SIZE": (512,)}, "INPUT.LSJ.SIZE"),
-        ({"COPY_PASTE__PROBABILITY": 1.5}, "INPUT.COPY_PASTE.PROBABILITY is 1.5: it lies between"),
+        (
+            {"COPY_PASTE__PROBABILITY": 1.5},
+            "INPUT.COPY_PASTE.PROBABILITY is 1.5: it must be between",
+        ),
         ({"COPY_PASTE__MIN_VISIBLE": -0.1}, "INPUT.COPY_PASTE.MIN_VISIBLE is -0.1"),
         ({"COLOR_JITTER__HUE": 0.6}, "INPUT.COLOR_JITTER.HUE is 0.6: it must be between 0 and 0.5"),
         ({"COLOR_JITTER__CONTRAST": float("nan")}, "INPUT.COLOR_JITTER.CONTRAST is nan"),
