@@ -7,15 +7,18 @@ atto-det time-condenser --network attendnet_a --size 400 544 --output results/co
 """
 
 import argparse
+import copy
 import json
 import sys
 import tempfile
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import thread_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atto_det.cli import verb_parser
 from atto_det.errors import UserError, atomic_path, command_line
@@ -39,6 +42,8 @@ PARTS = {
     "expand": "/expand/",
     "sum, ReLU": ("/Add", "/relu/"),
 }
+MODES = ("pytorch", "onnxruntime", "onnxruntime int8")
+RUNTIME_MODES = MODES[1:]
 MOVES = ("Reorder", "Transpose", "QuantizeLinear", "DequantizeLinear")
 OTHER_WORK = "layout, rounding"
 
@@ -76,22 +81,22 @@ def main(arguments: list[str] | None = None) -> int:
     }
     if not any(stages.values()):
         raise UserError(f"{args.network} has no condenser: name an AttendNet")
-    results = []
-    for stage, condenser in stages.items():
-        if condenser is None:
-            continue
-        height, width = (-(-side // STRIDES[stage]) for side in args.size)
-        pair, macs = _pair(condenser, height, width)
-        x = torch.randn(1, condenser.up, height, width).relu()
-        for name, block in pair.items():
-            timed = _times(block, x, args.runs)
-            results.append(
-                {"stage": stage, "block": name, "size": (height, width), "macs": macs[name]} | timed
-            )
-            modes = ("pytorch", "onnxruntime", "onnxruntime int8")
-            times = ", ".join(f"{mode} {timed[mode]:.2f} ms" for mode in modes)
-            print(f"{stage} {name} ({macs[name] / 1e6:.1f} M multiply-adds): {times}", flush=True)
-    for mode in ("onnxruntime", "onnxruntime int8"):
+    with tempfile.TemporaryDirectory() as folder:
+        cases = []
+        for stage, condenser in stages.items():
+            if condenser is None:
+                continue
+            height, width = (-(-side // STRIDES[stage]) for side in args.size)
+            pair, macs = _pair(condenser, height, width)
+            x = torch.randn(1, condenser.up, height, width).relu()
+            for name, block in pair.items():
+                case = {"stage": stage, "block": name, "size": (height, width), "macs": macs[name]}
+                cases.append((case, _modes(block, x, Path(folder) / f"{stage}-{name}")))
+        results = _times(cases, args.runs)
+    for one in results:
+        times = ", ".join(f"{mode} {one[mode]:.2f} ms" for mode in MODES)
+        print(f"{one['stage']} {one['block']} ({one['macs'] / 1e6:.1f} M multiply-adds): {times}")
+    for mode in RUNTIME_MODES:
         names = [f"{one['stage']} {one['block']}" for one in results]
         parts = [
             part
@@ -99,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             if any(part in r[f"{mode} parts"] for r in results)
         ]
         lines = [
-            (part, *(f"{one[f'{mode} parts'].get(part, 0):.3f}" for one in results))
+            (part, *(_milliseconds(one[f"{mode} parts"].get(part)) for one in results))
             for part in parts
         ]
         print_grids([Grid(f"{mode}, ms", ("part", *names), (*lines,))])
@@ -143,47 +148,73 @@ def _pair(spec: Any, height: int, width: int) -> tuple[dict[str, "nn.Module"], d
     return blocks, {name: macs(build(one)) for name, one in specs.items()}
 
 
-def _times(block: "nn.Module", x: "Tensor", runs: int) -> dict[str, Any]:
-    """Milliseconds in each mode, and in each part where the runtime says so."""
+class _Mode(NamedTuple):
+    """A block as one mode runs it.
+
+    Attributes:
+        call: runs it.
+        profiled: an ONNX Runtime session that keeps the time of each node; None in PyTorch.
+        inputs: of that session.
+    """
+
+    call: Callable[[], Any]
+    profiled: Any = None
+    inputs: Any = None
+
+
+def _modes(block: "nn.Module", x: "Tensor", path: Path) -> dict[str, _Mode]:
+    """A block in each mode; files begin with `path`."""
     import torch
 
     from atto_det.export.quantise import quantise
     from atto_det.export.rewrite import for_8_bits
 
-    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        layout = torch.channels_last
-        inner, value = block.to(memory_format=layout), x.contiguous(memory_format=layout)
-        result: dict[str, Any] = {"pytorch": _median(lambda: inner(value.clone()), runs)}
-        block = block.to(memory_format=torch.contiguous_format)
-        for mode, net in (("onnxruntime", block), ("onnxruntime int8", for_8_bits(block))):
-            path = Path(folder) / f"{len(result)}.onnx"
-            with warnings.catch_warnings(action="ignore"):
-                axes = {"x": {2: "height", 3: "width"}}
-                torch.onnx.export(
-                    net, (x,), path, opset_version=18, dynamo=False, input_names=["x"],
-                    dynamic_axes=axes,
-                )  # fmt: skip
-            if mode.endswith("int8"):
-                quantise(path, path, [x.numpy()], detector=False)
-            inputs = {"x": x.numpy()}
-            session = _session(path)
-            result[mode] = _median(lambda s=session, i=inputs: s.run(None, i), runs)
-            result[f"{mode} parts"] = _parts(path, inputs, runs, Path(folder))
+    layout = torch.channels_last
+    eager = copy.deepcopy(block).to(memory_format=layout)
+    value = x.contiguous(memory_format=layout)
+    result = {MODES[0]: _Mode(torch.no_grad()(lambda: eager(value)))}
+    inputs = {"x": x.numpy()}
+    for mode, net in zip(RUNTIME_MODES, (block, for_8_bits(block)), strict=True):
+        file = path.with_name(f"{path.name} {mode}.onnx")
+        with warnings.catch_warnings(action="ignore"), torch.no_grad():
+            axes = {"x": {2: "height", 3: "width"}}
+            torch.onnx.export(
+                net, (x,), file, opset_version=18, dynamo=False, input_names=["x"],
+                dynamic_axes=axes,
+            )  # fmt: skip
+        if mode == RUNTIME_MODES[1]:
+            quantise(file, file, [x.numpy()], detector=False)
+        profiled = _session(file, file.with_suffix(""))
+        result[mode] = _Mode(partial(_session(file).run, None, inputs), profiled, inputs)
     return result
 
 
-def _median(call: Any, runs: int) -> float:
-    """Milliseconds of this thread's processor time."""
-    call()
-    times = []
-    for _ in range(runs):
-        start = thread_time()
-        call()
-        times.append(1e3 * (thread_time() - start))
-    return median(times)
+def _times(cases: list[tuple[dict[str, Any], dict[str, _Mode]]], runs: int) -> list[dict[str, Any]]:
+    """Each case with its milliseconds in each mode, and in each part where the runtime says so.
+
+    All take turns, so that a machine that grows slower is as slow for all.
+    """
+    times = defaultdict(list)
+    for turn in range(-1, runs):  # the first is a warm-up
+        for number, (_, modes) in enumerate(cases):
+            for name, mode in modes.items():
+                start = thread_time()
+                mode.call()
+                taken = 1e3 * (thread_time() - start)
+                if turn >= 0:
+                    times[number, name].append(taken)
+                    if mode.profiled:
+                        mode.profiled.run(None, mode.inputs)
+    return [
+        case
+        | {name: median(times[number, name]) for name in modes}
+        | {f"{name} parts": _parts(mode.profiled) for name, mode in modes.items() if mode.profiled}
+        for number, (case, modes) in enumerate(cases)
+    ]
 
 
 def _session(path: Path, profile: Path | None = None) -> Any:
+    """ONNX Runtime on one thread; with a profile in files that begin with `profile`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -194,11 +225,11 @@ def _session(path: Path, profile: Path | None = None) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 
-def _parts(path: Path, inputs: dict[str, Any], runs: int, folder: Path) -> dict[str, float]:
-    """Milliseconds by part, from ONNX Runtime's own profile."""
-    session = _session(path, folder / "profile")
-    for _ in range(runs):
-        session.run(None, inputs)
+def _parts(session: Any) -> dict[str, float]:
+    """Milliseconds by part, from ONNX Runtime's own profile.
+
+    It has the time of the clock, in which other programs run too: the shortest of all runs counts.
+    """
     nodes = defaultdict(list)
     for event in json.loads(Path(session.end_profiling()).read_text()):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
@@ -206,14 +237,20 @@ def _parts(path: Path, inputs: dict[str, Any], runs: int, folder: Path) -> dict[
             nodes[name, event["args"]["op_name"]].append(event["dur"] / 1e3)
     parts: dict[str, float] = defaultdict(float)
     for (name, kind), times in nodes.items():
-        parts[_part(name, kind)] += median(times)
+        parts[_part(name, kind)] += min(times)
     return dict(parts)
+
+
+def _milliseconds(time: float | None) -> str:
+    return "–" if time is None else f"{time:.3f}"
 
 
 def _part(name: str, kind: str) -> str:
     """The part that a node belongs to."""
     if kind.startswith(MOVES):
         return OTHER_WORK
+    if "Conv" in kind and "Sigmoid" in name:  # in single precision they are one node
+        return "E: 1x1 convolution"
     for part, marks in PARTS.items():
         if any(mark in f"{name} " for mark in ((marks,) if isinstance(marks, str) else marks)):
             return part
