@@ -1,7 +1,7 @@
-"""Designs of networks: spaces, what is asked of a network, its exact cost, and generators.
+"""Designing networks: spaces, requirements, exact cost, and generators.
 
-A generator draws a network from a space by seed. `find_network` opens the file of a found network
-or of a generator where a user names one.
+A generator draws a network from a space by a seed. `find_network` opens the file of a found network
+or of a generator if a user names one.
 """
 
 from atto_det.design.generator import Generator

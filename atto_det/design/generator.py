@@ -1,12 +1,13 @@
 """A generator of networks: a distribution over a space, from which a seed draws one network.
 
-arXiv 1903.07209, section 2.2, asks for a generator G that gives for every seed s a network G(s)
+arXiv 1903.07209, section 2.2, asks for a generator G that gives, for every seed s, a network G(s)
 with a high U and with 1_r(G(s)) = 1. How the authors' generative synthesis finds it is not public.
 Here G is a product of independent categorical distributions, one for each dimension of the space.
 The cross-entropy method (Rubinstein 1999; an estimation-of-distribution algorithm) fits it to the
-best networks of a round, and so makes the next one: G_0 is the human prototype with some freedom,
-G_1, G_2, … follow. What can be told without training (parameters, multiply-adds, bytes) is part of
-the generator: draws that miss it are drawn again, and at last made smaller until they do not.
+best networks of a round, which gives the next generator: G_0 is the human prototype with some
+freedom, followed by G_1, G_2, …. Requirements that can be checked without training (parameters,
+multiply-adds, bytes) are part of the generator: draws that miss them are repeated, and if need be
+reduced in size until they meet them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,18 +27,18 @@ from atto_det.nets.cost import ClassifierCost, classifier_cost
 
 FORMAT = 1
 KEY = "atto_det_generator"  # of the format, in a file
-TRIES = 200  # draws for one network that satisfies what is known before training
+TRIES = 200  # draws before a network is reduced in size
 
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """One generator. Call it with a seed for a network's spec.
+    """A generator. Call it with a seed to get a network's spec.
 
     Attributes:
-        space: what it draws from.
-        probabilities: of each dimension's choices, in their order; each sums up to 1.
-        requirements: those known before training are satisfied by every network drawn.
-        classes, size: of the classifier whose cost is meant: outputs, side of a picture.
+        space: the space that networks are drawn from.
+        probabilities: of each dimension's choices, in their order; those of a dimension sum to 1.
+        requirements: every network drawn meets those that can be checked before training.
+        classes, size: outputs and picture side of the classifier whose cost is computed.
         number: k of G_k.
 
     Raises:
@@ -73,7 +74,7 @@ class Generator:
         size: int,
         freedom: float = 0.75,
     ) -> "Generator":
-        """G_0: the prototype's choice in each dimension, with `freedom` spread evenly over all."""
+        """G_0: the prototype's choice in each dimension, with `freedom` spread over all choices."""
         center = space.nearest(prototype)
         probabilities = {}
         for name, choices in space.dimensions.items():
@@ -83,7 +84,7 @@ class Generator:
         return cls(space, probabilities, requirements, classes, size)
 
     def __call__(self, seed: int) -> BackboneSpec:
-        """The network of a seed.
+        """The network for a seed.
 
         Raises:
             UserError: as `point`.
@@ -93,11 +94,11 @@ class Generator:
     def point(self, seed: int) -> Point:
         """The point of the space that a seed draws.
 
-        Where `TRIES` draws all miss what is known before training, the last one is made smaller,
-        in a dimension after the other, until it does not.
+        If `TRIES` draws all miss a requirement that can be checked before training, the last one is
+        reduced in one dimension after another until it meets them all.
 
         Raises:
-            UserError: the smallest network of the space misses it; it says what, and by how much.
+            UserError: even the smallest network misses a requirement; the message says by how much.
         """
         random = np.random.default_rng((seed, self.number))
         for _ in range(TRIES):
@@ -118,8 +119,8 @@ class Generator:
         raise UserError(
             f"no network of the space meets the requirements: the smallest has {cost.parameters:,} "
             f"parameters and {cost.macs:,} multiply-adds, and misses requirements.{worst} = "
-            f"{getattr(self.requirements, worst):g} by {excess[worst]:.0%}; loosen it, or let the "
-            "space reach smaller networks"
+            f"{getattr(self.requirements, worst):g} by {excess[worst]:.0%}; loosen it, or extend "
+            "the space to smaller networks"
         )
 
     def smallest(self) -> Point:
@@ -136,21 +137,21 @@ class Generator:
         return point
 
     def cost(self, point: Mapping[str, int | str]) -> ClassifierCost:
-        """What the classifier at a point costs."""
+        """The cost of the classifier at a point."""
         return classifier_cost(self.space.spec(point), classes=self.classes, size=self.size)
 
     def fitted(
         self, elite: Sequence[Mapping[str, int | str]], *, rate: float = 0.7, floor: float = 0.02
     ) -> "Generator":
-        """The next generator: nearer to how often each choice is among the elite.
+        """The next generator: closer to the frequency of each choice in the elite.
 
         Args:
             elite: points, the best of the networks drawn.
-            rate: weight of the elite against this generator's own probabilities.
-            floor: probability that is spread evenly over all choices, so that none is lost.
+            rate: weight of the elite relative to this generator's own probabilities.
+            floor: probability that is spread evenly over all choices, so that none dies out.
 
         Raises:
-            UserError: no elite.
+            UserError: the elite is empty.
         """
         if not elite:
             raise UserError("no network satisfies the requirements: there is nothing to fit to")
@@ -191,10 +192,10 @@ class Generator:
 
     @classmethod
     def load(cls, path: str | Path) -> "Generator":
-        """Read a generator that `save` wrote. Nothing but plain values is read.
+        """Read a generator that `save` wrote. Only plain values are read.
 
         Raises:
-            UserError: no such file, or no generator of this format; it names the key.
+            UserError: no such file, or not a generator of this format; it names the key.
         """
         try:
             text = read_text(Path(path), "generator")

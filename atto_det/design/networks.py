@@ -1,4 +1,4 @@
-"""Networks as a user names them: by the registry's name, or by a file."""
+"""Networks as users name them: by a name in the registry, or by a file."""
 
 import re
 from pathlib import Path
@@ -13,15 +13,15 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def find_network(name: str | Path, *, seed: int | None = None, key: str = "") -> str:
-    """The name by which a network travels: one of the registry's, or its whole spec as text.
+    """The portable name of a network: one in the registry, or its whole spec as text.
 
-    Every function that takes a network's name takes either, and neither opens a file. So a
-    checkpoint or an ONNX file, which carries it, needs nothing beside it, and leads nowhere.
+    Every function that takes a network's name accepts either, and none of them opens a file. A
+    checkpoint or an ONNX file, which contains the name, therefore needs no other file.
 
     Args:
-        name: of the registry; or a YAML file with the spec of a network, such as an exploration's
+        name: in the registry; or a YAML file with the spec of a network, such as an exploration's
             found.yaml, or with a generator.
-        seed: of the network that a generator draws; FILE@SEED as a name says it too.
+        seed: of the network to draw from a generator; the form FILE@SEED of `name` has it, too.
         key: where the name comes from, for messages: "MODEL.ATTONET.NAME".
 
     Raises:

@@ -1,7 +1,7 @@
-"""What is asked of a network: the performance U to maximise, and the indicator 1_r to satisfy.
+"""Goals for a network: the performance U to maximise, and the indicator 1_r to satisfy.
 
 arXiv 1903.07209, section 2.2: U is NetScore with alpha 2, beta and gamma 0.5 (arXiv 1806.05512);
-1_r is 1 where every requirement holds.
+1_r is 1 if every requirement holds.
 """
 
 import math
@@ -20,7 +20,7 @@ def performance(
 
     Args:
         top1: a, in percent; 0 gives minus infinity.
-        cost: p in millions of parameters, m in thousand millions of multiply-adds.
+        cost: p in millions of parameters, m in billions of multiply-adds.
     """
     if top1 <= 0:
         return -math.inf
@@ -30,14 +30,14 @@ def performance(
 
 @dataclass(frozen=True)
 class Requirements:
-    """The requirements r of the indicator 1_r; None asks for nothing.
+    """The requirements r of the indicator 1_r; None means no requirement.
 
     Attributes:
-        top1: at least, in percent, on the data that judge the search.
-        parameters: at most.
-        macs: multiply-adds of one picture, at most.
-        kilobytes: of the weights at `weight_bits`, at most; 1000 bytes each.
-        milliseconds: of one picture in ONNX Runtime in 8 bits on this machine, at most.
+        top1: minimum, in percent, on the data that judge the search.
+        parameters: maximum.
+        macs: maximum multiply-adds for one picture.
+        kilobytes: maximum size of the weights at `weight_bits`; 1000 bytes each.
+        milliseconds: maximum for one picture in ONNX Runtime at 8 bits on this machine.
         weight_bits: of the weights in `kilobytes`.
 
     Raises:
@@ -69,10 +69,10 @@ class Requirements:
         top1: float | None = None,
         milliseconds: float | None = None,
     ) -> dict[str, float]:
-        """By how much each requirement is missed, as a share of it: 1_r is 1 where none is above 0.
+        """By how much each requirement is missed, as a share of it; 1_r is 1 if none is above 0.
 
         Args:
-            top1, milliseconds: None where they are not known; their requirements are left out.
+            top1, milliseconds: None if they are not known; their requirements are then left out.
         """
         result = {}
         for name, value in (
@@ -89,7 +89,7 @@ class Requirements:
         return result
 
     def holds(self, cost: ClassifierCost) -> bool:
-        """Whether what is known before training satisfies 1_r."""
+        """Whether the requirements that can be checked before training are met."""
         return all(value <= 0 for value in self.excess(cost).values())
 
     @classmethod

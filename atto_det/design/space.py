@@ -1,20 +1,20 @@
-"""The space that is explored: what each number and kind of module of a network may be.
+"""The space that is explored: the possible numbers and kinds of modules of a network.
 
 A point of the space is a dict from each dimension's name to one of its choices, all of them plain
-values, so that Optuna can store it. `Space.spec` makes a network's spec of it.
+values that Optuna can store. `Space.spec` turns it into a network's spec.
 
-| dimension | what it is |
+| dimension | meaning |
 |---|---|
 | `stem` | channels of the stem |
 | `res3.width` | channels of the stage |
 | `res3.2.kind` | kind of its third module: "atto", "bottleneck", "condenser", or "identity" for \
-none; the first one is not a condenser and is there always |
+no module; the first module always exists and is not a condenser |
 | `res3.2.compress` | channels of the module's first convolution: an AttoNet module's `compress`, \
 a condenser's `down` |
 | `res3.2.multiplier` | of its depthwise convolution, in AttoNet modules |
 | `res3.2.mix` | channels of the third convolution: `mix`, or a condenser's `embed` |
 
-PEPE modules are AttoNet modules under other names (`atto_det.nets.pepe`): "atto" is both.
+PEPE modules are AttoNet modules with other names (`atto_det.nets.pepe`): "atto" covers both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,12 +44,12 @@ class Space:
         stem: channels of the stem.
         width, compress, mix: by stage, channels.
         multiplier: of depthwise convolutions.
-        kinds: of modules that open no stage, among `KINDS`.
-        opening: of modules that do, among `OPENING`.
-        depth: by stage, modules at most: those that are identities count.
+        kinds: of modules that do not open a stage, among `KINDS`.
+        opening: of modules that open a stage, among `OPENING`.
+        depth: by stage, the maximum number of modules, including identities.
 
     Raises:
-        UserError: a dimension without a choice or with an impossible one, or a space of one point.
+        UserError: a dimension without a choice or with an invalid one, or a space of one point.
     """
 
     stem: tuple[int, ...]
@@ -89,7 +89,7 @@ class Space:
 
     @property
     def depths(self) -> Mapping[str, int]:
-        """Modules of each stage at most."""
+        """The maximum number of modules of each stage."""
         return self.depth or DEPTHS
 
     @property
@@ -110,12 +110,12 @@ class Space:
         """The network at a point.
 
         Raises:
-            UserError: a dimension is missing, or a value is none of its choices.
+            UserError: a dimension is missing, or a value is not one of its choices.
         """
         for name, choices in self.dimensions.items():
             if point.get(name) not in choices:
                 raise UserError(
-                    f"{name} is {shown(point.get(name))}, which is none of the space's choices "
+                    f"{name} is {shown(point.get(name))}, which is not among the space's choices "
                     f"{shown(choices)}"
                 )
         stages: dict[str, list[ModuleSpec]] = {stage: [] for stage in STAGES}
@@ -127,9 +127,9 @@ class Space:
         return BackboneSpec(stem=_number(point, "stem"), **made)
 
     def nearest(self, spec: BackboneSpec) -> Point:
-        """The point whose choices are nearest to the numbers of a spec of AttoNet modules.
+        """The point whose choices are closest to the numbers of a spec of AttoNet modules.
 
-        Modules that the spec lacks are identities, where the space has them.
+        Modules that the spec lacks become identities, if the space allows them.
         """
         point: Point = {"stem": _nearest(self.stem, spec.stem)}
         for stage, index in self._places():
@@ -167,7 +167,7 @@ class Space:
         """The space that `to_dict` wrote; `where` names its source in messages.
 
         Raises:
-            UserError: an unknown or missing key, or values of another type.
+            UserError: an unknown or missing key, or values of the wrong type.
         """
         required = ("stem", "width", "compress", "mix")
         optional = ("multiplier", "kinds", "opening", "depth")

@@ -1,4 +1,4 @@
-"""The networks, in torch alone: a registry of backbones, and classifiers that have one."""
+"""The networks, which need only torch: a registry of backbones, and classifiers around them."""
 
 from atto_det.nets.attendnet import ATTENDNETS
 from atto_det.nets.attonet import ATTONETS

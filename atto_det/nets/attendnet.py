@@ -1,12 +1,12 @@
 """AttendNet-A and -B (arXiv 2009.14385), *reconstructed*: the tables below are the networks.
 
-Their channel numbers are in a figure that is not available, so these are not the authors'
-networks. What the paper's text fixes is kept; what it leaves open comes from the AttoNet paper; and
-the sizes at 224×224, by AttoNet's rule of counting with 51 outputs, are the published ones within
+Their channel numbers are in a figure that is not available, so these are not the authors' networks.
+They follow what the paper's text specifies; what it leaves open is taken from the AttoNet paper.
+The sizes at 224×224, by AttoNet's rule of counting with 51 outputs, are the published ones within
 0.5 %: A 1386 K parameters and 276.8 M multiply-adds, B 782 K and 191.3 M. Many networks have these
-sizes. `atto_det.nets.reconstruction` says how these were found, and `atto-det
-reconstruct-attendnets` finds them again from its seed. A is the one of three finalists that learned
-best in a short training, and B has its order of modules (results/reconstruct_attendnets.json).
+sizes. `atto_det.nets.reconstruction` describes how these were found, and `atto-det
+reconstruct-attendnets` finds them again from its seed. A is the best of three finalists after a
+short training, and B has the same order of modules (results/reconstruct_attendnets.json).
 """
 
 from atto_det.nets.backbone import BackboneSpec

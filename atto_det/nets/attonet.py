@@ -3,13 +3,14 @@
 from atto_det.nets.backbone import BackboneSpec
 from atto_det.nets.blocks import AttoModuleSpec as Module
 
-# What the published costs are counted at. Table 1 prints the dense layers as 952x51 and so on: 50
+# The conditions of the published costs. Table 1 prints the dense layers as 952x51 and so on: 50
 # classes and one that the paper does not explain.
 CLASSES = 51
 INPUT_SIZE = 224  # height and width in pixels
 
-# Module(compress, multiplier, mix, expand). Two misprints of the paper are mended: in D the third
-# module prints mix 65 (6 gives the published size, 65 does not), and the eighth prints no stride.
+# Module(compress, multiplier, mix, expand). Two misprints of the paper are corrected: in D the
+# third module is printed with mix 65 (only 6 gives the published size), and the eighth without a
+# stride.
 ATTONETS = {
     "attonet_a": BackboneSpec(
         stem=8,

@@ -1,7 +1,7 @@
-"""A network as data, and the class that reads it: a feature extractor of a stem and four stages.
+"""Networks as data, and the class that builds them: feature extractors of a stem and four stages.
 
-Stem: 7x7 convolution with stride 2, 3x3 max pool with stride 2. Then the stages `res2` to `res5`
-with strides 4, 8, 16, 32, each a row of modules of any kind that `ModuleSpec` describes.
+Stem: 7x7 convolution with stride 2, 3x3 max pool with stride 2. The stages `res2` to `res5` follow,
+with strides 4, 8, 16, 32, each a sequence of modules of any kind that implements `ModuleSpec`.
 """
 
 from collections import OrderedDict
@@ -23,9 +23,9 @@ STRIDES = {"stem": 4, "res2": 4, "res3": 8, "res4": 16, "res5": 32}
 class ModuleSpec(Protocol):
     """One module of a stage as data: a frozen dataclass that builds it.
 
-    What is built maps (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride), rounded
-    up. It is made of `conv_norm`, so that its filters start short and `reset_lengths` finds them.
-    Where it has a residual branch, its `drop_path` (an identity) is applied to that branch.
+    The built module maps (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride),
+    rounded up. It uses `conv_norm`, so that its filters start short and `reset_lengths` finds them.
+    If it has a residual branch, its `drop_path` (an identity) is applied to that branch.
     """
 
     @property
@@ -37,7 +37,7 @@ class ModuleSpec(Protocol):
 
         Args:
             in_channels: of its input.
-            opens: whether it is the first of its stage, and changes the channels.
+            opens: whether it is the first of its stage, where the number of channels changes.
             stride: 1, or 2 for the first module of a stage from `res3` on.
             norm: one of `atto_det.nets.NORMS`.
         """
@@ -58,12 +58,12 @@ class BackboneSpec:
 
 
 class Backbone(nn.Module):
-    """A stem and the stages up to the last one asked for. They are its only children.
+    """A stem and the stages up to the last one in `out_features`, as its only children.
 
-    The first convolution of every network is `stem.conv.conv`: what sees the normalised picture.
+    The first convolution of every network is `stem.conv.conv`; its input is the normalised picture.
 
     Args:
-        spec: the network as data, one of the registry's or your own.
+        spec: the network as data, from the registry or your own.
         out_features: which of `FEATURES` the forward pass returns.
         norm: one of `atto_det.nets.NORMS`.
         in_chans: channels of the images.
@@ -74,8 +74,8 @@ class Backbone(nn.Module):
         strides: feature name to stride in input pixels.
 
     Raises:
-        UserError: `out_features` is empty, repeats or names no feature, `norm` is unknown, or
-            `in_chans` is below 1.
+        UserError: `out_features` is empty, repeats a name or has an unknown one, `norm` is unknown,
+            or `in_chans` is below 1.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Backbone(nn.Module):
         """Freeze the stem (1), and the stages up to res2 (2) … res5 (5), as Detectron2's ResNet.
 
         Raises:
-            UserError: `freeze_at` is not within 0 and 5.
+            UserError: `freeze_at` is not between 0 and 5.
         """
         if not 0 <= freeze_at <= len(FEATURES):
             raise UserError(
@@ -149,9 +149,9 @@ class Backbone(nn.Module):
 
     @torch.jit.unused
     def _refuse_untrained_frozen_norms(self) -> None:
-        """A frozen norm that no weights were loaded into normalises nothing, and never will.
+        """Refuse frozen norms without loaded weights, which normalise nothing and never will.
 
-        Checked at the first training step, not when the network is built: weights come in between.
+        Checked at the first training step, since weights are loaded after the network is built.
         """
         if any(is_untrained_frozen_norm(module) for module in self.modules()):
             raise UserError(

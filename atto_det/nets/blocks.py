@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from atto_det.errors import UserError
 
 NORMS = ("BN", "FrozenBN", "SyncBN")
-SHORTER = 0.4  # length of filters at the start, by that which PyTorch gives them
-START_LENGTH = SHORTER / 3**0.5  # mean, whatever the size; PyTorch's filters have 1 / √3
+SHORTER = 0.4  # initial length of filters, relative to PyTorch's
+START_LENGTH = SHORTER / 3**0.5  # mean, whatever the filter's size; PyTorch's filters have 1 / √3
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
@@ -34,10 +34,11 @@ def make_norm(norm: str, channels: int) -> nn.Module:
 
 
 def shorten_filters(conv: nn.Conv2d) -> None:
-    """Shorten filters that start as PyTorch makes them, to `SHORTER` of their length.
+    """Shorten filters with PyTorch's initialisation to `SHORTER` of their length.
 
-    For convolutions that a norm follows. On CarParts, 1,000 steps from random weights, 0.4 was
-    better than 1; 0.25 and 0.15 were no better than 0.4 (results/start_carparts.json).
+    Only for convolutions that are followed by a norm. On CarParts, with 1,000 steps from random
+    weights, 0.4 was better than 1; 0.25 and 0.15 were no better than 0.4
+    (results/start_carparts.json).
     """
     with torch.no_grad():
         conv.weight.mul_(SHORTER)
@@ -55,11 +56,12 @@ def conv_norm(
 ) -> nn.Sequential:
     """Convolution without bias, norm, and (unless `relu` is False) ReLU.
 
-    Filters start short, `START_LENGTH` whatever their size (`shorten_filters`). The norm takes
-    their length away, and a step turns short ones further: from random weights detectors learn much
-    more in few steps than with He's initialisation, whose filters are up to 20 times longer here.
+    Filters start short, with `START_LENGTH` whatever their size (`shorten_filters`). The norm
+    cancels their length, and a step changes the direction of short filters more: in few steps from
+    random weights, detectors learn much more than with He's initialisation, whose filters are up to
+    20 times longer here.
 
-    Padding is half the kernel, so that the output measures ceil(H / stride) by ceil(W / stride).
+    Padding is half the kernel, so that the output has ceil(H / stride) by ceil(W / stride) pixels.
     """
     layers = OrderedDict(
         conv=nn.Conv2d(
@@ -87,10 +89,10 @@ def separable_conv(
     (B, in_channels, H, W) to (B, out_channels, H, W). With `norm` "" there is no norm, and the 1x1
     convolution has a bias.
 
-    Initialised so that the variance stays, with a depthwise convolution that makes its outputs
-    three times larger and a 1x1 convolution that makes up for it. A step of gradient descent moves
-    a layer's output by the square of its inputs' norm: with nine times fewer inputs than a full 3x3
-    convolution, the 1x1 convolution then learns as fast as that one.
+    The initialisation preserves the variance, with a depthwise convolution whose outputs are three
+    times larger than usual and a 1x1 convolution that compensates for it. A step of gradient
+    descent changes a layer's output in proportion to the squared norm of its inputs: the 1x1
+    convolution, which has nine times fewer inputs than a full 3x3 convolution, then learns as fast.
 
     Raises:
         UserError: `norm` is neither "" nor one of `NORMS`.
@@ -131,17 +133,17 @@ class AttoModuleSpec:
         return self.expand
 
     def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> "AttoModule":
-        """The module; of Type B where it opens a stage."""
+        """The module; of Type B if it opens a stage."""
         return AttoModule(in_channels, self, type_b=opens, stride=stride, norm=norm)
 
 
 class AttoModule(nn.Module):
-    """Four convolutions and a shortcut around them; ReLU after their sum.
+    """Four convolutions and a shortcut around them, with a ReLU after their sum.
 
-    Type A has an identity shortcut. It starts as identity, with zero in its last norm (arXiv
-    1706.02677, section 5.1): without that a detector hardly learns from random weights. Type B has
-    a 1x1 convolution on the shortcut, since it opens a stage: it changes the channels, and from
-    `res3` on the stride (on the 3x3 and on the shortcut).
+    Type A has an identity shortcut. It starts as the identity, with zero in its last norm (arXiv
+    1706.02677, section 5.1): without that, a detector hardly learns from random weights. Type B has
+    a 1x1 convolution on the shortcut, since it opens a stage: it changes the number of channels
+    and, from `res3` on, the stride (on the 3x3 convolution and on the shortcut).
     """
 
     def __init__(
@@ -174,14 +176,14 @@ class AttoModule(nn.Module):
 
 
 def reset_lengths(net: nn.Module) -> None:
-    """Give filters before batch norms about the length they start with; `net` computes the same.
+    """Scale filters before batch norms to about their initial length; the output stays the same.
 
     Training makes them longer, in pretrained AttoNets up to 15 times. That changes no output, since
-    the norm takes the length away, but a step of gradient descent turns a filter by the inverse of
-    its squared length: a detector's steps hardly move such a network
-    (results/transfer_carparts.json). The factors are powers of two, which round nothing.
+    the norm cancels the length, but a step of gradient descent changes the direction of a filter in
+    inverse proportion to its squared length: a detector's steps hardly change such a network
+    (results/transfer_carparts.json). The factors are powers of two, which are exact.
 
-    Filters before frozen norms stay as they are.
+    Filters before frozen norms are not changed.
     """
     for block in net.modules():
         norm = getattr(block, "norm", None)
@@ -192,14 +194,14 @@ def reset_lengths(net: nn.Module) -> None:
         factor = torch.where(length > 0, (START_LENGTH / length).log2().round().exp2(), 1.0)
         weight.copy_(weight * factor[:, None, None, None])
         norm.running_mean.copy_(norm.running_mean * factor)
-        # In evaluation eps weighs more than before, for which the norm's own weight makes up.
+        # In evaluation, eps has more weight than before; the norm's own weight compensates for it.
         grown = (variance + norm.eps / factor**2) / (variance + norm.eps)
         norm.weight.data.copy_(norm.weight * grown.sqrt())
         variance.copy_(variance * factor**2)
 
 
 def freeze(module: nn.Module) -> None:
-    """Stop training `module`: no gradients, and each batch norm becomes a frozen one."""
+    """Freeze `module`: no gradients, and each batch norm becomes a frozen one."""
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     for parent in list(module.modules()):
@@ -212,7 +214,7 @@ def freeze(module: nn.Module) -> None:
 
 
 def is_untrained_frozen_norm(module: nn.Module) -> bool:
-    """Whether `module` is a frozen batch norm that no weights were ever loaded into."""
+    """Whether `module` is a frozen batch norm for which no weights were ever loaded."""
     return (
         type(module).__name__ == "FrozenBatchNorm2d"
         and not torch.count_nonzero(module.running_mean)

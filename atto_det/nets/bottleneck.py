@@ -34,14 +34,14 @@ class BottleneckSpec:
         return self.expand
 
     def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> "Bottleneck":
-        """The module; with a 1x1 convolution on its shortcut where it opens a stage."""
+        """The module; with a 1x1 convolution on its shortcut if it opens a stage."""
         return Bottleneck(in_channels, self, opens=opens, stride=stride, norm=norm)
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions and a shortcut around them; ReLU after their sum.
+    """Three convolutions and a shortcut around them, with a ReLU after their sum.
 
-    The 3x3 convolution has the stride. As an AttoNet module it starts as identity where its
+    The 3x3 convolution has the stride. Like an AttoNet module, it starts as the identity if its
     shortcut is one.
     """
 

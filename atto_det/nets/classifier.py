@@ -1,4 +1,4 @@
-"""Image classifiers: a backbone, average pool, dense layer."""
+"""Image classifiers: a backbone, average pooling and a dense layer."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ _PREFIX = "backbone."
 
 
 class ImageClassifier(nn.Module):
-    """A backbone with a head: the mean of its last feature, and a dense layer.
+    """A backbone with a head: the mean of its last feature map, and a dense layer.
 
-    In a state dict the backbone's tensors have the names that they have in a backbone alone, as in
+    In a state dict, the backbone's tensors have the same names as in the backbone itself, as in
     `torchvision.models` and timm: `stem.conv.conv.weight`, …, `fc.weight`, `fc.bias`.
 
     Args:
@@ -47,7 +47,7 @@ class ImageClassifier(nn.Module):
 def _without_prefix(
     classifier: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
 ) -> None:
-    """`backbone.stem…` becomes `stem…` in a state dict that is being made."""
+    """Rename `backbone.stem…` to `stem…` in a state dict that is being saved."""
     for key in [key for key in state if key.startswith(prefix)]:
         state[prefix + key.removeprefix(prefix).removeprefix(_PREFIX)] = state.pop(key)
 
@@ -55,7 +55,7 @@ def _without_prefix(
 def _with_prefix(
     classifier: nn.Module, state: dict[str, Any], prefix: str, *others: object
 ) -> None:
-    """`stem…` becomes `backbone.stem…` in a state dict that is being loaded."""
+    """Rename `stem…` to `backbone.stem…` in a state dict that is being loaded."""
     parts = {name for name, _ in classifier.backbone.named_children()}
     for key in [key for key in state if key.startswith(prefix)]:
         name = key.removeprefix(prefix)

@@ -7,7 +7,8 @@
     V''  = F(V', A, S)   selective attention: the product V' · A · S, S a learned scale
     V''' = M'(V'')       up-mixing: 1x1 convolution to the channels of V
 
-No code of it is public. What the paper leaves open is a field of `CondenserSpec` with a default.
+There is no public code of it. What the paper leaves open is a field of `CondenserSpec` with a
+default.
 
 Shapes in comments: B batch, C channels, H and W height and width, h and w those after pooling.
 """
@@ -41,29 +42,31 @@ class CondenserSpec:
         embed: channels of the embedding's first layer.
         up: channels of V''', and of V: it "has the same channel dimensionality as the input".
         groups: of the embedding's first layer, a "grouped [...] convolution". 4 divides all widths
-            of the AttendNets here, which are multiples of it.
-        kernel_size: of the same. 3: since the other layers see single pixels, the "joint
-            spatial-channel activation relationships" must be found here.
-        pool: side and step of the windows of the "max pooling" that "condenses V'". 2 is the usual
-            one, and leaves the embedding a quarter of the pixels.
-        unpooling: the expansion is "unpooling". "repetition" gives a value to all of its window.
-            "indices" gives it to the place of the window's maximum alone, as the term is used since
-            deconvolution networks. Not the default, since where maxima are nearly equal rounding
-            decides: on flat parts of pictures AttendNet-A's features in single precision then
-            differ from those in double precision by up to 0.6 of the largest, and each runtime's
-            from another's.
-        sigmoid: whether it bounds K. It does, as in squeeze-and-excitation and CBAM, which the
-            paper cites: bounded attention selects, and S alone sets its strength.
+            of the AttendNets here.
+        kernel_size: of the embedding's first layer. 3, since the other layers see single pixels, so
+            that the "joint spatial-channel activation relationships" must be found here.
+        pool: side and stride of the windows of the "max pooling" that "condenses V'". 2 is the
+            usual value, and leaves the embedding a quarter of the pixels.
+        unpooling: the expansion is "unpooling". "repetition" copies a value to its whole window.
+            "indices" writes it only to the position of the window's maximum, which is the meaning
+            of the term since deconvolution networks. It is not the default, since rounding decides
+            where maxima are nearly equal: in flat parts of pictures, AttendNet-A's features in
+            single precision then differ from those in double precision by up to 0.6 of the largest
+            value, and those of the runtimes from each other.
+        sigmoid: whether K is bounded by a sigmoid. It is, as in squeeze-and-excitation and CBAM,
+            which the paper cites: bounded attention selects, and only S sets its strength.
         attention: F(V', A, S). "product": V'' "is a product of V', self-attention values A, and
-            scale S". "sum" is V' · S + A instead, as public code of the earlier TinySpeech has it.
-        residual: whether V is added to V'''. It is: the prototype behind the AttendNets is "a
-            residual design".
-        norms: after which of `LAYERS` a batch norm stands; the others have a bias. Not mentioned
-            in the paper. After all, as in AttoNets: at inference they cost nothing.
-        relus: after which of `LAYERS`, or of "sum" (what leaves the condenser), a ReLU stands. Not
-            mentioned in the paper. As in AttoNets all but the last layer's, whose place is after
-            the sum; and none where the sigmoid follows.
+            scale S". "sum" is V' · S + A instead, as in public code of the earlier TinySpeech.
+        residual: whether V is added to V'''. It is: the AttendNets' prototype is "a residual
+            design".
+        norms: which of `LAYERS` have a batch norm; the others have a bias. The paper does not
+            mention them. All have one, as in AttoNets: at inference they cost nothing.
+        relus: which of `LAYERS`, or "sum" (the condenser's output), have a ReLU. The paper does not
+            mention them. As in AttoNets, all but the last layer, which has its ReLU after the sum;
+            and none where the sigmoid follows.
 
+    Raises:
+        UserError: a value is out of range.
     Raises:
         UserError: a value out of its range.
     """
@@ -116,7 +119,7 @@ class CondenserSpec:
         """The condenser.
 
         Raises:
-            UserError: it opens a stage, or its input has other channels than its output.
+            UserError: it opens a stage, or the numbers of input and output channels differ.
         """
         if opens or stride != 1 or in_channels != self.up:
             raise UserError(
@@ -127,14 +130,14 @@ class CondenserSpec:
 
 
 class VisualAttentionCondenser(nn.Module):
-    """The six equations above, and a shortcut around them; ReLU after their sum.
+    """The six equations above and a shortcut around them, with a ReLU after their sum.
 
-    With a shortcut it starts as identity, as AttoNet modules of Type A do.
+    With a shortcut it starts as the identity, like AttoNet modules of Type A.
 
-    Unpooling by indices compares V' with its window's maximum, which unlike indices is exported to
-    ONNX. It gives the values that `max_unpool2d` gives from the indices of `max_pool2d`, unless a
-    window has several equal maxima: then all of them get the value, not the first alone. In the
-    product this makes no difference to a window of zeros, which a ReLU leaves often.
+    Unpooling by indices compares V' with its window's maximum which, unlike indices, can be
+    exported to ONNX. It gives the same as `max_unpool2d` with the indices of `max_pool2d`, except
+    where a window has several equal maxima: then all of them get the value, not only the first. In
+    the product this makes no difference for windows of zeros, which a ReLU often leaves.
 
     Args:
         spec: the condenser as data.
@@ -191,7 +194,7 @@ class VisualAttentionCondenser(nn.Module):
         return F.max_pool2d(v, self.pool, ceil_mode=True)
 
     def expand(self, k: Tensor, v: Tensor, q: Tensor) -> Tensor:
-        """X: values K (B, C, h, w) at the places that Q = C(V') came from, (B, C, H, W)."""
+        """X: values K (B, C, h, w) at the positions that Q = C(V') came from, (B, C, H, W)."""
         a = self._repeat(k, v)
         if self.by_indices:
             a = torch.where(v == self._repeat(q, v), a, torch.zeros_like(a))
@@ -204,9 +207,9 @@ class VisualAttentionCondenser(nn.Module):
         return v * self.scale + self.expand(k, v, q)
 
     def _repeat(self, x: Tensor, v: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, C, H, W), the size of `v`: each value for all of its window."""
+        """(B, C, h, w) to (B, C, H, W), the size of `v`: each value fills its window."""
         x = F.interpolate(x, scale_factor=float(self.pool), mode="nearest")
-        return x[:, :, : v.shape[2], : v.shape[3]]  # windows at the border may reach beyond
+        return x[:, :, : v.shape[2], : v.shape[3]]  # windows at the border may exceed the map
 
 
 def _layer(
@@ -219,7 +222,7 @@ def _layer(
     groups: int = 1,
     norm: str,
 ) -> nn.Sequential:
-    """A convolution, with the norm and the ReLU that `spec` puts after layer `name`."""
+    """A convolution, with the norm and the ReLU that `spec` gives layer `name`."""
     relu = name in spec.relus
     if name in spec.norms:
         return conv_norm(

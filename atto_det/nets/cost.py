@@ -1,8 +1,8 @@
 """Exact parameters and multiply-adds of a classifier from its widths, in closed form.
 
-By AttoNet's rule of counting: convolution weights, one number for each convolution's output channel
-(its folded norm, or bias), the dense layer, condensers' scales. Equal to counting the built network
-(`atto_det.complexity`), in microseconds.
+By AttoNet's rule of counting: convolution weights, one number for each output channel of a
+convolution (its folded norm, or bias), the dense layer, and condensers' scales. The result equals
+that of counting the built network (`atto_det.complexity`), but takes only microseconds.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,13 +43,13 @@ class Layer(NamedTuple):
 
 
 class CountedModule(NamedTuple):
-    """What counting asks of a module of a stage.
+    """What counting needs to know of a module of a stage.
 
     Attributes:
-        layers: from the channels of its input, and the sides of its input and output, to its
-            convolutions but that of its shortcut.
+        layers: a function from the number of input channels and the sides of input and output to
+            the module's convolutions, without that of its shortcut.
         out_channels: of its output.
-        others: parameters that belong to no convolution.
+        others: number of parameters that belong to no convolution.
     """
 
     layers: Callable[[Number, int, int], list[Layer]]
@@ -58,7 +58,7 @@ class CountedModule(NamedTuple):
 
 
 def classifier_cost(spec: BackboneSpec, *, classes: int, size: int) -> ClassifierCost:
-    """What a classifier costs.
+    """The cost of a classifier.
 
     Args:
         spec: the network.
@@ -72,7 +72,7 @@ def classifier_cost(spec: BackboneSpec, *, classes: int, size: int) -> Classifie
 def count_network(
     stem: Number, stages: Sequence[Sequence[CountedModule]], *, classes: int, size: int
 ) -> tuple[Number, Number]:
-    """Parameters and multiply-adds, of one network or of as many as the widths are of.
+    """Parameters and multiply-adds of one network, or of N networks if widths are arrays.
 
     Args:
         stem: channels of the stem.
@@ -102,7 +102,7 @@ def count_network(
 
 
 def atto_module(compress: Number, wide: Number, mix: Number, expand: Number) -> CountedModule:
-    """An AttoNet module by the widths of its four layers; a PEPE module has the same."""
+    """An AttoNet module given by the widths of its four layers; PEPE modules have the same ones."""
 
     def layers(width: Number, before: int, after: int) -> list[Layer]:
         return [
@@ -124,7 +124,7 @@ def condenser(
     kernel_size: int = CondenserSpec.kernel_size,
     pool: int = CondenserSpec.pool,
 ) -> CountedModule:
-    """A condenser by the fields of its spec."""
+    """A condenser given by the fields of its spec."""
 
     def layers(width: Number, before: int, after: int) -> list[Layer]:
         small = -(-before // pool)

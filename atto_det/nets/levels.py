@@ -8,18 +8,18 @@ from atto_det.nets.blocks import make_norm, separable_conv
 
 
 class SeparableLevels(nn.Module):
-    """Part of an RPN head: shared separable convolutions, and norms of each level's own.
+    """Part of an RPN head: shared separable convolutions, with separate norms for each level.
 
-    The levels share the weights; each has its own norms, as their statistics differ.
-    `atto_det.ops.fold_norms` knows this class by its attributes.
+    The levels share the weights; each has its own norms, since their statistics differ.
+    `atto_det.ops.fold_norms` relies on this class's attributes.
 
     Attributes:
-        convs: one after the other.
+        convs: in their order.
         norms: of each convolution, a list by level.
     """
 
     def add_hidden(self, channels: int, widths: Iterable[int], levels: int, norm: str) -> None:
-        """Make the convolutions.
+        """Create the convolutions.
 
         Args:
             channels: of the feature maps.
@@ -35,7 +35,7 @@ class SeparableLevels(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def hidden(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps (B, C, H, W) to what the last layers see, (B, width, H, W) each."""
+        """Feature maps (B, C, H, W) to the input of the last layers, (B, width, H, W) each."""
         result = []
         for level, x in enumerate(features):
             for conv, norms in zip(self.convs, self.norms, strict=True):

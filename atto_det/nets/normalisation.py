@@ -1,4 +1,4 @@
-"""How pictures are normalised, and a stem moved from one normalisation to another."""
+"""Normalisation of pictures, and conversion of a stem from one normalisation to another."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from torch import Tensor
 from atto_det.errors import UserError
 
 ORDERS = ("RGB", "BGR")
-# Of red, green and blue in pictures scaled to 0..1.
+# For red, green and blue in pictures scaled to 0..1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MEAN_TOLERANCE = 0.01  # grey levels of 0..255: differences of rounding
-# How a detector normalises whose config does not say so: Detectron2's defaults.
+MEAN_TOLERANCE = 0.01  # grey levels of 0..255: rounding differences
+# Detectron2's defaults, for a detector's config that does not state its normalisation.
 _DEFAULTS = {
     "PIXEL_MEAN": [103.53, 116.28, 123.675],
     "PIXEL_STD": [1.0, 1.0, 1.0],
@@ -31,7 +31,7 @@ class Normalisation:
         channel_order: "RGB" or "BGR".
 
     Raises:
-        UserError: not three finite values each, a std that is not above zero, or another order.
+        UserError: not three finite values each, a std that is not positive, or another order.
     """
 
     mean: tuple[float, float, float]
@@ -54,7 +54,7 @@ class Normalisation:
     def of_unit_range(
         cls, mean: Sequence[float], std: Sequence[float], channel_order: str = "RGB"
     ) -> "Normalisation":
-        """The same for a mean and std of pictures scaled to 0..1, as torchvision states them."""
+        """From a mean and std for pictures scaled to 0..1, as torchvision states them."""
         return cls(tuple(255 * v for v in mean), tuple(255 * v for v in std), channel_order)
 
     @classmethod
@@ -62,12 +62,12 @@ class Normalisation:
         """The input of a detector's backbone: MODEL.PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT.
 
         Args:
-            config: a config node, or the content of an experiment file; what it does not state is
-                as Detectron2's defaults are.
-            where: names it in errors.
+            config: a config node, or the content of an experiment file; Detectron2's defaults apply
+                to what it does not state.
+            where: named in errors.
 
         Raises:
-            UserError: values that are no normalisation of three channels.
+            UserError: values that are not a normalisation of three channels.
         """
         found = dict(_DEFAULTS)
         for section, keys in (("MODEL", ("PIXEL_MEAN", "PIXEL_STD")), ("INPUT", ("FORMAT",))):
@@ -91,7 +91,7 @@ class Normalisation:
 
 
 def is_colour(values: object) -> bool:
-    """Whether `values` are three finite numbers in a list or tuple."""
+    """Whether `values` is a list or tuple of three finite numbers."""
     return (
         isinstance(values, list | tuple)
         and len(values) == 3
@@ -104,33 +104,33 @@ def absorb(weight: Tensor, trained: Normalisation, target: Normalisation) -> Ten
     """The weight of a stem's convolution for pictures normalised as `target` instead of `trained`.
 
     For each colour, (x - mean) / std_trained = (x - mean) / std_target · (std_target /
-    std_trained): the factor goes into the weight's input channel, and the channels into the order
-    of `target`. The outputs are equal up to rounding, borders included, since a padded zero stands
-    for the mean colour before and after.
+    std_trained): the factor is multiplied into the weight's input channel, and the channels are put
+    in the order of `target`. The outputs are equal up to rounding, including at borders, since a
+    padded zero stands for the mean colour before and after.
 
-    A mean cannot be absorbed so. Inside a picture it would be a bias of the convolution, but at the
-    borders the padding must stay the *trained* mean colour, while a detector pads with zeros after
-    subtracting its own (the convolution at the picture's border, Detectron2 the smaller pictures of
-    a batch). A differing mean is refused.
+    A mean cannot be absorbed in this way. Inside a picture it would be a bias of the convolution,
+    but at the borders the padding must stay the *trained* mean colour, while a detector pads with
+    zeros after subtracting its own mean (at a picture's border in the convolution, and around the
+    smaller pictures of a batch). A different mean is therefore refused.
 
-    What is learnt afterwards is not the same for every std: by the chain rule a step of SGD moves
-    the stem (std_target / std_trained)⁻² times as far in the trained normalisation, 3,300 times for
-    ImageNet's std and a target std of 1. Normalise with the trained std, freeze the stem, or give a
-    stem with a norm after it a length of its own (`reset_lengths`).
+    Further training depends on the std: by the chain rule, in the trained normalisation, a step of
+    SGD changes the stem (std_target / std_trained)⁻² times as much, 3,300 times for ImageNet's std
+    and a target std of 1. Normalise with the trained std, freeze the stem, or rescale a stem that
+    is followed by a norm (`reset_lengths`).
 
     Args:
-        weight: (O, 3, k, k), of a convolution without bias or with one (which stays as it is).
-        trained: what the weight was trained with.
-        target: what it will be used with.
+        weight: (O, 3, k, k), of a convolution with or without bias (which is not changed).
+        trained: the normalisation that the weight was trained with.
+        target: the normalisation that it will be used with.
 
     Raises:
-        UserError: the means differ by more than `MEAN_TOLERANCE`; it gives the mean to set.
+        UserError: the means differ by more than `MEAN_TOLERANCE`; it says which mean to set.
     """
     same_order = trained.in_order(target.channel_order)
     if any(abs(a - b) > MEAN_TOLERANCE for a, b in zip(same_order.mean, target.mean, strict=True)):
         raise UserError(
             f"the weights were trained with another mean colour than {_text(target.mean)}, which "
-            f"cannot be made up for at the borders of pictures: set MODEL.PIXEL_MEAN to "
+            f"cannot be compensated for at the borders of pictures: set MODEL.PIXEL_MEAN to "
             f"{_text(same_order.mean)} (INPUT.FORMAT is {target.channel_order})"
         )
     if trained.channel_order != target.channel_order:
@@ -156,5 +156,5 @@ def difference(trained: Normalisation, target: Normalisation) -> str:
 
 
 def _text(values: tuple[float, ...]) -> str:
-    """A colour as YAML and the command line take it, without the digits of rounding."""
+    """A colour in the form that YAML and the command line accept, without rounding digits."""
     return str([round(value, 4) for value in values])

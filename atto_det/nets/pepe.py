@@ -1,9 +1,10 @@
 """The PEPE module of the AttendNets (arXiv 2009.14385, section 3): projection-expansion, twice.
 
-Its four layers are those of an AttoNet module, under other names. What the paper leaves open is as
-in AttoNets: depthwise filters of 3x3, which have the stride of a module that opens a stage; a batch
-norm after each layer; a ReLU after all but the last, and after the sum with the shortcut, since the
-prototype behind the AttendNets is "a residual design".
+Its four layers are those of an AttoNet module, with other names. What the paper leaves open is as
+in
+AttoNets: 3x3 depthwise filters, which have the stride of a module that opens a stage; a batch norm
+after each layer; a ReLU after all but the last, and after the sum with the shortcut, since the
+AttendNets' prototype is "a residual design".
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from atto_det.nets.blocks import AttoModule
 
 @dataclass(frozen=True)
 class PEPESpec:
-    """One PEPE module, with the four numbers that figure 2 of the paper gives for it.
+    """One PEPE module, with the four numbers that figure 2 of the paper gives for each.
 
     Attributes:
         project: channels of the "projection layer that reduces dimensionality via pointwise
@@ -22,7 +23,7 @@ class PEPESpec:
         spread: channels of the "expansion layer that increases dimensionality efficiently via
             depthwise convolution", a multiple of `project`.
         reproject: channels of the second projection, "again via pointwise convolution".
-        expand: channels of the second expansion, pointwise too, and so of the module.
+        expand: channels of the second expansion, which is pointwise, too, and so of the module.
 
     Raises:
         UserError: a width below 1, or `spread` is not a multiple of `project`.
@@ -43,7 +44,7 @@ class PEPESpec:
                 f"of its inputs' {self.project} channels"
             )
 
-    # The names that Table 1 of the AttoNet paper has for the same layers.
+    # The names of the same layers in Table 1 of the AttoNet paper.
 
     @property
     def compress(self) -> int:
@@ -66,5 +67,5 @@ class PEPESpec:
         return self.expand
 
     def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> AttoModule:
-        """The module; with a 1x1 convolution on its shortcut where it opens a stage."""
+        """The module; with a 1x1 convolution on its shortcut if it opens a stage."""
         return AttoModule(in_channels, self, type_b=opens, stride=stride, norm=norm)

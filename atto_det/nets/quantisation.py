@@ -1,10 +1,10 @@
-"""Training that knows its weights will be stored in 8 bits.
+"""Quantisation-aware training of weights that will be stored in 8 bits.
 
-The forward pass sees each convolution and dense weight rounded to 255 levels from -127 to 127, per
-output channel and symmetric around zero; gradients pass straight through. Folding a batch norm
-multiplies an output channel's weights by one number, and such a grid scales along with it, whatever
-the number's sign: the folded weights have the same integers, so nothing changes at export, and no
-folding needs to be imitated in training.
+In the forward pass, each convolution and dense weight is rounded to 255 levels from -127 to 127,
+per output channel and symmetric around zero; gradients pass straight through. Folding a batch norm
+multiplies the weights of an output channel by a number, which scales such a grid without changing
+the integers, whatever the number's sign. So the export changes nothing, and training need not
+imitate the folding.
 
 torch's own operation is used: torchao's quantisation-aware training is for dense layers, on a grid
 from -128 to 127 that a negative scale does not preserve.
@@ -18,13 +18,13 @@ LEVELS = 127
 
 
 def scales(weight: Tensor) -> Tensor:
-    """The step of the 8-bit grid of each output channel, (O,) for a weight (O, …)."""
+    """The step of the 8-bit grid of each output channel: (O,) for a weight (O, …)."""
     largest = weight.detach().flatten(1).abs().amax(dim=1)
     return largest.clamp_min(torch.finfo(weight.dtype).tiny * LEVELS) / LEVELS
 
 
 def fake_quantise(weight: Tensor) -> Tensor:
-    """`weight` (O, …) on its 8-bit grid, as floats; the gradient is that of the identity."""
+    """`weight` (O, …) rounded to its 8-bit grid, as floats, with the gradient of the identity."""
     zeros = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
     return torch.fake_quantize_per_channel_affine(
         weight, scales(weight), zeros, axis=0, quant_min=-LEVELS, quant_max=LEVELS
@@ -32,14 +32,14 @@ def fake_quantise(weight: Tensor) -> Tensor:
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """`weight` (O, …) as integers from -127 to 127 (O, …), and the grid's step of each (O,)."""
+    """`weight` (O, …) as integers from -127 to 127, (O, …), and the step of each grid, (O,)."""
     steps = scales(weight)
     integers = fake_quantise(weight.detach()) / _along(steps, weight)
     return integers.round().to(torch.int8), steps
 
 
 def dequantise(integers: Tensor, steps: Tensor) -> Tensor:
-    """The weight (O, …) that `quantise` rounded, on its grid: what `fake_quantise` gives."""
+    """The rounded weight (O, …) from the result of `quantise`: the same as `fake_quantise`."""
     return integers.to(steps.dtype) * _along(steps, integers)
 
 
@@ -60,6 +60,6 @@ def weight_names(network: nn.Module) -> list[str]:
 
 
 def quantised_call(network: nn.Module, images: Tensor) -> Tensor:
-    """`network(images)` with its weights on their 8-bit grids; its parameters stay as they are."""
+    """`network(images)` with weights rounded to 8-bit grids; its parameters are not changed."""
     rounded = {name: fake_quantise(network.get_parameter(name)) for name in weight_names(network)}
     return functional_call(network, rounded, (images,))

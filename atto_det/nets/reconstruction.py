@@ -1,12 +1,12 @@
-"""How AttendNet-A and -B were reconstructed from their published sizes, and can be again.
+"""How AttendNet-A and -B were reconstructed from their published sizes, repeatably.
 
-The channel numbers of the AttendNets (arXiv 2009.14385) are in a figure that is not available. What
-their text fixes is kept: a convolutional stem, visual attention condensers early, PEPE
-modules late, a mix in between, average pool and dense layer, every module with widths of its own.
-What it leaves open comes from the AttoNet paper: stages of 3, 4, 6 and 3 modules, the first of each
-with a 1x1 convolution on its shortcut (and so a PEPE module: a condenser keeps its channels), the
-stem, 51 outputs. Many widths then give the published sizes. They are drawn at random, in multiples
-of 4 alone, around the proportions of AttoNet-A and -B, and counted in closed form.
+The channel numbers of the AttendNets (arXiv 2009.14385) are in a figure that is not available. The
+reconstruction follows what their text specifies: a convolutional stem, visual attention condensers
+early, PEPE modules late, a mix in between, average pool and dense layer, different widths in every
+module. What it leaves open comes from the AttoNet paper: stages of 3, 4, 6 and 3 modules, the first
+of each with a 1x1 convolution on its shortcut (and so a PEPE module, since a condenser keeps its
+channels), the stem, and 51 outputs. Many widths then give the published sizes. They are drawn at
+random, in multiples of 4, around the proportions of AttoNet-A and -B, and counted in closed form.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ from atto_det.nets.condenser import CondenserSpec
 from atto_det.nets.cost import atto_module, condenser, count_network
 from atto_det.nets.pepe import PEPESpec
 
-TOLERANCE = 0.005  # of the published sizes
+TOLERANCE = 0.005  # share of the published sizes
 STEP = 4  # widths are multiples of it
 _AT_ONCE = 50_000
 
-# P is a PEPE module, C a condenser; a word for each stage. From res4 on the mix.
+# P is a PEPE module, C a condenser; one word for each stage. The mix is in res4.
 PATTERNS = (
     "PCC PCCC PCCPPP PPP",
     "PCC PCCC PCCCPP PPP",
@@ -36,7 +36,7 @@ PATTERNS = (
 
 @dataclass(frozen=True)
 class Target:
-    """Published sizes (Table 1), and the AttoNet whose proportions the search starts from."""
+    """Published sizes (Table 1), and the AttoNet from whose proportions the search starts."""
 
     parameters: int
     macs: int
@@ -50,11 +50,11 @@ TARGETS = {
 
 COUNTED = {"P": atto_module, "C": condenser}
 
-# Shares that widths are drawn between, uniformly.
+# Bounds of uniformly drawn shares of widths.
 STEMS = (8, 12, 16)
-STAGE_OF_ATTONET = (0.35, 0.9)  # a stage's channels, by those of the AttoNet's
+STAGE_OF_ATTONET = (0.35, 0.9)  # a stage's channels, relative to the AttoNet's
 PROJECT_OF_STAGE = (0.06, 0.2)
-SPREAD = 4  # times project, as in AttoNet-A and -B
+SPREAD = 4  # multiple of project, as in AttoNet-A and -B
 REPROJECT_OF_PROJECT = (0.6, 1.2)
 DOWN_OF_STAGE = (0.1, 0.3)
 EMBED_OF_DOWN = (0.5, 2.0)
@@ -71,7 +71,7 @@ class Match:
         pattern: one of `PATTERNS`.
         spec: the network.
         parameters, macs: by AttoNet's rule of counting, at 224×224 with 51 outputs.
-        error: the larger of the two differences from the published sizes, as a share of them.
+        error: the larger of the two relative differences from the published sizes.
     """
 
     pattern: str
@@ -84,10 +84,10 @@ class Match:
 def search(
     target: Target, pattern: str, *, seed: int, candidates: int, tolerance: float = TOLERANCE
 ) -> list[Match]:
-    """The networks of `pattern` among `candidates` random ones that have the published sizes.
+    """Networks of `pattern` with the published sizes, among `candidates` random ones.
 
     Returns:
-        The nearest first; the same for the same arguments.
+        The closest first; always the same for the same arguments.
     """
     generator = torch.Generator().manual_seed(seed)
     found = []
@@ -109,7 +109,7 @@ def search(
 def _draw(
     like: str, pattern: str, generator: torch.Generator, count: int
 ) -> tuple[Tensor, list[list[Module]]]:
-    """Widths of `count` networks."""
+    """The widths of `count` networks."""
 
     def uniform(bounds: tuple[float, float]) -> Tensor:
         low, high = bounds
@@ -136,7 +136,7 @@ def _draw(
 
 
 def _spec(stem: Tensor, stages: list[list[Module]], index: int) -> BackboneSpec:
-    """Network `index` of those drawn."""
+    """Network `index` of those that were drawn."""
     kinds = {"P": PEPESpec, "C": CondenserSpec}
     built: Mapping[str, Any] = {
         name: tuple(kinds[kind](*(int(w[index]) for w in widths)) for kind, widths in modules)

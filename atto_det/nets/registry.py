@@ -1,7 +1,7 @@
-"""The registry of networks: a name, its spec, and what is built from it.
+"""The registry of networks: their names and specs, and functions that build them.
 
-A name that starts with a brace is the network itself: its spec as text (`atto_det.nets.spec_file`).
-No name opens a file; `atto_det.design.find_network` does, where a user gives one.
+A name that begins with a brace is a network itself: its spec as text (`atto_det.nets.spec_file`).
+No name opens a file; `atto_det.design.find_network` does this for the file that a user names.
 """
 
 import difflib
@@ -21,7 +21,7 @@ _SPECS: dict[str, BackboneSpec] = {}
 
 
 def register_backbone(name: str, spec: BackboneSpec) -> None:
-    """Add a network: from then on every function that takes a network's name takes this one.
+    """Add a network: from then on, every function that takes a network's name accepts it.
 
     Raises:
         UserError: another network has that name.
@@ -41,12 +41,12 @@ def list_backbones(pattern: str = "*") -> list[str]:
 
 
 def is_backbone(name: str) -> bool:
-    """Whether `name` is registered, or a spec as text (which may still be a wrong one)."""
+    """Whether `name` is registered, or a spec as text (which is not validated here)."""
     return name in _SPECS or name.startswith("{")
 
 
 def short_name(name: str) -> str:
-    """The name for a sentence or a table: of a spec as text "spec-" and 8 digits of its sum."""
+    """The name for use in texts; for a spec as text, "spec-" and 8 digits of its checksum."""
     if not name.startswith("{"):
         return name
     return f"spec-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -60,8 +60,8 @@ def get_spec(name: str, key: str = "") -> BackboneSpec:
         key: where the name comes from, for the message: "MODEL.ATTONET.NAME".
 
     Raises:
-        UserError: no such network; the message gives the nearest name and all known ones. Or a
-            text that is not a spec.
+        UserError: no such network (the message gives the nearest name and all known ones), or an
+            invalid spec.
     """
     if name in _SPECS:
         return _SPECS[name]
@@ -90,13 +90,13 @@ def create_backbone(
 
     Args:
         name: one of `list_backbones()`, or a spec as text.
-        out_features: among `FEATURES`; nothing after the last of them is built.
+        out_features: among `FEATURES`; stages after the last of them are not built.
         norm: one of `NORMS`.
         in_chans: channels of the images.
 
     Raises:
-        UserError: an unknown network, feature or norm (the message lists the known ones), or no
-            channels.
+        UserError: an unknown network, feature or norm (the message lists the known ones), or
+            `in_chans` is below 1.
     """
     return Backbone(get_spec(name), out_features, norm=norm, in_chans=in_chans)
 

@@ -6,9 +6,9 @@
     - {kind: condenser, down: 24, embed: 12, up: 176}
     …
 
-As one line of JSON, which is YAML too, it names the network wherever a name is taken.
+As one line of JSON, which is also YAML, it can be used wherever a network's name can.
 
-Reading builds frozen dataclasses of this package alone, from numbers, words and lists of words.
+Reading it only creates frozen dataclasses of this package, from numbers, words and lists of words.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ SPEC_TYPES: dict[str, type] = {
     "pepe": PEPESpec,
     "squeeze_excitation": SqueezeExcitationSpec,
 }
-KEEPING = (CondenserSpec, SqueezeExcitationSpec)  # size and channels: these open no stage
-WIDEST = 16_384  # channels: nothing that is built from a file may take all memory
-MOST_MODULES = 64  # modules of a stage
+KEEPING = (CondenserSpec, SqueezeExcitationSpec)  # they keep size and channels: no opening
+WIDEST = 16_384  # channels, so that a file cannot make us use up the memory
+MOST_MODULES = 64  # per stage
 
 
 def spec_to_dict(spec: BackboneSpec) -> dict[str, Any]:
-    """A spec as numbers, words, lists and dicts; what has its default value is left out."""
+    """A spec as numbers, words, lists and dicts, without default values."""
     names = {kind: name for name, kind in SPEC_TYPES.items()}
     stages = {}
     for stage in STAGES:
@@ -49,7 +49,7 @@ def spec_to_dict(spec: BackboneSpec) -> dict[str, Any]:
 
 
 def spec_to_text(spec: BackboneSpec) -> str:
-    """A spec as one line that starts with a brace; equal specs give equal lines."""
+    """A spec as one line that begins with a brace; equal specs give equal lines."""
     return json.dumps(spec_to_dict(spec))
 
 
@@ -57,7 +57,7 @@ def spec_from_text(text: str, where: str) -> BackboneSpec:
     """The spec that `spec_to_text` wrote.
 
     Raises:
-        UserError: no valid YAML, or as `spec_from_dict`.
+        UserError: invalid YAML, or as `spec_from_dict`.
     """
     return spec_from_dict(parse_yaml(text, where), where)
 
@@ -79,7 +79,7 @@ def spec_from_dict(content: Any, where: str) -> BackboneSpec:
         where: the file or key that `content` comes from, for messages.
 
     Raises:
-        UserError: a key that is missing, unknown, of another type or out of its range; it names
+        UserError: a key that is missing, unknown, of the wrong type or out of range; it names
             stage and module.
     """
     keys = ("stem", *STAGES)
@@ -136,7 +136,7 @@ def _module(row: Any, where: str) -> ModuleSpec:
 
 
 def _check_joints(spec: BackboneSpec, where: str) -> None:
-    """Modules after the first of a stage keep its channels, and some kinds open none."""
+    """Check that all modules of a stage have its channels, and that only some kinds open one."""
     for stage in STAGES:
         first, *others = getattr(spec, stage)
         if isinstance(first, KEEPING):

@@ -1,1 +1,1 @@
-"""Training of image classifiers, whose backbones detectors start from (Lightning)."""
+"""Training of image classifiers whose backbones detectors start from (with Lightning)."""

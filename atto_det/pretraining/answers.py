@@ -1,10 +1,10 @@
 """A teacher's answers, stored once: the most probable classes of each crop of each picture.
 
-    <folder>/<split>/description.json    what the answers follow from
-    <folder>/<split>/crop0/00000.safetensors    of pictures 0 to 999: classes, log_probabilities
+    <folder>/<split>/description.json    what the answers depend on
+    <folder>/<split>/crop0/00000.safetensors    for pictures 0 to 999: classes, log_probabilities
 
-The answer to a crop is the `TOP` most probable classes and, as one more probability, what is left
-for all others, which count as equally probable (as in arXiv 2112.01528).
+The answer for a crop is the `TOP` most probable classes and, as one more probability, the sum of
+all others, which are considered equally probable (as in arXiv 2112.01528).
 """
 
 import json
@@ -22,16 +22,16 @@ from atto_det.errors import UserError, atomic_path
 logger = logging.getLogger(__name__)
 TOP = 20
 PICTURES_PER_FILE = 1000
-_SMALLEST = 1e-7  # probability that the other classes have together at least
-_EVERY = 30  # seconds between two lines of progress
+_SMALLEST = 1e-7  # minimum for the total probability of the other classes
+_EVERY = 30  # seconds between two progress lines
 
 
 class Answers(NamedTuple):
-    """Answers to B crops.
+    """Answers for B crops.
 
     Attributes:
-        classes: (B, TOP) int16, the most probable first; fewer where there are fewer classes.
-        log_probabilities: (B, TOP + 1) float16, of these and of all others together.
+        classes: (B, TOP) int16, the most probable first; fewer if there are fewer classes.
+        log_probabilities: (B, TOP + 1) float16: of these classes, and of all others together.
     """
 
     classes: Tensor
@@ -39,14 +39,14 @@ class Answers(NamedTuple):
 
 
 def shorten(log_probabilities: Tensor) -> Answers:
-    """Answers from (B, C) logarithms of probabilities."""
+    """Answers from log-probabilities (B, C)."""
     best, classes = log_probabilities.topk(min(TOP, log_probabilities.shape[1]), dim=1)
     rest = (1 - best.double().exp().sum(1, keepdim=True)).clamp(min=_SMALLEST).log()
     return Answers(classes.to(torch.int16), torch.cat([best, rest.to(best)], 1).half())
 
 
 def spread(answers: Answers, classes: int) -> Tensor:
-    """(B, classes) logarithms of probabilities, as far as the answers keep them."""
+    """Log-probabilities (B, classes), as far as the answers contain them."""
     best, rest = answers.log_probabilities.float().split([answers.classes.shape[1], 1], dim=1)
     others = max(classes - best.shape[1], 1)
     full = (rest - torch.tensor(float(others)).log()).repeat(1, classes)
@@ -54,16 +54,16 @@ def spread(answers: Answers, classes: int) -> Tensor:
 
 
 class Store:
-    """Answers to `crops` crops of each of the pictures of one split.
+    """Answers for `crops` crops of each picture of a split.
 
     Args:
         folder: of this split.
-        key: JSON values that the answers follow from: teacher, crops, pictures.
-        pictures: their number.
-        crops: how many of each are wanted. Stored ones beyond them do no harm.
+        key: JSON values that the answers depend on: teacher, crops, pictures.
+        pictures: number of pictures.
+        crops: number of crops that are needed; more may be stored.
 
     Raises:
-        UserError: the folder holds answers that follow from something else.
+        UserError: the folder holds answers that depend on something else.
     """
 
     def __init__(self, folder: str | Path, key: dict[str, Any], pictures: int, crops: int) -> None:
@@ -88,7 +88,7 @@ class Store:
             )
 
     def missing(self) -> list[tuple[int, range]]:
-        """(crop, pictures) of each file that is not there."""
+        """(crop, pictures) of each file that does not exist."""
         return [
             (crop, range(start, min(start + PICTURES_PER_FILE, self.pictures)))
             for crop in range(self.crops)
@@ -97,9 +97,9 @@ class Store:
         ]
 
     def fill(self, answer: Callable[[int, range], Iterable[Answers]]) -> None:
-        """Store what is missing; `answer(crop, pictures)` gives it in batches, in order.
+        """Store what is missing; `answer(crop, pictures)` returns it in batches, in order.
 
-        A file is there whole or not at all: a run that was stopped goes on with the next file, and
+        Files are complete or absent: a run that was stopped continues with the next file, and
         several processes may fill one folder.
 
         Raises:
@@ -131,10 +131,10 @@ class Store:
         logger.info("%s: %d answers stored", self.folder, total)
 
     def load(self) -> list[Answers]:
-        """Those of all pictures, for each crop.
+        """The answers for all pictures, for each crop.
 
         Raises:
-            UserError: a file is missing, damaged, or of another size.
+            UserError: a file is missing, damaged, or of the wrong size.
         """
         return [self._load(crop) for crop in range(self.crops)]
 
@@ -154,7 +154,7 @@ class Store:
                 ) from error
             except (SafetensorError, OSError, TypeError) as error:
                 raise UserError(
-                    f"{path} is damaged ({error}): remove it; it is stored anew"
+                    f"{path} is damaged ({error}): remove it; it will be stored again"
                 ) from error
         answers = Answers(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
         if len(answers.classes) != self.pictures:
@@ -173,7 +173,7 @@ class Store:
 
 
 class _Progress:
-    """A log line now and then: how much is done, how fast, and how long the rest takes."""
+    """Logs from time to time how much is done, how fast, and how long the rest will take."""
 
     def __init__(self, total: int) -> None:
         self.total, self.done, self.computed = total, 0, 0

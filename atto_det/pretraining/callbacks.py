@@ -1,4 +1,4 @@
-"""What a run says of itself: a line for each epoch, and how long the network waited for data."""
+"""Reports on a run: a line for each epoch, and how long the network waited for data."""
 
 import logging
 import time
@@ -9,11 +9,11 @@ logger = logging.getLogger(__name__)
 
 
 class EpochReport(Callback):
-    """Log a line after each epoch, and `data_time`, `step_time`, `images_per_second` beside it.
+    """Log a line after each epoch, and record `data_time`, `step_time`, `images_per_second`.
 
-    data_time: seconds between the end of a step and the start of the next one, which the network
-    spends waiting for its batch; step_time: seconds in the step; both are means over the epoch. On
-    a GPU, which works on while the next batch is fetched, the sum is exact and their split is not.
+    data_time: seconds between the end of a step and the start of the next one, in which the network
+    waits for its batch; step_time: seconds in the step; both are means over the epoch. On a GPU,
+    which computes while the next batch is fetched, their sum is exact, but the split is not.
     """
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -29,7 +29,7 @@ class EpochReport(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, module: LightningModule, batch: list, index: int
     ) -> None:
-        """The batch has come."""
+        """The batch has arrived."""
         now = time.monotonic()
         self.waited += now - self.mark
         self.mark = now
@@ -37,14 +37,14 @@ class EpochReport(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: list, index: int
     ) -> None:
-        """The step is done."""
+        """The step has ended."""
         now = time.monotonic()
         self.worked += now - self.mark
         self.mark = now
         self.pictures += len(batch[1]) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Report the epoch."""
+        """Log and record the epoch."""
         steps = max(trainer.num_training_batches, 1)
         speed = self.pictures / max(self.waited + self.worked, 1e-9)
         module.log("data_time", self.waited / steps, sync_dist=True)

@@ -22,17 +22,17 @@ from .data import ClassifierData
 from .lessons import SPLITS
 from .module import Classifier
 
-# Checkpoints are written after the epoch, so that a resumed run starts with the next one.
+# Checkpoints are written after the epoch, so that a resumed run starts with the next epoch.
 AFTER_EPOCH = {"save_on_train_epoch_end": True, "enable_version_counter": False}
 
 
 class AtomicIO(TorchCheckpointIO):
-    """Checkpoints that are whole or not there, read without running code."""
+    """Writes checkpoints completely or not at all, and reads them without running code."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str, storage_options: Any | None = None
     ) -> None:
-        """Write to a temporary name and rename."""
+        """Write to a temporary name, then rename."""
         save_checkpoint(path, checkpoint)
 
     def load_checkpoint(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -45,10 +45,10 @@ class AtomicIO(TorchCheckpointIO):
 
 
 class PretrainingTrainer(Trainer):
-    """Lightning's, which can also store a teacher's answers."""
+    """Lightning's trainer, which can also store a teacher's answers."""
 
     def store_answers(self, model: Classifier, datamodule: ClassifierData) -> None:
-        """Store the teacher's answers, which fit does too before it starts."""
+        """Store the teacher's answers; `fit` also does this before it starts."""
         datamodule.store_answers(SPLITS, self.strategy.root_device)
 
 
@@ -57,13 +57,13 @@ class PretrainingCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """What can be done, each with the arguments that are not settings."""
+        """The available commands, each with the arguments that are not settings."""
         known = LightningCLI.subcommands()
         kept = {name: known[name] for name in ("fit", "validate", "test")}
         return kept | {"store_answers": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Class names follow from the data, and all randomness from one seed."""
+        """Take class names from the data, and all randomness from one seed."""
         parser.link_arguments("data.classes", "model.class_names", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("seed_everything", "model.seed")
@@ -71,17 +71,17 @@ class PretrainingCLI(LightningCLI):
             parser.link_arguments(f"model.{name}", f"data.{name}")
 
     def _parse_ckpt_path(self) -> None:
-        """Take no settings from a checkpoint: Lightning would read it before it is checked."""
+        """Take no settings from a checkpoint, which Lightning would read before it is checked."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Logs and checkpoints go into `trainer.default_root_dir`."""
+        """Create the trainer; logs and checkpoints go into `trainer.default_root_dir`."""
         config = self.config[self.subcommand].trainer
         output = Path(config.default_root_dir)
         if self.subcommand == "fit":
             last = output / "last.ckpt"
             if not self.config.fit.ckpt_path and last.exists():
                 raise UserError(
-                    f"{output} holds a run already: go on with it by --ckpt_path last, or set "
+                    f"{output} already holds a run: continue it with --ckpt_path last, or set "
                     "trainer.default_root_dir elsewhere"
                 )
             best = "val_agreement" if self.config.fit.model.teacher else "val_top1"
@@ -101,7 +101,7 @@ class PretrainingCLI(LightningCLI):
         return super().instantiate_trainer(plugins=[AtomicIO()], **kwargs)
 
     def before_fit(self) -> None:
-        """Record what the run follows from, in its folder and in its checkpoints."""
+        """Record what the run depends on, in its folder and in its checkpoints."""
         self.model.recipe = self._parser(self.subcommand).dump(self.config.fit)
         output = Path(self.trainer.default_root_dir)
         if not self.trainer.is_global_zero:
@@ -111,7 +111,7 @@ class PretrainingCLI(LightningCLI):
             processes=self.trainer.world_size,
             device=str(self.trainer.strategy.root_device),
         )
-        # One per start: a run of several sittings keeps the record of each.
+        # One record per start, so that a run with interruptions keeps all of them.
         number = len(list(output.glob("run*.json"))) + 1
         with atomic_path(output / f"run{number}.json") as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n")
@@ -120,7 +120,7 @@ class PretrainingCLI(LightningCLI):
 
 
 def run(arguments: ArgsType = None) -> PretrainingCLI:
-    """Parse the command line (default: that of this process) and do what it says.
+    """Parse the command line (by default that of this process) and run it.
 
     Raises:
         UserError: a mistake in data, settings or checkpoint.
@@ -142,7 +142,7 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
             trainer_defaults={
                 "default_root_dir": "output/pretrain",
                 "enable_progress_bar": sys.stderr.isatty(),
-                "use_distributed_sampler": False,  # the data shares its pictures out by itself
+                "use_distributed_sampler": False,  # the data is already distributed
             },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -151,7 +151,7 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
 
 
 def _with_shipped_configs(arguments: list[str]) -> list[str]:
-    """The arguments with the path of each config that came with atto_det in place of its name."""
+    """The arguments with names of shipped configs replaced by their paths."""
     found = list(arguments)
     for place, word in enumerate(arguments):
         if place and arguments[place - 1] in ("-c", "--config"):

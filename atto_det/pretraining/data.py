@@ -1,4 +1,4 @@
-"""Pictures by class for Lightning: each one's augmentation follows from (seed, epoch, index)."""
+"""Pictures by class for Lightning: their augmentation depends only on (seed, epoch, index)."""
 
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -27,38 +27,38 @@ class ClassifierData(LightningDataModule):
     """`<root>/{train,val}/<class>/<picture>`, resized, augmented and normalised.
 
     Args:
-        root: folder; a relative one starts at the data root (DETECTRON2_DATASETS, or datasets).
-        class_list: file that names the classes, and so their order; default: all folders.
-        image_size: side in pixels of what the network sees; smaller pictures are enlarged.
+        root: folder; a relative path starts at the data root (DETECTRON2_DATASETS, or datasets).
+        class_list: file with the classes, in their order; default: all folders.
+        image_size: side, in pixels, of the network's input; smaller pictures are enlarged.
         batch_size: pictures in a batch of one process.
         workers: processes that load pictures, for each process that trains.
         scale: bounds of the share of a picture's area that a training crop covers.
         horizontal_flip: probability.
         color_jitter: strength of random brightness, contrast and saturation.
-        auto_augment: a policy of timm's, such as "rand-m7-mstd0.5"; it replaces the colour jitter.
+        auto_augment: one of timm's policies, such as "rand-m7-mstd0.5"; replaces the colour jitter.
         interpolation: of all resizing.
-        crop_share: side of the central crop in validation, by the side of the resized picture.
+        crop_share: side of the central crop in validation, relative to the resized picture.
         mean, std: of red, green, blue in pictures scaled to 0…1.
         hold_out: share of each class's training pictures, drawn by the seed, that is validated on
-            instead of trained on. The val split is then not looked at. 0: val is validated on.
-        seed: what the order and the augmentation follow from, together with the epoch.
-        teacher, teacher_weights, teacher_size: taken from the model. With a teacher any folder of
-            pictures will do (`atto_det.data.picture_tree`): the classes are the teacher's, and
-            labels are known where a folder has the name of one, such as n01443537.
-        answers: folder that the teacher's answers are stored in, once, before training starts;
-            default: the teacher is asked at each step.
-        crops: of each picture, that answers are stored to; epochs take them in turn.
+            instead of trained on. The val split is then not used. 0: val is validated on.
+        seed: determines, together with the epoch, the order and the augmentation.
+        teacher, teacher_weights, teacher_size: taken from the model. With a teacher, any folder of
+            pictures can be used (`atto_det.data.picture_tree`): the classes are the teacher's, and
+            labels are known if a folder is named after one of them, such as n01443537.
+        answers: folder in which the teacher's answers are stored, once, before training starts;
+            default: the teacher runs at each step.
+        crops: number of crops of each picture for stored answers; epochs use them in turn.
 
     Attributes:
         train, val: `ImageFolder`s.
-        classes: what the network tells apart: folder names, or the teacher's classes. A label is
-            an index into them.
-        known: the classes that pictures are labelled with.
+        classes: the network's classes: folder names, or the teacher's classes. A label is an index
+            into them.
+        known: the classes that occur as labels.
         lessons: the teacher and its answers, or None.
 
     Raises:
-        UserError: as `atto_det.data.image_folder.read_splits`; a size or share out of its range;
-            settings that do not go together.
+        UserError: as `atto_det.data.image_folder.read_splits`; a size or share out of range;
+            settings that cannot be combined.
     """
 
     def __init__(
@@ -95,17 +95,17 @@ class ClassifierData(LightningDataModule):
         if not 0 <= hold_out < 1:
             raise UserError(f"data.hold_out is {hold_out}: give a share from 0 and below 1")
         if hold_out and teacher:
-            raise UserError("data.hold_out does not go with model.teacher")
+            raise UserError("data.hold_out cannot be combined with model.teacher")
         if min(std) <= 0:
             raise UserError("data.std must be above 0 for each colour")
         if bool(teacher) != bool(teacher_weights):
-            raise UserError("model.teacher and model.teacher_weights are given both or neither")
+            raise UserError("give both model.teacher and model.teacher_weights, or neither")
         if answers and not teacher:
             raise UserError("data.answers are a teacher's: name it with model.teacher")
         if teacher and (class_list or auto_augment):
             raise UserError(
-                "data.class_list and data.auto_augment do not go with model.teacher: the classes "
-                "are the teacher's, and its answers are to the crop alone"
+                "data.class_list and data.auto_augment cannot be combined with model.teacher: the "
+                "classes are the teacher's, and its answers are for plain crops"
             )
         self.root = data_root() / root
         self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
@@ -150,14 +150,14 @@ class ClassifierData(LightningDataModule):
         self.centre = create_transform(size, crop_pct=crop_share, **common)
 
     def prepare_data(self) -> None:
-        """Store the teacher's answers that are missing, where they are to be stored."""
+        """Store the teacher's missing answers, if they are to be stored."""
         if self.lessons and self.lessons.folder:
             fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
             device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
             self.store_answers(SPLITS if fitting else ("val",), device)
 
     def store_answers(self, splits: tuple[str, ...], device: torch.device) -> None:
-        """Store the teacher's answers to `splits` that are missing; `device` computes them.
+        """Store the teacher's missing answers for `splits`; `device` computes them.
 
         Raises:
             UserError: no teacher or folder is named, or as `Lessons.store`.
@@ -167,9 +167,9 @@ class ClassifierData(LightningDataModule):
         self.lessons.store(splits, self.batch_size, self.workers, device)
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of pictures (B, 3, S, S) and labels (B,), in another order each epoch.
+        """Batches of pictures (B, 3, S, S) and labels (B,), in a different order each epoch.
 
-        With a teacher, what it says follows (`atto_det.pretraining.distillation`).
+        With a teacher, its part follows (`atto_det.pretraining.distillation`).
         """
         if self.lessons:
             pictures = self.lessons.pictures("train")
@@ -185,26 +185,26 @@ class ClassifierData(LightningDataModule):
         return self._loader(pictures, order, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Batches of the val split; each picture once, over all processes."""
+        """Batches of the val split; each picture occurs once, over all processes."""
         if self.lessons:
             return self._evaluation(self.lessons.pictures("val"))
         return self._evaluation(self._central(self.val))
 
     def test_dataloader(self) -> DataLoader:
-        """Batches of `<root>/test` where that folder exists, else of val."""
+        """Batches of `<root>/test` if that folder exists, else of val."""
         if (self.root / "test").is_dir() and not self.lessons:
             folder = image_folder.read_image_folder(self.root, "test", self.classes)
             return self._evaluation(self._central(folder))
         return self.val_dataloader()
 
     def on_before_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
-        """Raise the error of a picture here, where no worker's traceback surrounds it."""
+        """Raise the error of a picture here, where it is not inside a worker's traceback."""
         if isinstance(batch, UserError):
             raise batch
         return batch
 
     def describe(self) -> dict[str, object]:
-        """What a result depends on: folder name, number of pictures, the teacher if any."""
+        """What a result depends on: folder name, number of pictures, and the teacher if any."""
         found = {
             "root": self.root.name,
             "train": len(self.train.paths),
@@ -217,7 +217,7 @@ class ClassifierData(LightningDataModule):
 
     def _evaluation(self, pictures: Dataset) -> DataLoader:
         ranks = self._ranks()
-        # Not a DistributedSampler, which repeats pictures to give each process as many.
+        # Not a DistributedSampler, which repeats pictures so that all processes have as many.
         mine = range(ranks["rank"], len(pictures), ranks["num_replicas"])
         return self._loader(pictures, [(0, index) for index in mine])
 
@@ -238,15 +238,15 @@ class ClassifierData(LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
-            generator=torch.Generator().manual_seed(self.seed),  # the workers' seeds, unused
+            generator=torch.Generator().manual_seed(self.seed),  # for the workers' unused seeds
         )
 
 
 class LabelledPictures(Dataset):
-    """Pictures of one split by (epoch, index), transformed, with their label.
+    """The transformed pictures of a split, with labels, by (epoch, index).
 
-    A picture that cannot be read comes as a `UserError`, since raised in a worker process it would
-    reach the user inside a traceback.
+    A picture that cannot be read is returned as a `UserError`: if it were raised in a worker
+    process, its message would reach the user inside a traceback.
     """
 
     def __init__(
@@ -271,9 +271,9 @@ class LabelledPictures(Dataset):
 
 
 class SeededOrder(DistributedSampler, Sampler[SampleKey]):
-    """This process's share of the pictures in an order that follows from (seed, epoch).
+    """This process's share of the pictures, in an order that depends on (seed, epoch).
 
-    Yields (epoch, index), so that a worker process knows the epoch too.
+    Yields (epoch, index), so that a worker process knows the epoch, too.
     """
 
     def __iter__(self) -> Iterator[SampleKey]:

@@ -1,7 +1,7 @@
-"""Learning from a teacher: the crops that it and the student both see, and the loss.
+"""Learning from a teacher: the crops that both teacher and student see, and the loss.
 
-Crop k of picture i, its box and whether it is mirrored, follows from (seed, k, i) alone. So answers
-to it can be stored, and hold for the student whatever its size.
+Crop k of picture i (its box, and whether it is mirrored) depends only on (seed, k, i). Answers for
+it can therefore be stored, and are valid for students of any input size.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class CropRule:
     Attributes:
         scale: bounds of the share of the picture's area.
         horizontal_flip: probability.
-        seed: what they follow from, together with number and picture.
+        seed: determines them, together with number and picture.
     """
 
     scale: tuple[float, float]
@@ -62,7 +62,7 @@ class CropRule:
 
 @dataclass(frozen=True)
 class CropView:
-    """How a network sees a crop: its side in pixels, and the normalisation."""
+    """How a network sees a crop: its side in pixels, and its normalisation."""
 
     size: int
     mean: tuple[float, float, float]
@@ -75,7 +75,7 @@ class CropView:
         crop: Crop,
         change: Callable[[Image.Image], Image.Image] | None = None,
     ) -> Tensor:
-        """The crop (3, size, size), normalised; `change` is made to its pixels before."""
+        """The crop (3, size, size), normalised; `change` is applied to its pixels before."""
         interpolation = str_to_interp_mode(self.interpolation)
         part = T.resized_crop(picture, *crop[:4], [self.size, self.size], interpolation)
         if crop.mirrored:
@@ -85,7 +85,7 @@ class CropView:
         return T.normalize(T.to_tensor(part), self.mean, self.std)
 
     def centre(self, share: float) -> Callable[[Image.Image], Tensor]:
-        """What makes of a picture its central part, by `share` of the resized picture's side."""
+        """A function that crops the centre, with `share` of the resized picture's side."""
         return create_transform(
             (self.size, self.size),
             crop_pct=share,
@@ -96,11 +96,11 @@ class CropView:
 
 
 class TaughtPictures(Dataset):
-    """Pictures by (epoch, index) as the student sees them, with labels and what the teacher says.
+    """Pictures by (epoch, index) as the student sees them, with labels and the teacher's part.
 
-    An item is the student's view (3, S, S), the label among the teacher's classes (-1 where it is
-    not known), and then: the stored answer, classes (TOP,) and log_probabilities (TOP + 1,), or,
-    where no answers are given, the teacher's view (3, S', S').
+    An item is the student's view (3, S, S), the label among the teacher's classes (-1 if it is
+    unknown), and then either the stored answer, classes (TOP,) and log_probabilities (TOP + 1,),
+    or, if no answers are given, the teacher's view (3, S', S').
 
     Args:
         paths: of the pictures.
@@ -108,8 +108,8 @@ class TaughtPictures(Dataset):
         student, teacher: their views.
         rule: how crops are drawn; None for the central part.
         crop_share: of the central part.
-        color_jitter: strength; the student alone sees it.
-        answers: stored, for each crop. Epoch e sees crop e modulo their number.
+        color_jitter: strength; applied only to the student's view.
+        answers: stored answers for each crop. Epoch e uses crop e modulo their number.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class TaughtPictures(Dataset):
         epoch, index = key
         try:
             picture = self.read(index)
-        except UserError as error:  # raised in a worker, it would come inside a traceback
+        except UserError as error:  # if raised in a worker, it would be inside a traceback
             return error
         number = epoch % len(self.answers) if self.answers else epoch
         crop = self.rule and self.rule.draw(picture, number, index)
@@ -148,20 +148,20 @@ class TaughtPictures(Dataset):
             taught = [self.teachers_view(picture, crop)]
         if crop is None:
             return (self.centres[0](picture), label, *taught)
-        with seeded(self.rule.seed, epoch, index, 1):  # other numbers than those of the crop
+        with seeded(self.rule.seed, epoch, index, 1):  # random numbers other than the crop's
             return (self.student.of(picture, crop, self.jitter), label, *taught)
 
     def read(self, index: int) -> Image.Image:
-        """A picture as it is stored."""
+        """A picture at its own size."""
         return Image.fromarray(read_image(self.paths[index]))
 
     def teachers_view(self, picture: Image.Image, crop: Crop | None) -> Tensor:
-        """What the teacher sees (3, S', S') of the crop, or of the central part."""
+        """The teacher's view (3, S', S') of the crop, or of the central part."""
         return self.centres[1](picture) if crop is None else self.teacher.of(picture, crop)
 
 
 class TeachersView(Dataset):
-    """What the teacher sees of `TaughtPictures`, by (number of the crop, index)."""
+    """The teacher's views in `TaughtPictures`, by (number of the crop, index)."""
 
     def __init__(self, pictures: TaughtPictures) -> None:
         self.pictures = pictures
@@ -180,14 +180,14 @@ class TeachersView(Dataset):
 
 
 def soft_loss(logits: Tensor, answers: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of student and teacher, mean of the pictures.
+    """Kullback-Leibler divergence of student and teacher, averaged over the pictures.
 
     Both distributions are softened by `temperature`, and the divergence is multiplied by its
     square, so that gradients keep their size (arXiv 1503.02531, section 2.1).
 
     Args:
         logits: (B, C), the student's.
-        answers: (B, C), the teacher's logits or logarithms of probabilities.
+        answers: (B, C), the teacher's logits or log-probabilities.
     """
     target = (answers / temperature).log_softmax(1)
     found = (logits / temperature).log_softmax(1)
@@ -195,7 +195,7 @@ def soft_loss(logits: Tensor, answers: Tensor, temperature: float) -> Tensor:
 
 
 def labels_among(paths: Sequence[Path], root: Path, classes: Sequence[str]) -> list[int]:
-    """For each picture the class that a folder between `root` and it is named by, or -1."""
+    """For each picture, the class that a folder between `root` and it is named after, or -1."""
     numbers = {name: number for number, name in enumerate(classes)}
     folders: dict[Path, int] = {}
     for folder in {path.parent for path in paths}:
@@ -205,7 +205,7 @@ def labels_among(paths: Sequence[Path], root: Path, classes: Sequence[str]) -> l
 
 
 def fingerprint(paths: Sequence[Path], root: Path) -> dict[str, Any]:
-    """Number of pictures, and a sum over their names below `root` and their bytes.
+    """The number of pictures, and a checksum of their names below `root` and their bytes.
 
     Raises:
         UserError: a picture cannot be read.

@@ -1,4 +1,4 @@
-"""A training by a program rather than by the command line, on from its last checkpoint."""
+"""A training run from a program rather than the command line, resumed from its last checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +16,11 @@ from .data import ClassifierData
 from .module import Classifier
 
 Stop = Callable[[int, dict[str, float]], bool]
-"""Whether to stop after so many epochs, with these figures."""
+"""Whether to stop after this epoch, which has these figures."""
 
 
 class Fitted(NamedTuple):
-    """Where a training stands: epochs done, and figures of the last one such as `val_top1`."""
+    """The state of a training: epochs done, and figures of the last one such as `val_top1`."""
 
     epochs: int
     figures: dict[str, float]
@@ -31,7 +31,7 @@ class _AfterEpoch(Callback):
         self.stop = stop
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Ask whether to stop; the checkpoint of the epoch is written after it."""
+        """Ask whether to stop; the checkpoint of the epoch is still written."""
         figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
         if self.stop(trainer.current_epoch + 1, figures):
             trainer.should_stop = True
@@ -46,17 +46,17 @@ def fit(
     stop: Stop = lambda epochs, figures: False,
     validate: bool = True,
 ) -> Fitted:
-    """Train to the end, or until told to stop, which is asked after each epoch.
+    """Train to the end, or until `stop`, which is called after each epoch, returns true.
 
-    `last.ckpt` in `folder`, where there is one, is gone on from; the training is then the same as
-    without the break.
+    If `folder` has a `last.ckpt`, the training continues from it, with the same result as without
+    the interruption.
 
     Args:
-        module: its `recipe` says what the training follows from.
+        module: its `recipe` says what the training depends on.
         validate: measure on `data.val` after each epoch.
 
     Raises:
-        UserError: `folder` holds another training; and what training raises.
+        UserError: `folder` holds another training; or an error of the training.
     """
     last = folder / "last.ckpt"
     if last.exists():

@@ -1,4 +1,4 @@
-"""A teacher's answers to pictures, which a student learns: computed in each step or stored once."""
+"""A teacher's answers, which a student learns: computed at each step or stored once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,20 +26,20 @@ SPLITS = ("train", "val")
 
 
 class Lessons:
-    """A teacher, and the pictures that it is asked about.
+    """A teacher, and the pictures for which it gives answers.
 
     Args:
-        teacher: who answers.
-        root: folder of pictures, as `read_tree_splits` takes it.
-        student: how the student sees a crop; the teacher has its own size and normalisation.
-        rule: how the crops of training are drawn.
-        crop_share: of the central crop, the only one of pictures that are held out.
-        color_jitter: strength; the student alone sees it.
-        folder: where answers are stored; None to ask the teacher at each step.
-        crops: of each training picture, where answers are stored.
+        teacher: the trained network.
+        root: folder of pictures, as for `read_tree_splits`.
+        student: the student's view of a crop; the teacher has its own size and normalisation.
+        rule: how training crops are drawn.
+        crop_share: of the central crop, the only one used of held-out pictures.
+        color_jitter: strength; applied only to the student's view.
+        folder: of stored answers; None to run the teacher at each step.
+        crops: number of crops of each training picture for stored answers.
 
     Attributes:
-        train, val: pictures, with labels among the teacher's classes, -1 where not known.
+        train, val: pictures, with labels among the teacher's classes, or -1.
 
     Raises:
         UserError: as `read_tree_splits`.
@@ -68,24 +68,24 @@ class Lessons:
         )
 
     def pictures(self, split: str) -> TaughtPictures:
-        """Those of train, in random crops, or of val, in the central one.
+        """The pictures of train, in random crops, or of val, in the central one.
 
         Raises:
-            UserError: stored answers are missing, damaged, or to something else.
+            UserError: stored answers are missing, damaged, or belong to something else.
         """
         return self._pictures(split, self._store(split).load() if self.folder else None)
 
     def store(
         self, splits: tuple[str, ...], batch: int, workers: int, device: torch.device
     ) -> None:
-        """Ask the teacher, on `device`, for the answers that are not stored yet.
+        """Compute, on `device`, the teacher's answers that are not stored yet.
 
         Raises:
-            UserError: no folder was named, it holds answers to something else, a picture cannot be
+            UserError: no folder was given, it holds answers for something else, a picture cannot be
                 read, or a file cannot be written.
         """
         if not self.folder:
-            raise UserError("name the folder that the answers go into: --data.answers FOLDER")
+            raise UserError("name the folder for the answers: --data.answers FOLDER")
         for split in splits:
             views = TeachersView(self._pictures(split, None))
 

@@ -1,4 +1,4 @@
-"""Measured top-1: from a checkpoint, as text, or measured now."""
+"""Measured top-1: read from a checkpoint, given as text, or measured now."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from atto_det.weights.backbone_file import Description, read_pretraining
 
 
 def read_measured(path: str | Path) -> Measured:
-    """The measurement that a checkpoint of the pretraining carries.
+    """The measurement stored in a pretraining checkpoint.
 
     Raises:
         UserError: no such checkpoint, or one without a top-1.
@@ -45,7 +45,7 @@ def _seed(recipe: str, path: str | Path) -> int | None:
 
 
 def parse_top1(text: str) -> Measured:
-    """NETWORK=PERCENT as a measurement on data that are not stated.
+    """NETWORK=PERCENT as a measurement on unspecified data.
 
     Raises:
         UserError: another form, or a percentage out of range.
@@ -68,14 +68,14 @@ def measure_top1(
     """Top-1 in percent of classifiers in evaluation mode, on the val pictures of one folder.
 
     Args:
-        networks: from pictures to logits, all of the classes of `description`.
-        description: how pictures are sized and normalised.
-        root: folder of pictures by class, as `ClassifierData` takes it.
+        networks: functions from pictures to logits, with the classes of `description`.
+        description: says how pictures are resized and normalised.
+        root: folder of pictures by class, as for `ClassifierData`.
         progress: wraps the batches, as `rich.progress.track` does.
         settings: further arguments of `ClassifierData`, such as the class list.
 
     Raises:
-        UserError: no such pictures, or other classes.
+        UserError: no such pictures, or different classes.
     """
     data = val_data(root, description, mean=description.mean, std=description.std, **settings)
     right = [0] * len(networks)
@@ -95,13 +95,13 @@ def val_data(
     std: Sequence[float],
     **settings: Any,
 ) -> ClassifierData:
-    """The pictures of a folder, sized as `description` says, normalised by `mean` and `std`.
+    """The pictures of a folder, sized as in `description`, normalised by `mean` and `std`.
 
     Args:
         settings: further arguments of `ClassifierData`.
 
     Raises:
-        UserError: no such pictures, or other classes than those of `description`.
+        UserError: no such pictures, or classes that differ from those of `description`.
     """
     data = ClassifierData(
         root,

@@ -1,4 +1,4 @@
-"""The classifier under training: loss, optimizer, schedule, and what its checkpoints carry."""
+"""The classifier in training: loss, optimizer, schedule, and what its checkpoints contain."""
 
 import dataclasses
 import math
@@ -29,38 +29,38 @@ from .networks import create_network, found_network
 class Classifier(LightningModule):
     """A network of `atto_det.pretraining.networks`, trained by stochastic gradient descent.
 
-    The recipe is that of the residual networks (arXiv 1512.03385) with the additions of
-    arXiv 1706.02677 (warm-up, the rate scaled by the batch) and arXiv 1812.01187 (cosine, label
-    smoothing).
+    The recipe is that of the residual networks (arXiv 1512.03385) with the additions of arXiv
+    1706.02677 (warm-up, learning rate scaled by the batch size) and arXiv 1812.01187 (cosine
+    schedule, label smoothing).
 
     Args:
         network: one of `atto_det.pretraining.networks.list_networks()`, or a file of a network
             (`atto_det.design.find_network`).
         class_names: one per output; taken from the data.
-        learning_rate: for a batch of 256, all processes and accumulated batches together; scaled
-            linearly to the batch in use.
-        momentum: of the descent.
+        learning_rate: for a batch of 256, over all processes and accumulated batches; it is scaled
+            linearly to the batch size in use.
+        momentum: of the gradient descent.
         weight_decay: of weights; norms and biases have none.
         warmup_epochs: in which the rate rises linearly from 0.
-        schedule: "cosine" to 0, or "steps": times `gamma` at each of `milestones`.
+        schedule: "cosine" (to 0), or "steps" (times `gamma` at each of `milestones`).
         milestones: epochs.
         gamma: factor.
-        label_smoothing: share of the target spread evenly over the classes.
-        ema_decay: of the moving average of weights, per step; it is what is validated and
+        label_smoothing: share of the target that is spread evenly over the classes.
+        ema_decay: of the moving average of weights, per step; the average is validated and
             exported. 0 for none.
         channels_last: memory layout; faster for most convolutions.
         weight_bits: 8 to train with weights rounded to 8 bits (`atto_det.nets.quantisation`).
         seed: taken from `seed_everything`.
-        teacher: network of timm's by name, whose answers are learned (distillation, arXiv
-            1503.02531). The classes are then the teacher's.
+        teacher: name of a timm network whose answers are learned (distillation, arXiv 1503.02531).
+            The classes are then the teacher's.
         teacher_weights: its file (`atto_det.pretraining.teacher`).
-        teacher_size: side in pixels of what it sees; default: what it was trained at.
+        teacher_size: side of its input in pixels; default: that of its training.
         temperature: by which both distributions are softened.
-        hard_share: of the loss that is the cross-entropy with labels, where they are known; the
+        hard_share: share of the cross-entropy with labels, where they are known, in the loss; the
             rest is the divergence from the teacher's answer.
 
     Raises:
-        UserError: an unknown network, or a setting out of its range.
+        UserError: an unknown network, or a setting out of range.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Classifier(LightningModule):
         self.weight_bits, self.seed = weight_bits, seed
         self.teacher, self.temperature, self.hard_share = teacher, temperature, hard_share
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        torch.manual_seed(seed)  # the same weights, whatever drew random numbers before
+        torch.manual_seed(seed)  # the same weights, whatever random numbers were drawn before
         self.net: nn.Module = create_network(network, len(class_names))
         self.net.to(memory_format=self.layout)
         count = len(class_names)
-        # Of all pictures with a label: by the network's classes, and by those that labels name.
+        # Over all pictures with a label: among all classes, and among those that occur as labels.
         self.top1, self.top5, self.top1_known, self.agreement = (
             MulticlassAccuracy(count, top_k=k, average="micro", ignore_index=-1)
             for k in (1, min(5, count), 1, 1)
@@ -124,15 +124,15 @@ class Classifier(LightningModule):
         return quantised_call(self.net, images) if self.weight_bits else self.net(images)
 
     def configure_callbacks(self) -> list[Callback]:
-        """The moving average of the weights, where there is one; then the report of each epoch.
+        """The moving average of the weights, if any, then the report of each epoch.
 
-        In this order, so that averaging counts as part of a step.
+        In this order, so that the time of averaging counts as part of a step.
         """
         average = [EMAWeightAveraging(decay=self.ema_decay)] if self.ema_decay else []
         return [*average, EpochReport()]
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Stochastic gradient descent, and the learning rate's factor at each step."""
+        """SGD, and the factor of the learning rate at each step."""
         trainer = self.trainer
         if trainer.max_epochs is None or trainer.max_epochs < 1:
             raise UserError("trainer.max_epochs must be at least 1: the schedule depends on it")
@@ -153,16 +153,16 @@ class Classifier(LightningModule):
         }
 
     def rate_factor(self, epoch: float, epochs: float) -> float:
-        """What the learning rate is multiplied by, `epoch` (with a fraction) epochs after start."""
+        """The factor of the learning rate, `epoch` (with a fraction) epochs after the start."""
         if epoch < self.warmup_epochs:
-            return (epoch + 1e-3) / self.warmup_epochs  # not 0, which would waste a step
+            return (epoch + 1e-3) / self.warmup_epochs  # 0 would waste a step
         if self.schedule == "steps":
             return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
         share = (epoch - self.warmup_epochs) / max(epochs - self.warmup_epochs, 1e-9)
         return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
     def on_train_epoch_start(self) -> None:
-        """What the network draws at random (dropout) follows from the epoch, so runs can resume."""
+        """Make random choices of the network (dropout) depend on the epoch, so that runs resume."""
         torch.manual_seed(hash((self.seed, self.current_epoch)) % 2**31)
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
@@ -177,15 +177,15 @@ class Classifier(LightningModule):
         return loss
 
     def batch_loss(self, batch: list[Tensor]) -> Tensor:
-        """The loss of pictures (B, 3, S, S), labels (B,), and what a teacher says."""
+        """The loss for pictures (B, 3, S, S), labels (B,), and the teacher's part."""
         images, labels, *taught = batch
         return self.loss(self(images), labels, self.answers(taught) if taught else None)
 
     def answers(self, taught: list[Tensor]) -> Tensor:
-        """The teacher's logarithms of probabilities (B, classes).
+        """The teacher's log-probabilities (B, classes).
 
         Args:
-            taught: a stored answer's two tensors, or the teacher's view (B, 3, S', S').
+            taught: the two tensors of a stored answer, or the teacher's view (B, 3, S', S').
         """
         if len(taught) == 2:
             return spread(Answers(*taught), len(self.class_names))
@@ -194,8 +194,8 @@ class Classifier(LightningModule):
     def loss(self, logits: Tensor, labels: Tensor, answers: Tensor | None = None) -> Tensor:
         """Smoothed cross-entropy with labels (B,), and the divergence from a teacher's answers.
 
-        Without answers it is the former alone. With them a picture without a label (-1) adds
-        nothing to the former, which stays a mean over the batch.
+        Without answers, only the cross-entropy. With answers, a picture without a label (-1) adds
+        nothing to the cross-entropy, which is still a mean over the whole batch.
         """
         hard = F.cross_entropy(
             logits,
@@ -212,9 +212,9 @@ class Classifier(LightningModule):
     def validation_step(self, batch: list[Tensor], index: int) -> None:
         """Loss, top-1 and top-5 (percent) of one batch.
 
-        With a teacher the loss is the divergence from it, `agreement` is the share of pictures
-        whose most probable class is the teacher's, and `top1_known` is top-1 where the choice is
-        among the classes that the data's labels name alone.
+        With a teacher, the loss is the divergence from it, `agreement` is the share of pictures for
+        which student and teacher have the same most probable class, and `top1_known` is top-1 among
+        only the classes that occur as labels.
         """
         self._evaluate(batch, "val")
 
@@ -242,7 +242,7 @@ class Classifier(LightningModule):
             self.top1_known.update(among, labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Write top-1 and top-5 over all pictures, in percent."""
+        """Log top-1 and top-5 over all pictures, in percent."""
         self._write_accuracy("val")
 
     def on_test_epoch_end(self) -> None:
@@ -258,7 +258,7 @@ class Classifier(LightningModule):
                 metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what another program needs to use the weights."""
+        """Add what other programs need to use the weights."""
         data, top1 = self.trainer.datamodule, self.trainer.callback_metrics.get("val_top1")
         description = Description(
             network=self.network,
@@ -284,10 +284,10 @@ class Classifier(LightningModule):
         checkpoint[TRAINING_PART] = part
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another network, of other classes or of another teacher.
+        """Refuse a checkpoint of another network, other classes or another teacher.
 
         Raises:
-            UserError: it is one, or was not written here.
+            UserError: it is one of these, or was not written by this class.
         """
         part = checkpoint.get(TRAINING_PART)
         if part is None:
@@ -309,8 +309,8 @@ class Classifier(LightningModule):
         if before != now:
             raise UserError(
                 "the checkpoint learned from another teacher "
-                f"({_of_teacher(before)}; now {_of_teacher(now)}): go on with that one, or start "
-                "anew in another --trainer.default_root_dir"
+                f"({_of_teacher(before)}; now {_of_teacher(now)}): continue with that one, or "
+                "start again in another --trainer.default_root_dir"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a backbone's features are worth without further training: nearest class mean."""
+"""The quality of a backbone's features without further training: nearest class mean."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,14 +28,14 @@ def nearest_mean_top1(
 ) -> float:
     """Top-1 in percent on `<root>/val` of the nearest class mean.
 
-    A picture is described by the mean over all places of the last stage's features, with length 1;
-    a class by the mean of its pictures in `<root>/train`, with length 1; a picture goes to the
-    class with the largest scalar product. Nothing is trained, so the figure follows from the file
-    and the pictures alone.
+    A picture is described by the spatial mean of the last stage's features, normalised to length 1;
+    a class by the mean of its pictures in `<root>/train`, normalised to length 1. A picture is
+    assigned to the class with the largest scalar product. Nothing is trained, so the figure depends
+    only on the file and the pictures.
 
     Args:
-        backbone: gives features by name, as `atto_det.create_backbone` makes it.
-        description: of its weights: how large the pictures are, and how they are normalised.
+        backbone: returns features by name, as `atto_det.create_backbone` makes it.
+        description: of its weights: the size of the pictures and their normalisation.
         root: `<root>/{train,val}/<class>/<picture>`.
         progress: wraps the batches, as `rich.progress.track` does.
 
@@ -52,7 +52,7 @@ def nearest_mean_top1(
 
 
 class _Describe:
-    """Pictures of a folder to features (N, C) of length 1, with labels (N,)."""
+    """Computes features (N, C) of length 1, and labels (N,), of a folder's pictures."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The classifiers of the paper's Table 2 by name: the registry's, and those of the comparison."""
+"""The classifiers of the paper's Table 2 by name: the registry's, and those compared with them."""
 
 from torch import nn
 
@@ -12,15 +12,15 @@ TORCHVISION = ("shufflenet_v2_x1_0",)
 
 
 def list_networks() -> list[str]:
-    """Names that `create_network` takes."""
+    """The names that `create_network` accepts."""
     return [*list_backbones(), *TIMM, *TORCHVISION]
 
 
 def found_network(name: str, key: str) -> str:
-    """The name of a network, or its spec as text where a user names the file of one.
+    """The name of a network, or its spec as text if the user names a file.
 
     Raises:
-        UserError: as `find_network`; `key` it names.
+        UserError: as `find_network`, to which `key` is passed.
     """
     is_own = is_backbone(name) or name.partition("@")[0].endswith(SUFFIXES)
     return find_network(name, key=key) if is_own else name
@@ -30,7 +30,7 @@ def create_network(name: str, num_classes: int) -> nn.Module:
     """Create network `name`, one of `list_networks()` or a spec as text, with random weights.
 
     Its forward takes images (B, 3, H, W) and returns logits (B, num_classes). The MobileNets and
-    ResNet-50 are timm's, ShuffleNet-V2 is torchvision's, under the names that they have there.
+    ResNet-50 are timm's, ShuffleNet-V2 is torchvision's, with the names that they have there.
 
     Raises:
         UserError: an unknown network, or no classes.
@@ -42,7 +42,7 @@ def create_network(name: str, num_classes: int) -> nn.Module:
     if is_backbone(name):
         return create_classifier(name, num_classes)
     if name in TIMM:
-        import timm  # two seconds to import
+        import timm  # imported here since it takes two seconds
 
         return timm.create_model(name, num_classes=num_classes)
     from torchvision.models import get_model

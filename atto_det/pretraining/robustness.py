@@ -1,4 +1,4 @@
-"""How often classifiers are right on pictures that were changed to mislead them.
+"""How often classifiers are right on pictures that were modified to mislead them.
 
 The AttendNet paper (arXiv 2009.14385) names adversarial robustness as future work. The attacks are
 those of the Adversarial Robustness Toolbox.
@@ -25,7 +25,7 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Attack:
-    """A change of at most `epsilon`/255 a pixel and colour that raises the cross-entropy.
+    """A change of at most `epsilon`/255 per pixel and colour that raises the cross-entropy.
 
     Attributes:
         epsilon: in grey levels of 255.
@@ -34,7 +34,7 @@ class Attack:
             steps, so that every point within epsilon can be reached.
 
     Raises:
-        UserError: a value out of its range.
+        UserError: a value is out of range.
     """
 
     epsilon: float
@@ -52,7 +52,7 @@ class Attack:
         return f"{method} {self.epsilon:g}/255"
 
     def on(self, classifier: PyTorchClassifier) -> Callable[..., np.ndarray]:
-        """From pictures and labels to changed pictures, (N, 3, S, S) in 0..1 both."""
+        """A function from pictures and labels to modified pictures, both (N, 3, S, S) in 0..1."""
         size = self.epsilon / 255
         if self.steps == 1:
             return FastGradientMethod(classifier, eps=size, batch_size=1024).generate
@@ -80,20 +80,20 @@ def top1_under_attack(
 ) -> dict[str, float]:
     """Top-1 in percent without an attack ("clean") and under each, by its name.
 
-    An attack knows the network, its normalisation, and the label. It changes what the network is
-    given, which is the picture after resizing.
+    An attack knows the network, its normalisation and the label. It modifies the network's input,
+    that is, the picture after resizing.
 
     Args:
         network: from pictures to logits, in evaluation mode.
         description: of its weights: classes, size and normalisation.
-        root: folder of pictures by class; those of its val are attacked.
-        pictures: that many of them, drawn from `seed`; default: all.
+        root: folder of pictures by class; those of its val split are attacked.
+        pictures: the number to use, drawn from `seed`; default: all.
         batch: pictures at once.
-        seed: of that choice, and of PGD's random starts: numpy's global generator is set to it.
+        seed: of that choice, and of PGD's random starts, for which numpy's global generator is set.
         progress: wraps the batches, as `rich.progress.track` does.
 
     Raises:
-        UserError: no such pictures, other classes, or fewer pictures than asked for.
+        UserError: no such pictures, different classes, or fewer pictures than requested.
     """
     data = val_data(root, description, mean=(0, 0, 0), std=(1, 1, 1))
     dataset = data.val_dataloader().dataset

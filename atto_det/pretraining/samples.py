@@ -1,4 +1,4 @@
-"""Samples of the data: random numbers that follow from what they are for, and batches."""
+"""Samples and batches; random numbers that depend only on what they are used for."""
 
 import random
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from torch.utils.data import default_collate
 from atto_det.errors import UserError
 from atto_det.training.batches import restored_generators
 
-SampleKey = tuple[int, int]  # epoch, or number of a crop; index of the picture
+SampleKey = tuple[int, int]  # epoch or number of a crop; index of the picture
 
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Random numbers of this process follow from `numbers`; afterwards the former state returns."""
+    """Seed this process's random numbers by `numbers`; the former state is restored afterwards."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     state = torch.get_rng_state()
     with restored_generators():
@@ -31,6 +31,6 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 def collate(samples: list[tuple | Tensor | UserError]) -> list[Tensor] | Tensor | UserError:
-    """Samples as tensors (B, …); the first error instead, where there is one."""
+    """Samples as tensors (B, …); if there are errors, the first one instead."""
     errors = (sample for sample in samples if isinstance(sample, UserError))
     return next(errors, None) or default_collate(samples)

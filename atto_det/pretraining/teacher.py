@@ -1,4 +1,4 @@
-"""The teacher of a distillation: a network of timm's with weights from a local file."""
+"""The teacher of a distillation: a timm network with weights from a local file."""
 
 import hashlib
 import warnings
@@ -19,16 +19,16 @@ class Teacher:
     """A trained network that says how probable each of its own classes is.
 
     Args:
-        name: of a network of timm's.
-        weights: `.safetensors`, or a file of `torch.save` that is read with `weights_only`. It has
-            timm's names, or else the same tensors in order and shape, which a log line says.
-        size: side in pixels of the pictures it is shown; default: of those it was trained on.
+        name: of a timm network.
+        weights: `.safetensors`, or a file of `torch.save`, which is read with `weights_only`. Its
+            tensors have timm's names, or else the same order and shapes, which is logged.
+        size: side of its pictures in pixels; default: that of its training.
 
     Attributes:
         size: as above.
-        mean, std: of red, green, blue in pictures scaled to 0…1, as it was trained.
-        classes: of its outputs; WordNet ids where they are ImageNet's, else "output 0" ….
-        sha256: over its tensors.
+        mean, std: of red, green, blue in pictures scaled to 0…1, as in its training.
+        classes: of its outputs; WordNet ids if they are ImageNet's, else "output 0" ….
+        sha256: of its tensors.
 
     Raises:
         UserError: an unknown network, a missing, damaged or unsafe file, or tensors that are not
@@ -56,9 +56,9 @@ class Teacher:
 
     @torch.no_grad()
     def answer(self, pictures: Tensor) -> Tensor:
-        """Logarithms of probabilities (B, classes) for normalised pictures (B, 3, size, size).
+        """Log-probabilities (B, classes) for normalised pictures (B, 3, size, size).
 
-        On a CPU OpenVINO computes them where it is installed, about twice as fast as PyTorch.
+        On a CPU, OpenVINO computes them if it is installed, about twice as fast as PyTorch.
         """
         if pictures.device.type != "cpu":
             logits = self.net.to(pictures.device)(pictures).float()
@@ -70,7 +70,7 @@ class Teacher:
         return logits.log_softmax(1)
 
     def describe(self) -> dict[str, object]:
-        """What its answers follow from."""
+        """What its answers depend on."""
         return {
             "teacher": self.name,
             "weights_sha256": self.sha256,
@@ -100,10 +100,10 @@ def _sha256(state: Mapping[str, Tensor]) -> str:
 def _by_openvino(net: nn.Module, size: int) -> Callable[[Tensor], Tensor]:
     import openvino
 
-    with warnings.catch_warnings(action="ignore"):  # of torch.jit, which OpenVINO uses
+    with warnings.catch_warnings(action="ignore"):  # from torch.jit, which OpenVINO uses
         model = openvino.convert_model(net, example_input=torch.zeros(1, 3, size, size))
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",  # its default is bf16 on CPUs that have it
+        "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 on CPUs that support it
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     compiled = openvino.compile_model(model, "CPU", settings)

@@ -1,4 +1,4 @@
-"""Pictures per second of classifiers, in training and in inference, all in one interleaved run."""
+"""Pictures per second of classifiers, in training and inference, timed alternately in one run."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""The networks in timm. Importing this registers `attonet_a` … `attonet_d`, `attendnet_a` and
-`attendnet_b`, once.
+"""The networks in timm. Importing this module registers `attonet_a` … `attonet_d`, `attendnet_a`
+and `attendnet_b`, once.
 
 import atto_det.timm
 timm.create_model("attonet_a", num_classes=50)

@@ -1,4 +1,4 @@
-"""AttendNets in timm: `timm.list_models(module="attendnet")`, the name of this file."""
+"""AttendNets in timm: `timm.list_models(module="attendnet")`, after the name of this file."""
 
 from typing import Any
 

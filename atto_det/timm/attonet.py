@@ -1,4 +1,4 @@
-"""AttoNets in timm: `timm.list_models(module="attonet")`, since timm goes by the file's name."""
+"""AttoNets in timm: `timm.list_models(module="attonet")`, after the name of this file."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A network of the registry with timm's methods, and how timm builds it by its name."""
+"""A network of the registry with timm's methods, and how timm creates it by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +21,13 @@ from atto_det.nets import STAGES, Backbone, BackboneSpec, get_spec
 
 
 class TimmNetwork(nn.Module):
-    """A network as a classifier of timm's kind. Its weights are named as `ImageClassifier`'s.
+    """A network as a classifier of timm's kind. Its weights have the names of `ImageClassifier`'s.
 
     Args:
         spec: the network as data.
         num_classes: outputs of the dense layer; 0 for none.
         in_chans: channels of the pictures.
-        global_pool: a pooling of timm's: "avg", "max", "avgmax", "catavgmax", "" for none.
+        global_pool: one of timm's poolings: "avg", "max", "avgmax", "catavgmax", "" for none.
         drop_rate: share of the pooled features dropped in training.
         drop_path_rate: share of the pictures that skip a residual branch in training; it rises
             linearly from 0 at the first module to this at the last (arXiv 1603.09382).
@@ -72,11 +72,11 @@ class TimmNetwork(nn.Module):
         self.reset_classifier(num_classes, global_pool)
 
     def get_classifier(self, name_only: bool = False) -> str | nn.Module:
-        """The dense layer, an identity where there are no classes; or its name."""
+        """The dense layer, or an identity if there are no classes; or its name."""
         return "fc" if name_only else self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new dense layer for `num_classes`, 0 for none, and a new pooling where one is given."""
+        """A new dense layer for `num_classes`, 0 for none, and a new pooling if one is given."""
         if global_pool is None:
             global_pool = self.global_pool.pool_type
         self.num_classes = num_classes
@@ -94,15 +94,15 @@ class TimmNetwork(nn.Module):
         self.fc.train(self.training)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Patterns of the layers' groups, for learning rates by depth: stem, modules or stages."""
+        """Regular expressions of layer groups, for learning rates by depth: modules or stages."""
         blocks = r"^res(\d+)" if coarse else r"^res(\d+)\.(\d+)"
         return {"stem": r"^stem", "blocks": blocks}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Whether training computes a module's activations again instead of keeping them.
+        """Whether training recomputes a module's activations instead of keeping them.
 
         A batch norm then sees each batch twice, so that its running statistics move twice as far,
-        as those of timm's own networks.
+        as in timm's own networks.
         """
         self.grad_checkpointing = enable
 
@@ -120,8 +120,8 @@ class TimmNetwork(nn.Module):
         Args:
             x: images (B, in_chans, H, W).
             indices: of the levels; the last n for an int, all for None.
-            norm: of no effect: every level ends in a ReLU.
-            stop_early: whether to end at the last level asked for; res5 is that level then.
+            norm: has no effect: every level ends in a ReLU.
+            stop_early: whether to stop at the last requested level, which then replaces res5.
             output_fmt: only "NCHW".
             intermediates_only: whether to return only the list.
         """
@@ -141,12 +141,12 @@ class TimmNetwork(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the stages after the last of the levels `indices`, and the head.
+        """Remove the stages after the last of the levels `indices`, and the head.
 
         Args:
             indices: as in `forward_intermediates`.
-            prune_norm: of no effect, there is no norm after the stages.
-            prune_head: whether to drop the head also where all stages stay.
+            prune_norm: has no effect, since there is no norm after the stages.
+            prune_head: whether to remove the head even if all stages stay.
 
         Returns:
             The levels, counted from 0.
@@ -185,7 +185,7 @@ class TimmNetwork(nn.Module):
 
 
 def default_cfg(**values: Any) -> dict[str, Any]:
-    """What timm has to know of a network of the registry: no weights, the names of its layers."""
+    """What timm must know of a network: that there are no weights, and the names of its layers."""
     return {
         "input_size": (3, 224, 224),
         "pool_size": (7, 7),
@@ -202,7 +202,7 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """What timm's `create_model` builds for the network `name`; arguments as for `TimmNetwork`.
 
     Raises:
-        UserError: pretrained weights without a source of one's own, since none are published.
+        UserError: pretrained weights are requested without a source, since none are published.
     """
     sources = [kwargs.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay")]
     cfg = resolve_pretrained_cfg(name, *sources)
@@ -211,7 +211,7 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
             f"there are no pretrained weights of {name}: create it with pretrained=False, or give "
             "your own by pretrained_cfg_overlay={'file': …}, local-dir: or checkpoint_path"
         )
-    # Hooks rather than timm's usual list of children: these keep the names of the weights, and
+    # Hooks rather than timm's usual list of children: hooks keep the names of the weights, and
     # reach the stem's convolution inside the stem.
     features = {"feature_cls": "hook", "no_rewrite": False}
     return build_model_with_cfg(
@@ -220,5 +220,5 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 
 def register(entry_point: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """timm's `register_model`, once: an importlib.reload would have it warn of a name taken."""
+    """timm's `register_model`, once, since registering again on importlib.reload would warn."""
     return entry_point if is_model(entry_point.__name__) else register_model(entry_point)

@@ -1,1 +1,1 @@
-"""Files of weights: detectors' checkpoints, and classifiers' backbones on their way into one."""
+"""Weights files: detectors' checkpoints, and classifiers' backbones for use in detectors."""

@@ -1,12 +1,12 @@
 """Weights of trained classifiers, and the backbone files that detectors start from.
 
-A backbone file (`.safetensors`) holds every tensor of a network but the classifier's head, named as
-in the network, and in its metadata a `Description` (numbers and lists as JSON), `format`, `licence`
-and `sha256`, the sum over metadata and tensors that is checked at reading.
+A backbone file (`.safetensors`) holds every tensor of a network except the classifier's head, with
+the network's names, and in its metadata a `Description` (numbers and lists as JSON), `format`,
+`licence` and `sha256`, the checksum of metadata and tensors, which is verified on reading.
 
-Format 2 is of weights in 8 bits: those of convolutions and dense layers are int8 tensors, and
-beside `…weight` stands `…weight_scale`, the step of each output channel's grid
-(`atto_det.nets.quantisation`). They are read as floats on their grids.
+Format 2 is for 8-bit weights: those of convolutions and dense layers are int8 tensors, and each
+`…weight` has a `…weight_scale`, the step of each output channel's grid
+(`atto_det.nets.quantisation`). They are read as floats on these grids.
 """
 
 import dataclasses
@@ -37,10 +37,10 @@ from atto_det.weights.tensor_file import (
 
 FORMAT = 1
 FORMAT_8_BITS = 2
-TRAINING_PART = "atto_det_pretraining"  # where a checkpoint of the pretraining describes itself
-STEM = "stem.conv.conv.weight"  # of every backbone: what sees the normalised picture
-HEADS = ("fc", "classifier")  # what the networks here call their classifier
-PART = "atto_det_backbone"  # where a `.pth` for Detectron2 keeps the metadata
+TRAINING_PART = "atto_det_pretraining"  # where a pretraining checkpoint describes itself
+STEM = "stem.conv.conv.weight"  # of every backbone; its input is the normalised picture
+HEADS = ("fc", "classifier")  # the names of the networks' classifier layers
+PART = "atto_det_backbone"  # where a `.pth` for Detectron2 stores the metadata
 _KIND = "atto_det backbone"
 _SCALE = "_scale"
 _LICENCE = (
@@ -50,19 +50,19 @@ _LICENCE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Description:
-    """What is known of trained weights.
+    """A description of trained weights.
 
     Attributes:
         network: its name, "attonet_a" …, or its spec as text.
-        class_names: what the classifier told apart.
+        class_names: the classifier's classes.
         mean, std: of pictures scaled to 0..1, in the order `channel_order`, "RGB" or "BGR".
-        input_size: side in pixels of the pictures trained on.
-        weight_bits: 8 where the weights lie on an 8-bit grid, else None.
+        input_size: side, in pixels, of the training pictures.
+        weight_bits: 8 if the weights lie on an 8-bit grid, else None.
         recipe: YAML text of the training.
-        data: root, and the number of pictures in train and val, 0 where it is not known.
-        top1: percent on val, or None where it was not measured.
+        data: root, and the number of pictures in train and val, 0 if it is not known.
+        top1: percent on val, or None if it was not measured.
         epoch: epochs trained.
-        versions: of what the training ran with.
+        versions: of the software that the training used.
         command: that started it.
     """
 
@@ -82,7 +82,7 @@ class Description:
 
     @property
     def normalisation(self) -> Normalisation:
-        """How the pictures of its training were normalised."""
+        """The normalisation of the pictures in its training."""
         return Normalisation.of_unit_range(self.mean, self.std, self.channel_order)
 
     def __str__(self) -> str:
@@ -99,14 +99,14 @@ class Description:
 
 
 class Weights(NamedTuple):
-    """Tensors by name, and what is known of them."""
+    """Tensors by name, and their description."""
 
     state: dict[str, Tensor]
     description: Description
 
 
 def _is_sound(name: str, value: Any) -> bool:
-    """Whether a value can be the field `name` of a `Description`."""
+    """Whether a value is valid for the field `name` of a `Description`."""
     match name:
         case "network":
             return _is_text(value) and bool(value)
@@ -151,17 +151,17 @@ def _describe(values: Mapping[str, Any], where: str) -> Description:
     """The checked description in `values`; further keys are ignored."""
     for name in _FIELDS:
         if name not in values or not _is_sound(name, values[name]):
-            raise UserError(f"{where} has no valid {name} in its description: it was changed")
+            raise UserError(f"{where} has no valid {name} in its description: it was modified")
     return Description(**{name: values[name] for name in _FIELDS})
 
 
 def read_pretraining(path: str | Path) -> Weights:
-    """The network in a checkpoint (`.ckpt`) of the pretraining, head included.
+    """The network in a pretraining checkpoint (`.ckpt`), including the head.
 
-    Of a training in 8 bits the weights come rounded, as they were validated.
+    Weights of an 8-bit training are returned rounded, as they were validated.
 
     Raises:
-        UserError: no such file, a damaged, unsafe, foreign or newer one, or tensors that are not
+        UserError: no such file; a damaged, unsafe, foreign or newer one; or tensors that are not
             the network's, or not finite.
     """
     content = load_checkpoint(path)
@@ -189,13 +189,13 @@ def read_pretraining(path: str | Path) -> Weights:
             raise UserError(
                 f"checkpoint {path} is not a whole {short_name(description.network)}: {wrong}"
             )
-    if description.weight_bits:  # the training keeps what it rounds
+    if description.weight_bits:  # the checkpoint has the weights before rounding
         state = rounded(state)
     return Weights(state, description)
 
 
 def misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """How names and shapes of `given` differ from those `expected`, in words; or ""."""
+    """How the names and shapes of `given` differ from those in `expected`, in words; or ""."""
     groups = {
         "missing": expected.keys() - given.keys(),
         "left over": given.keys() - expected.keys(),
@@ -214,7 +214,7 @@ def misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
 
 
 def without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a network but those of its classifier."""
+    """The tensors of a network without its classifier's."""
     return {key: value for key, value in state.items() if key.partition(".")[0] not in HEADS}
 
 
@@ -228,9 +228,9 @@ def write_backbone(
     """Write a backbone file, and return its `sha256`. A head in `state` is left out.
 
     Args:
-        bits: of a stored weight of convolutions and dense layers; norms keep 32. In 8 bits weights
-            are rounded to one grid for each output channel; the description then says so, and its
-            `top1` should be that of rounded weights.
+        bits: per stored weight of convolutions and dense layers; norms always have 32. With 8 bits,
+            weights are rounded to one grid per output channel; the description then says so, and
+            its `top1` should be that of the rounded weights.
 
     Raises:
         UserError: the file cannot be written, or a weight is too large for 16 bits.
@@ -247,8 +247,8 @@ def write_backbone(
 
 
 def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` with the weights of its convolutions and dense layers on their 8-bit grids."""
-    # Those are the tensors of more than one dimension.
+    """`state` with the weights of convolutions and dense layers rounded to their 8-bit grids."""
+    # These are the tensors with more than one dimension.
     return {k: fake_quantise(v) if v.ndim > 1 else v for k, v in state.items()}
 
 
@@ -276,17 +276,17 @@ def read_backbone(path: str | Path) -> Weights:
     """The backbone and its description in a file of `write_backbone`.
 
     Raises:
-        UserError: no such file, a damaged, changed, foreign or newer one.
+        UserError: no such file, or a damaged, modified, foreign or newer one.
     """
     state, metadata = read_tensors(path, "backbone file")
     return check_backbone(state, metadata, path)
 
 
 def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) -> Weights:
-    """A backbone that was read from `path` with `metadata`, checked against it.
+    """Check a backbone that was read from `path` against its `metadata`.
 
     Raises:
-        UserError: foreign or newer metadata, or tensors that are not those described.
+        UserError: foreign or newer metadata, or tensors that do not match the description.
     """
     texts = isinstance(metadata, dict) and all(map(_is_text, (*metadata, *metadata.values())))
     kind, _, number = metadata.get("format", "").rpartition(" ") if texts else ("", "", "")
@@ -308,8 +308,9 @@ def write_detectron2(
 ) -> str:
     """Write a backbone as `.pth` for Detectron2's checkpointer; returns its `sha256`.
 
-    The stem is the one for pictures normalised as `target` (`atto_det.nets.normalisation.absorb`).
-    With `matching_heuristics` Detectron2 finds where the names belong in a detector.
+    The stem is converted for pictures normalised as `target`
+    (`atto_det.nets.normalisation.absorb`). With `matching_heuristics`, Detectron2 finds where the
+    names belong in a detector.
 
     Raises:
         UserError: a mean that cannot be absorbed, or the file cannot be written.

@@ -1,11 +1,11 @@
-"""The checkpoint format of both engines: one `.pth` file that needs nothing beside it.
+"""The checkpoint format of both engines: a self-contained `.pth` file.
 
     model       state dict
     atto_det    format (1), config (YAML text), class_names, versions, command
     optimizer, scheduler, trainer, iteration …  in checkpoints to resume from
 
-Written to a temporary name and renamed. Read with `weights_only`: a pickle that would run code is
-refused.
+It is written to a temporary name and renamed. It is read with `weights_only`: a pickle that would
+run code is refused.
 """
 
 import pickle
@@ -35,7 +35,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on: this project, Python, and the libraries."""
+    """Versions of the software that a result depends on: this project, Python, and libraries."""
     found = {"atto_det": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
 
 
 def run_record(*, seed: int, processes: int, device: str) -> dict[str, Any]:
-    """What a run's results follow from besides its config, for the JSON in its folder."""
+    """What a run's results depend on, besides its config, for the JSON in its folder."""
     return {
         "command": sys.argv,
         "seed": seed,
@@ -59,7 +59,7 @@ def run_record(*, seed: int, processes: int, device: str) -> dict[str, Any]:
 
 
 def description(config: str, class_names: list[str]) -> dict[str, Any]:
-    """What makes a checkpoint complete: config as YAML text, class names, versions, command."""
+    """What makes a checkpoint self-contained: config, class names, versions, command."""
     return {
         "format": FORMAT,
         "config": config,
@@ -70,13 +70,13 @@ def description(config: str, class_names: list[str]) -> dict[str, Any]:
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`, which holds either the old file or the whole new one.
+    """Write `content` to `path`, which afterwards holds either the old or the complete new file.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    # Through a Python file, whose OSError gives the reason; torch's own writer hides it. Closing
-    # the unfinished archive fails once more, after it.
+    # Through a Python file, whose OSError gives the reason, while torch's own writer hides it.
+    # Closing the unfinished archive then fails a second time.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
@@ -94,17 +94,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             package.
 
     Raises:
-        UserError: no such file, a damaged one, one that would build other objects, or weights that
-            are not finite.
+        UserError: no such file; a damaged one; one that would create other objects; or weights
+            that are not finite.
     """
     path = find_file(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
     content = read_detector(path) if path.suffix == ".safetensors" else _unpickled(path)
     if not isinstance(content, dict):
-        raise UserError(
-            f"checkpoint {path} holds a {type(content).__name__} where weights should be"
-        )
+        raise UserError(f"checkpoint {path} holds a {type(content).__name__} instead of weights")
     for weights in (content, content.get("model"), content.get("state_dict")):
         if isinstance(weights, dict):
             check_finite(weights, path)
@@ -122,7 +120,7 @@ def _unpickled(path: Path) -> Any:
                 "could run code; it was not read"
             ) from error
         raise UserError(f"{path} is not a checkpoint of PyTorch, or a damaged one") from error
-    except Exception as error:  # a damaged pickle may fail with any exception
+    except Exception as error:  # a damaged pickle may raise any exception
         raise UserError(f"checkpoint {path} is damaged: copy or train it again") from error
 
 
@@ -134,7 +132,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def read_description(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """The checked "atto_det" part of a checkpoint that was read from `path`.
+    """The "atto_det" part of a checkpoint that was read from `path`, validated.
 
     Raises:
         UserError: the part is missing (a foreign checkpoint), malformed, or of a newer format.
@@ -164,10 +162,10 @@ def read_description(content: dict[str, Any], path: str | Path) -> dict[str, Any
 
 
 def load_weights(model: nn.Module, content: dict[str, Any], path: str | Path) -> None:
-    """Load the model part of a checkpoint of ours, all of it.
+    """Load the model part of one of our checkpoints; all tensors must match.
 
     Raises:
-        UserError: a tensor is missing, left over, or of another shape; it names the first.
+        UserError: a tensor is missing, unexpected, or of the wrong shape; it names the first one.
     """
     given = content["model"]
     check_fit(model.state_dict(), given, path)
@@ -175,10 +173,10 @@ def load_weights(model: nn.Module, content: dict[str, Any], path: str | Path) ->
 
 
 def check_fit(own: dict[str, torch.Tensor], given: Any, path: str | Path) -> None:
-    """Whether the tensors of checkpoint `path` are those of a model by name and shape.
+    """Check that the tensors of checkpoint `path` match a model's in name and shape.
 
     Raises:
-        UserError: a tensor is missing, left over, or of another shape; it names the first.
+        UserError: a tensor is missing, unexpected, or of the wrong shape; it names the first one.
     """
     if not isinstance(given, dict):
         raise UserError(f"checkpoint {path} holds a {type(given).__name__} for the model's tensors")
@@ -193,5 +191,5 @@ def check_fit(own: dict[str, torch.Tensor], given: Any, path: str | Path) -> Non
     if wrong:
         raise UserError(
             f"{len(wrong)} tensors of checkpoint {path} do not fit the config, the first being "
-            f"{wrong[0]}: it belongs to another model, or the file was changed"
+            f"{wrong[0]}: it belongs to another model, or the file was modified"
         )

@@ -1,4 +1,4 @@
-"""Networks by name or file, with random weights or with those of a backbone file."""
+"""Networks by name or file, with random weights or those of a backbone file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,13 +30,14 @@ def create_backbone(
     Args:
         name: one of `list_backbones()`; or a YAML file with the spec of a network, or with a
             generator of networks (`atto_det.design.find_network`).
-        seed: of the network that a generator draws.
-        out_features: among stem, res2, res3, res4, res5; nothing after the last of them is built.
+        seed: of the network to draw from a generator.
+        out_features: among stem, res2, res3, res4, res5; stages after the last are not built.
         weights: a backbone file of atto-det export (`.safetensors`, `.pth`), or the name of weights
             that come with the package (`atto_det.weights.zoo`), such as "distilled"; the file says
-            how the images are to be normalised. The network then computes what the trained one
-            did, its filters with the length that they learn with.
-        in_chans: channels of the images. With weights, those for red, green and blue are added up
+            how images must be normalised. The network then computes the same as the trained one,
+            with filters rescaled for further training (`reset_lengths`).
+        in_chans: channels of the images. The trained weights for red, green and blue are summed up
+            for one channel, and repeated for other numbers.
             for one channel, and repeated for others.
         norm: "BN", "FrozenBN" or "SyncBN".
 
@@ -81,7 +82,7 @@ def create_classifier(
 def load_weights(
     net: Backbone, name: str, path: str | Path, normalisation: Normalisation | None = None
 ) -> None:
-    """Set every tensor of `net`, the network `name`, by a backbone file (`fill_backbone`).
+    """Set every tensor of `net`, the network `name`, from a backbone file (`fill_backbone`).
 
     Args:
         path: as `weights` of `create_backbone`.

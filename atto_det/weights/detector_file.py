@@ -6,10 +6,11 @@ Metadata:
     config      YAML text
     class_names, versions       JSON
     command     that started the training
-    licence     the data's terms apply
-    sha256      over all of this and the tensors, checked at reading
+    licence     says that the data's terms apply
+    sha256      checksum of all of this and the tensors, verified on reading
 
-Half as large as a checkpoint; it loads wherever one does (`checkpoint.load_checkpoint`).
+It has half the size of a checkpoint and can be used wherever a checkpoint can
+(`checkpoint.load_checkpoint`).
 """
 
 import json
@@ -40,12 +41,12 @@ _LICENCE = (
 
 
 def holds_detector(path: str | Path) -> bool:
-    """Whether this is a detector file, whole or damaged."""
+    """Whether this is a detector file, intact or damaged."""
     return str(path).endswith(".safetensors") and read_format(path).startswith(_KIND)
 
 
 def write_detector(path: str | Path, content: dict[str, Any]) -> str:
-    """Write the model of a checkpoint, and what makes it complete; returns the `sha256`.
+    """Write the model of a checkpoint, with its config and classes; returns the `sha256`.
 
     Args:
         content: of the checkpoint, with a checked "atto_det" part.
@@ -72,13 +73,13 @@ def read_detector(path: str | Path) -> dict[str, Any]:
     """What a checkpoint would hold: "model" in 32 bits, and "atto_det".
 
     Raises:
-        UserError: no such file, a damaged, changed, foreign or newer one.
+        UserError: no such file, or a damaged, modified, foreign or newer one.
     """
     state, metadata = read_tensors(path, "detector file")
     kind, _, number = metadata.get("format", "").rpartition(" ")
     if kind != _KIND or not number.isdecimal() or len(number) > 9:
         raise UserError(
-            f"{path} holds no detector: what is a backbone, start a training from by MODEL.WEIGHTS"
+            f"{path} holds no detector: use a backbone to start a training, by MODEL.WEIGHTS"
         )
     if int(number) > FORMAT:
         raise UserError(
@@ -90,7 +91,7 @@ def read_detector(path: str | Path) -> dict[str, Any]:
         part = {key: metadata[key] for key in ("config", "command")}
         part |= {key: json.loads(metadata[key]) for key in ("class_names", "versions")}
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path} lacks a part of its description: it was changed") from error
+        raise UserError(f"{path} lacks a part of its description: it was modified") from error
     return {"model": in_32_bits(state), "atto_det": part | {"format": 1}}
 
 
@@ -101,6 +102,6 @@ def trained_on(config: str) -> list[str]:
 
 
 def parameter_count(state: Mapping[str, Tensor]) -> int:
-    """Numbers that were learned: all of a model's tensors but what its norms count and average."""
+    """The number of trained values: of all tensors except the statistics and counters of norms."""
     kept = ("running_mean", "running_var", "num_batches_tracked")
     return sum(value.numel() for key, value in state.items() if not key.endswith(kept))

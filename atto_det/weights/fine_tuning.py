@@ -1,4 +1,4 @@
-"""What a training takes from the checkpoint of a whole detector, and what of it starts anew."""
+"""What a training takes from a whole detector's checkpoint, and what starts from random weights."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,24 +11,24 @@ from atto_det.errors import UserError
 from atto_det.weights.checkpoint import read_description
 
 _CLASS_LAYER = re.compile(r"(?:^|\.)(?:cls_score|bbox_pred|predictor)\.(?:weight|bias)$")
-"""Under Detectron2's names, the layers with an output for each class."""
+"""The layers with an output for each class, by Detectron2's names."""
 
 
 def fitting(
     own: Mapping[str, Tensor], content: Mapping[str, Any], path: str | Path
 ) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, without those whose shape is another in the model.
+    """The tensors of a checkpoint, without those whose shape differs from the model's.
 
-    Of a checkpoint that this project wrote, only layers with an output for each class may have
-    another shape; missing and unused tensors are not errors. Of a foreign one whatever fits is
-    taken, as Detectron2 does.
+    For a checkpoint that this project wrote, only the shapes of layers with an output for each
+    class may differ; missing and unused tensors are not errors. For a foreign one, whatever fits is
+    used, as in Detectron2.
 
     Args:
         own: the model's tensors, under Detectron2's names.
         content: of the checkpoint.
 
     Raises:
-        UserError: another layer has another shape; the message names the first.
+        UserError: another layer's shape differs; the message names the first one.
     """
     given = content["model"]
     unlike = {key for key in own.keys() & given.keys() if own[key].shape != given[key].shape}
@@ -37,7 +37,7 @@ def fitting(
         there, here = (tuple(side[wrong[0]].shape) for side in (given, own))
         raise UserError(
             f"{len(wrong)} tensors of {path} have another shape in the model of the config, first "
-            f"{wrong[0]} ({there}, here {here}): take the config of its training, which it carries "
+            f"{wrong[0]} ({there}, here {here}): use the config of its training, which it carries "
             "(leave out --config-file), or one with the same layers"
         )
     return {key: value for key, value in given.items() if key not in unlike}
@@ -50,11 +50,11 @@ def start_table(
     class_names: Sequence[str],
     path: str | Path,
 ) -> str:
-    """Lines that say, by part of the model, how many tensors were loaded and which start anew.
+    """A table, by part of the model, of how many tensors were loaded and which start anew.
 
     Args:
         own: the model's tensors.
-        loaded: what `fitting` left.
+        loaded: the result of `fitting`.
         content: of the checkpoint, with an "atto_det" part.
         class_names: of the training.
     """
@@ -82,7 +82,7 @@ def start_table(
 
 
 def _part(key: str) -> str:
-    """The part of a detector that a tensor belongs to: two names of its heads, else one."""
+    """The part of a detector that a tensor belongs to: two names for its heads, else one."""
     names = key.split(".")
     return ".".join(names[: 2 if names[0] == "roi_heads" else 1])
 

@@ -1,8 +1,8 @@
 """Classifiers trained by other programs, such as the reference scripts of timm and torchvision.
 
-Their files hold a state dict, alone or beside the state of the training. What a backbone file
-says of its weights (normalisation, size, data) is taken from the arguments of the script, where the
-file has them.
+Their files hold a state dict, alone or together with the state of the training. What a backbone
+file must state about its weights (normalisation, size, data) is taken from the script's arguments,
+if the file has them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from atto_det.weights.backbone_file import Description, Weights, misfits
 from atto_det.weights.checkpoint import load_checkpoint
 from atto_det.weights.tensor_file import check_finite
 
-# Where the scripts keep the weights; averaged ones first, as they are what was validated.
+# Where the scripts store the weights; averaged ones first, since these were validated.
 _PLACES = ("state_dict_ema", "model_ema", "state_dict", "model")
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|net|backbone)\.)+")
 
@@ -36,19 +36,18 @@ def read_foreign(
     std: Sequence[float] | None = None,
     input_size: int | None = None,
 ) -> Weights:
-    """The network in a file of another program, head included.
+    """The network in a file of another program, including the head.
 
     Args:
         path: a state dict (`.pth`, `.safetensors`), or a checkpoint of timm's or torchvision's
-            training scripts, of which averaged weights are taken where there are some.
-        network: one of `list_backbones()`, or a spec as text; the file does not
-            name it for certain.
-        mean, std: of the three colours, RGB, scaled to 0..1; by default as the script was told,
-            else ImageNet's, which both scripts use.
-        input_size: side of the pictures trained on; by default as the script was told, else 224.
+            training scripts, of which averaged weights are used if there are any.
+        network: one of `list_backbones()`, or a spec as text; the file does not reliably say it.
+        mean, std: of the three colours, RGB, scaled to 0..1; by default from the script's
+            arguments, else ImageNet's, which both scripts use.
+        input_size: side of the training pictures; by default from the script's arguments, else 224.
 
     Raises:
-        UserError: an unknown network, a missing, damaged or unsafe file, or tensors that are not
+        UserError: an unknown network; a missing, damaged or unsafe file; or tensors that are not
             the network's, or not finite.
     """
     get_spec(network, "--network")
@@ -81,7 +80,7 @@ def read_foreign(
         channel_order="RGB",
         input_size=input_size or _size(arguments),
         weight_bits=None,
-        recipe=json.dumps(arguments, indent=2, default=str),  # which is YAML, too
+        recipe=json.dumps(arguments, indent=2, default=str),  # JSON is also YAML
         data={"root": _data(arguments), "train": 0, "val": 0},
         top1=_top1(content, arguments),
         epoch=epoch + 1 if type(epoch) is int and epoch >= 0 else 0,
@@ -103,7 +102,7 @@ def _read(path: str | Path) -> dict[str, Any]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a safetensors file, or a damaged one") from error
     try:
-        # The arguments of the scripts are in a Namespace, which holds values and does nothing.
+        # The scripts' arguments are in a Namespace, which only holds values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return load_checkpoint(path)
     except UserError as error:
@@ -116,7 +115,7 @@ def _read(path: str | Path) -> dict[str, Any]:
 
 
 def _state(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors by the names that a classifier has for them, without those of wrappers."""
+    """The tensors with a classifier's names for them, without the prefixes of wrappers."""
     named = {_WRAPPERS.sub("", str(key)): value for key, value in tensors.items()}
     named.pop("n_averaged", None)  # a counter of torch.optim.swa_utils
     return {key: value for key, value in named.items() if isinstance(value, Tensor)}
@@ -126,7 +125,7 @@ def _colour(values: Any, flag: str) -> list[float]:
     """Three numbers from 0 to 1.
 
     Raises:
-        UserError: they are others.
+        UserError: the values are not.
     """
     numbers = isinstance(values, list | tuple) and all(isinstance(v, int | float) for v in values)
     if not numbers or len(values) != 3 or not all(0 <= v <= 1 for v in values):
@@ -137,7 +136,7 @@ def _colour(values: Any, flag: str) -> list[float]:
 
 
 def _size(arguments: Mapping[str, Any]) -> int:
-    """Side of the pictures, as timm's or torchvision's script was told, or 224."""
+    """Side of the pictures, from the arguments of timm's or torchvision's script, or 224."""
     shape = arguments.get("input_size")  # timm's: channels, height, width
     sizes = [arguments.get(key) for key in ("img_size", "train_crop_size")]
     sizes.append(shape[-1] if isinstance(shape, list | tuple) and shape else None)
@@ -150,7 +149,7 @@ def _data(arguments: Mapping[str, Any]) -> str:
 
 
 def _top1(content: Mapping[str, Any], arguments: Mapping[str, Any]) -> float | None:
-    """What timm's script measured, in percent."""
+    """The top-1 that timm's script measured, in percent."""
     value = content.get("metric")
     if not isinstance(value, int | float) or arguments.get("eval_metric") != "top1":
         return None

@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file, with texts beside them and a sum over both."""
+"""Tensors and texts in a safetensors file, with a checksum of both."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file, unchecked; `what` it should be, for errors.
+    """Tensors and metadata of a file, unverified; errors call the file `what`.
 
     Raises:
         UserError: no such file, or a damaged one.
@@ -26,14 +26,14 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict[s
         raise UserError(f"{what} {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            names = file.keys()  # the file itself cannot be iterated over
+            names = file.keys()  # the file object itself is not iterable
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file, or a damaged one ({error})") from error
 
 
 def read_format(path: str | Path) -> str:
-    """The entry "format" of a file's metadata; "" where there is none, or no such file."""
+    """The entry "format" of a file's metadata; "" if there is none, or no such file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -44,7 +44,7 @@ def read_format(path: str | Path) -> str:
 
 
 def write_tensors(path: str | Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file, whole or not at all.
+    """Write a file, completely or not at all.
 
     Raises:
         UserError: it cannot be written.
@@ -56,7 +56,7 @@ def write_tensors(path: str | Path, state: Mapping[str, Tensor], metadata: dict[
 
 
 def on_the_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies as a file holds them."""
+    """Copies in the form that a file needs."""
     return {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in state.items()
@@ -64,10 +64,10 @@ def on_the_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def in_16_bits(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """Weights of convolutions and dense layers in 16 bits; the rest, norms and biases, as it is.
+    """Weights of convolutions and dense layers in 16 bits; norms and biases unchanged.
 
     Raises:
-        UserError: a weight is too large for that.
+        UserError: a weight is too large for 16 bits.
     """
     state = {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
     check_finite(state, path)
@@ -75,12 +75,12 @@ def in_16_bits(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tenso
 
 
 def in_32_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `in_16_bits` made smaller, as it is computed with."""
+    """The tensors in 32 bits for computing: the reverse of `in_16_bits`."""
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
 
 
 def check_finite(weights: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse what a diverged training has left.
+    """Refuse the weights of a diverged training.
 
     Raises:
         UserError: a tensor holds NaN or infinity; it names the first.
@@ -96,7 +96,7 @@ def check_finite(weights: Mapping[str, Any], path: str | Path) -> None:
 
 
 def tensor_sum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Over the metadata without this sum, and the name, type, shape and bytes of each tensor."""
+    """A checksum of the metadata (without itself) and each tensor's name, type, shape and bytes."""
     others = {key: value for key, value in metadata.items() if key != "sha256"}
     total = hashlib.sha256(json.dumps(others, sort_keys=True).encode())
     for name, tensor in sorted(state.items()):
@@ -106,12 +106,12 @@ def tensor_sum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 
 def check_sum(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: str | Path) -> None:
-    """Refuse a file that is not the one written.
+    """Refuse a file that is not as it was written.
 
     Raises:
-        UserError: its sum differs.
+        UserError: its checksum differs.
     """
     if metadata.get("sha256") != tensor_sum(state, metadata):
         raise UserError(
-            f"{path} was damaged or changed (its sha256 differs): copy or export it again"
+            f"{path} was damaged or modified (its sha256 differs): copy or export it again"
         )

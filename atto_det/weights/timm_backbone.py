@@ -1,4 +1,4 @@
-"""Any network of timm's as the backbone of a detector, and its weights from a local file."""
+"""Any timm network as the backbone of a detector, and its weights from a local file."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from atto_det.weights.backbone_file import misfits
 from atto_det.weights.checkpoint import load_checkpoint
 
 logger = logging.getLogger(__name__)
-STATE_KEYS = ("state_dict", "model")  # where training scripts keep the tensors in their checkpoints
+STATE_KEYS = ("state_dict", "model")  # where training scripts store the tensors in checkpoints
 
 
 class TimmBackbone(nn.Module):
-    """A network of timm's that returns feature maps, with random weights.
+    """A timm network that returns feature maps, with random weights.
 
     Args:
-        name: of the network, as `timm.list_models()` gives it.
+        name: of the network, as listed by `timm.list_models()`.
         out_features: which of `STAGES` it returns: `res2` is the last map of stride 4 ….
 
     Attributes:
@@ -31,11 +31,11 @@ class TimmBackbone(nn.Module):
         channels, strides: by feature.
 
     Raises:
-        UserError: timm has no such network, or the network no such map.
+        UserError: timm has no such network, or the network has no such feature map.
     """
 
     def __init__(self, name: str, out_features: Sequence[str]) -> None:
-        import timm  # two seconds: not for those who use none of its networks
+        import timm  # imported here since it takes two seconds
 
         super().__init__()
         if not timm.is_model(name):
@@ -69,10 +69,10 @@ class TimmBackbone(nn.Module):
         return dict(zip(self.out_features, self.net(x), strict=True))
 
     def freeze(self, stages: int) -> "TimmBackbone":
-        """Itself, where MODEL.BACKBONE.FREEZE_AT is 0.
+        """Itself, if MODEL.BACKBONE.FREEZE_AT is 0.
 
         Raises:
-            UserError: stages of a network that does not say where they end.
+            UserError: stages are to be frozen, but the network does not say where they end.
         """
         if stages > 0:
             raise UserError(
@@ -82,16 +82,16 @@ class TimmBackbone(nn.Module):
         return self
 
     def load(self, path: str | Path) -> None:
-        """Take the weights of a classifier of this kind.
+        """Load the weights of a classifier with this network.
 
-        An AttoNet's filters get the length that they learn with (`reset_lengths`), as those of a
-        backbone file do. Those of timm's own networks stay: they are no longer than at their start
-        (EfficientNet-Lite0 of ImageNet: 0.7 in the median, where timm starts with 1.1), and
-        pretrained features are to turn less than random ones.
+        An AttoNet's filters are rescaled for training (`reset_lengths`), as for a backbone file.
+        Those of timm's own networks are not: they are no longer than initially (ImageNet's
+        EfficientNet-Lite0: 0.7 in the median, while timm starts with 1.1), and pretrained features
+        should change direction less than random ones.
 
         Args:
-            path: `.safetensors`, or a file of `torch.save` that is read with `weights_only`. It has
-                timm's names, or else the same tensors in order and shape, which a log line says.
+            path: `.safetensors`, or a file of `torch.save`, which is read with `weights_only`. Its
+                tensors have timm's names, or else the same order and shapes, which is logged.
 
         Raises:
             UserError: a missing, damaged or unsafe file, or tensors that are not the network's.
@@ -100,7 +100,7 @@ class TimmBackbone(nn.Module):
 
         given = read_state(path)
         key = f"{timm.get_pretrained_cfg(self.name).classifier}.weight"
-        head = given[key] if key in given else list(given.values())[-1]  # by order: its bias
+        head = given[key] if key in given else list(given.values())[-1]  # its bias, by order
         whole = timm.create_model(self.name, num_classes=head.shape[0] if head.ndim else 0)
         state = fitted(whole.state_dict(), given, self.name, path)
         filled = self._create(pretrained=True, pretrained_cfg_overlay={"state_dict": state})
@@ -126,9 +126,10 @@ def _places(name: str) -> dict[str, int]:
 
 
 def initialise(model: nn.Module, cfg: Mapping[str, Any]) -> None:
-    """Load `MODEL.TIMM.WEIGHTS` into the network of timm's in a detector, if there are both.
+    """Load `MODEL.TIMM.WEIGHTS` into the timm network of a detector, if there are both.
 
-    A warning says so where the detector's pictures are normalised otherwise than those that the
+    A warning is logged if the detector normalises pictures differently than the training of the
+    network did.
     network was trained on.
 
     Raises:
@@ -139,7 +140,7 @@ def initialise(model: nn.Module, cfg: Mapping[str, Any]) -> None:
     if path and not nets:
         raise UserError(
             f"MODEL.TIMM.WEIGHTS is {path}, but MODEL.BACKBONE.NAME "
-            f"{cfg['MODEL']['BACKBONE']['NAME']} builds no network of timm's: name "
+            f"{cfg['MODEL']['BACKBONE']['NAME']} builds no timm network: name "
             "build_timm_fpn_backbone, or leave WEIGHTS empty"
         )
     if not path:
@@ -193,14 +194,14 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def fitted(
     own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str, path: str | Path
 ) -> dict[str, Tensor]:
-    """`given` under the names of `own`: found by name, or else by order and shape.
+    """`given` under the names of `own`: matched by name, or else by order and shape.
 
     Args:
-        own: of timm's network `name`.
-        path: where `given` is from.
+        own: tensors of timm's network `name`.
+        path: the source of `given`.
 
     Raises:
-        UserError: they are not the network's.
+        UserError: the tensors do not match.
     """
     wrong = misfits(own, given)
     if not wrong:
@@ -208,7 +209,7 @@ def fitted(
     if [value.shape for value in own.values()] != [value.shape for value in given.values()]:
         raise UserError(f"{path} holds no weights of timm's {name}: {wrong}")
     logger.info(
-        "%s: its %d tensors have other names than those of timm's %s and were taken by order and "
+        "%s: its %d tensors have other names than those of timm's %s and were matched by order and "
         "shape, which agree",
         path,
         len(given),

@@ -1,4 +1,4 @@
-"""Weights into a backbone, or into a detector of either engine: all of them, or an error.
+"""Loads weights into a backbone, or into a detector of either engine: all of them, or an error.
 
 They come from a checkpoint, or from the backbone file of a trained classifier.
 """
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
-    """The content of a `.pth` or `.safetensors` file of weights, or of one of the zoo.
+    """The content of a weights file (`.pth` or `.safetensors`), or of one in the zoo.
 
     Returns:
-        "model", tensors by name, beside what else a checkpoint holds; for the backbone of a
-        classifier also "backbone", its checked `Weights`.
+        "model", tensors by name, and whatever else a checkpoint holds; for the backbone of a
+        classifier also "backbone", its validated `Weights`.
 
     Raises:
         UserError: a missing, damaged or unsafe file, or one that holds no weights.
@@ -41,7 +41,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     model = content.get("model", content)
     if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
         raise UserError(f"checkpoint {path} holds no weights of a model alone")
-    if backbone_file.PART in content:  # exported for Detectron2, which would not check what it gets
+    if backbone_file.PART in content:  # exported for Detectron2, which would not validate it
         backbone = backbone_file.check_backbone(model, content[backbone_file.PART], path)
         return {"model": model, "backbone": backbone}
     return content | {"model": model}
@@ -62,22 +62,22 @@ def read_backbone(path: str | Path) -> Weights:
 def fill_backbone(
     net: Backbone, backbone: Weights, where: str | Path, normalisation: Normalisation | None = None
 ) -> int:
-    """Set every tensor of `net` by `backbone`, for pictures normalised as `normalisation`.
+    """Set every tensor of `net` from `backbone`, for pictures normalised as `normalisation`.
 
-    Filters before norms that train get the length that they learn with, and what the network
-    computes stays (`reset_lengths`). Stages that it does not have stay out, and so do the batch
-    counters of frozen norms, which have none.
+    Filters before trainable norms are rescaled for training, without changing what the network
+    computes (`reset_lengths`). Stages that the network does not have are left out, and so are the
+    batch counters of frozen norms, which have none.
 
     Args:
         where: the file that the weights come from, for errors.
-        normalisation: how the pictures will be normalised; None for as they were in the training.
+        normalisation: of the pictures; None if it is that of the weights' training.
 
     Returns:
-        How many tensors were set.
+        The number of tensors that were set.
 
     Raises:
-        UserError: a tensor that is missing, left over or of another shape, or a mean that cannot
-            be absorbed. Nothing is loaded then.
+        UserError: a tensor that is missing, unexpected or of the wrong shape, or a mean that cannot
+            be absorbed. In that case nothing is loaded.
     """
     state, description = backbone
     own = net.state_dict()
@@ -102,10 +102,11 @@ def fill_backbone(
 
 
 def _for_channels(weight: Tensor, channels: int) -> Tensor:
-    """A stem's weight (O, 3, k, k) for images of so many channels: (O, channels, k, k).
+    """A stem's weight (O, 3, k, k) for images with `channels` channels: (O, channels, k, k).
 
-    As timm does it: for one channel the sum over the colours, so that a grey picture gives what it
-    gave as three equal ones; for others the colours' weights in turn, scaled to the same sum.
+    As in timm: for one channel, the sum over the colours, so that a grey picture has the same
+    result as three equal channels; for other numbers, the colours' weights are repeated, scaled to
+    the same sum.
     """
     if channels == 3:
         return weight
@@ -116,17 +117,17 @@ def _for_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def unused_stages(net: Backbone) -> list[str]:
-    """The stages that `net` was built without, since no feature of theirs was asked for."""
+    """The stages that `net` was built without, since none of their features was requested."""
     return [stage for stage in FEATURES if not hasattr(net, stage)]
 
 
 def load_backbone(
     model: nn.Module, cfg: Mapping[str, Any], backbone: Weights, where: str | Path
 ) -> set[str]:
-    """Set every tensor of the network in `model`, a detector built from `cfg`, by `backbone`.
+    """Set every tensor of the network in `model`, a detector built from `cfg`, from `backbone`.
 
-    As `fill_backbone` does, for the detector's normalisation: the features stay the classifier's.
-    Log lines say what was loaded and what was not.
+    As `fill_backbone`, for the detector's normalisation: the features stay the classifier's. Log
+    lines say what was loaded and what was not.
 
     Args:
         where: the file that the weights come from, for errors and log lines.
@@ -135,7 +136,7 @@ def load_backbone(
         The names of the model's other tensors, which keep their values.
 
     Raises:
-        UserError: another network, and what `fill_backbone` raises. Nothing is loaded then.
+        UserError: another network, or an error of `fill_backbone`. In that case nothing is loaded.
     """
     description = backbone.description
     name, network = cfg["MODEL"]["ATTONET"]["NAME"], short_name(description.network)
@@ -175,6 +176,6 @@ def load_backbone(
 
 
 def _counts_for_frozen(key: str, own: dict) -> bool:
-    """Whether `key` is the batch counter of a norm that is frozen in the network of `own`."""
+    """Whether `key` is the batch counter of a norm that is frozen in the network with `own`."""
     norm, _, name = key.rpartition(".")
     return name == "num_batches_tracked" and key not in own and f"{norm}.running_mean" in own

@@ -4,7 +4,7 @@ atto_det/zoo/<network>-<name>.safetensors    a backbone file with weights of 16 
 atto_det/zoo/<name>.safetensors              a detector file
 atto_det/zoo/….json                          its card: data, terms, recipe, figures, limits
 
-"zoo:" and a file's name without suffix stand for the file wherever weights are asked for.
+"zoo:" and a file's name without suffix can be used for the file wherever weights are needed.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ def find_weights(weights: str | Path, network: str) -> Path:
     A name has no suffix and no slash: "distilled", or "zoo:attonet_a-distilled".
 
     Raises:
-        UserError: the zoo has no such weights; the message names those that it has.
+        UserError: the zoo has no such weights; the message lists those that it has.
     """
     path = find_file(weights)
     if path.suffix in FILES or len(path.parts) != 1 or path.exists():
@@ -57,17 +57,17 @@ def find_weights(weights: str | Path, network: str) -> Path:
         names = [file.stem.removeprefix(own) for file in files() if file.stem.startswith(own)]
         known = f"there are {', '.join(names)}" if names else "there are none"
         raise UserError(
-            f"{str(weights)!r} names no file, and no weights of {network} that come with the "
+            f"{str(weights)!r} is not a file, nor weights of {network} that come with the "
             f"package ({known}): a file ends in .safetensors or .pth"
         )
     return found
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The card of a file of the zoo, checked against it.
+    """The card of a file in the zoo, checked against the file.
 
     Raises:
-        UserError: there is no readable card, or the file is not the one that it describes.
+        UserError: there is no readable card, or it describes another file.
     """
     card_path = path.with_suffix(".json")
     try:
@@ -92,5 +92,5 @@ def write_card(path: Path, values: dict[str, Any]) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Over the bytes of a file."""
+    """The checksum of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -177,7 +177,7 @@ def test_our_trainer_checks_a_file_for_detectron2(config, classifier, picture, t
     content = checkpoint.load_checkpoint(path)
     content["model"].popitem()
     checkpoint.save_checkpoint(path, content)
-    with pytest.raises(UserError, match="was damaged or changed"):
+    with pytest.raises(UserError, match="was damaged or modified"):
         loaded(config(), path)
 
 

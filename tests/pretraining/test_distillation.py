@@ -286,9 +286,9 @@ def test_store_answers_ahead(run, taught, named, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"model__teacher_weights": None}, "model.teacher_weights are given both or neither"),
+        ({"model__teacher_weights": None}, "model.teacher_weights, or neither"),
         ({"model__teacher": None, "model__teacher_weights": None}, "data.answers are a teacher's"),
-        ({"data__auto_augment": "rand-m7-mstd0.5"}, "do not go with model.teacher"),
+        ({"data__auto_augment": "rand-m7-mstd0.5"}, "cannot be combined with model.teacher"),
         ({"data__crops": 0}, "data.crops"),
         ({"model__temperature": 0}, "model.temperature must be above 0"),
         ({"model__hard_share": 1.5}, "model.hard_share from 0 to 1"),

@@ -121,7 +121,7 @@ def test_mistakes_are_one_sentence_each(pretrain, tmp_path, colours, environment
     output = tmp_path / "run"
     assert pretrain(output, **{"trainer.max_epochs": 1}).returncode == 0
     last = output / "last.ckpt"
-    assert "holds a run already: go on with it by --ckpt_path last" in last_line(pretrain(output))
+    assert "already holds a run: continue it with --ckpt_path last" in last_line(pretrain(output))
     other = pretrain(tmp_path / "other", "--ckpt_path", last, **{"model.network": "attonet_c"})
     assert "holds attonet_d, and model.network is attonet_c" in last_line(other)
     lost = pretrain(tmp_path / "other", "--ckpt_path", tmp_path / "no.ckpt")

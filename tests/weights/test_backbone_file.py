@@ -160,7 +160,7 @@ def test_changed_tensors_and_metadata(backbone):
     ):
         backbone.write_bytes(before)
         rewrite(backbone, change.get("metadata"), **change.get("tensors", {}))
-        assert "was damaged or changed (its sha256 differs)" in sentence(
+        assert "was damaged or modified (its sha256 differs)" in sentence(
             backbone_file.read_backbone, backbone
         )
 

@@ -111,7 +111,7 @@ def test_missing_and_foreign_files(tmp_path):
         text.write_bytes(written)
         assert str(text) in sentence(checkpoint.load_checkpoint, text)
     torch.save([torch.zeros(2)], text)
-    assert "holds a list where weights should be" in sentence(checkpoint.load_checkpoint, text)
+    assert "holds a list instead of weights" in sentence(checkpoint.load_checkpoint, text)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

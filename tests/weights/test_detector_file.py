@@ -94,7 +94,7 @@ def test_a_changed_file_is_refused(stored):
     content = bytearray(stored.read_bytes())
     content[-1] ^= 1
     stored.write_bytes(content)
-    with pytest.raises(UserError, match=r"was damaged or changed"):
+    with pytest.raises(UserError, match=r"was damaged or modified"):
         checkpoint.load_checkpoint("zoo:owls")
     stored.write_bytes(content[:100])
     with pytest.raises(UserError, match=r"is not a safetensors file, or a damaged one"):

@@ -113,7 +113,7 @@ def test_a_changed_integer_is_noticed(eight):
     state = load_file(file)
     state["stem.conv.conv.weight"][0, 0, 0, 0] += 1
     save_file(state, file, metadata)
-    with pytest.raises(UserError, match="was damaged or changed"):
+    with pytest.raises(UserError, match="was damaged or modified"):
         backbone_file.read_backbone(file)
 
 

@@ -57,7 +57,7 @@ def test_weights_of_a_classifier_by_name_or_by_order(classifier, tmp_path, caplo
     backbone = TimmBackbone(SMALL, STAGES).eval()
     with caplog.at_level(logging.INFO):
         backbone.load(path)
-    assert ("taken by order and shape" in caplog.text) == (form == "order")
+    assert ("matched by order and shape" in caplog.text) == (form == "order")
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         expected = classifier.forward_intermediates(x, intermediates_only=True)
@@ -127,7 +127,7 @@ def test_another_normalisation_than_the_trained_one_is_said(classifier, tmp_path
     caplog.clear()
     initialise(model, config(path, form="BGR"))
     assert "trained with [103.53, 116.28, 123.675]" in caplog.text
-    with pytest.raises(UserError, match=r"builds no network of timm's: name build_timm_fpn"):
+    with pytest.raises(UserError, match=r"builds no timm network: name build_timm_fpn"):
         initialise(nn.Linear(1, 1), config(path))
 
 

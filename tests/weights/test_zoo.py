@@ -60,7 +60,7 @@ def test_weights_too_large_for_16_bits(classifier, tmp_path):
 
 
 def test_names_that_there_are_not(own_zoo, tmp_path):
-    with pytest.raises(UserError, match=r"'large' names no file, .*\(there are small\)"):
+    with pytest.raises(UserError, match=r"'large' is not a file, .*\(there are small\)"):
         atto_det.create_backbone("attonet_d", weights="large")
     with pytest.raises(UserError, match=r"weights of attonet_a .*\(there are none\)"):
         atto_det.create_backbone("attonet_a", weights="small")
