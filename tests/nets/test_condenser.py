@@ -278,3 +278,38 @@ def test_onnx_finds_the_same(choices, dynamo, tmp_path):
         torch.testing.assert_close(torch.as_tensor(found), module(v.clone()), rtol=1e-4, atol=1e-4)
         ties += int((module.condense(module.down(v)) == 0).sum())
     assert ties > 0
+
+
+class Attended(nn.Module):
+    """V'' of a condenser."""
+
+    def __init__(self, module: VisualAttentionCondenser) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, v: Tensor) -> Tensor:
+        return self.module.attended(v)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("unpooling", "given"), [("indices", 2), ("repetition", 4)])
+def test_in_8_bits_nearly_equal_maxima_are_equal(unpooling, given, tmp_path):
+    """By indices a value then goes to both; by repetition 8 bits change no place."""
+    pytest.importorskip("onnxscript")
+    from atto_det.export.quantise import quantise
+
+    module = folded(condenser(unpooling=unpooling).float())
+    nn.init.eye_(module.down.conv.weight[:, :, 0, 0])
+    nn.init.zeros_(module.down.conv.bias)
+    v = torch.full((1, 12, 8, 8), 0.25)
+    v[:, :, ::2, ::2], v[:, :, 1::2, 1::2] = 1.0, 0.999  # less than 1/255 apart
+    file = tmp_path / "condenser.onnx"
+    session = onnx_session(Attended(module), file, dynamo=False)
+    single = torch.as_tensor(session.run(None, {"v": v.numpy()})[0])
+    torch.testing.assert_close(single, module.attended(v))
+    quantise(file, file, [v.numpy()], detector=False)
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    eight = torch.as_tensor(session.run(None, {"v": v.numpy()})[0])
+    places = [(found > 0.01).sum(dim=(2, 3)).div(16).unique().tolist() for found in (single, eight)]
+    assert places == [[1 if unpooling == "indices" else 4], [given]]
