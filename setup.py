@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: configs/ and tools/infer_onnx.py are installed with atto_det."""
+"""What pyproject.toml cannot express: installs configs/ and tools/infer_onnx.py with atto_det."""
 
 from setuptools import find_namespace_packages, find_packages, setup
 

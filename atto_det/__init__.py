@@ -1,8 +1,8 @@
-"""AttoNet backbones and Atto-MaskRCNN for Detectron2. Importing it loads neither torch nor them.
+"""AttoNet backbones and Atto-MaskRCNN for Detectron2. Importing this loads neither torch nor it.
 
-`create_backbone`, `create_classifier`, `find_network` and `list_backbones` need torch alone,
-`Predictor` takes Detectron2 or else torchvision (`atto_det.engine`), `OnnxDetector` a runtime of
-ONNX, and `optimise_for_inference` Detectron2, with which `import atto_det.detectron2` registers
+`create_backbone`, `create_classifier`, `find_network` and `list_backbones` need only torch,
+`Predictor` uses Detectron2 or else torchvision (`atto_det.engine`), `OnnxDetector` needs a runtime
+for ONNX, and `optimise_for_inference` Detectron2, with which `import atto_det.detectron2` registers
 everything.
 """
 

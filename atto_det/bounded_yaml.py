@@ -1,7 +1,7 @@
-"""YAML read within bounds, since a config may come with a downloaded checkpoint.
+"""Reads YAML within bounds, since a config may come from a downloaded checkpoint.
 
-A kilobyte of aliases can stand for more values than fit into memory, and a list in a list in a list
-… breaks what walks it. So the nodes are counted before any value is made of them.
+A kilobyte of aliases can stand for more values than fit into memory, and deeply nested lists can
+crash code that traverses them. So the nodes are counted before any value is created from them.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from atto_det.errors import UserError, shown
 
 MOST_CHARACTERS = 1 << 19
-MOST_VALUES = 50_000  # aliases counted as what they stand for; our configs have some hundreds
+MOST_VALUES = 50_000  # with aliases expanded; our configs have some hundreds
 DEEPEST = 40
 
 
@@ -24,7 +24,7 @@ def parse_yaml(text: str, where: str, *, safe: bool = True) -> dict[str, Any]:
         safe: refuse tags that run code.
 
     Raises:
-        UserError: broken YAML, an unsafe tag, a key twice in a mapping, too much of it, or no
+        UserError: broken YAML, an unsafe tag, a duplicate key, a size beyond the bounds, or no
             mapping.
     """
     loader, root = _compose(text, where, yaml.SafeLoader if safe else yaml.UnsafeLoader)
@@ -32,7 +32,7 @@ def parse_yaml(text: str, where: str, *, safe: bool = True) -> dict[str, Any]:
         return {}
     try:
         content = loader.construct_document(root)
-    except Exception as error:  # such as an AttributeError of a wrong date
+    except Exception as error:  # such as an AttributeError for an invalid date
         raise _sentence(error, where) from None
     if not isinstance(content, dict):
         raise UserError(f"{where} must hold keys and values, not a {type(content).__name__}")
@@ -40,11 +40,11 @@ def parse_yaml(text: str, where: str, *, safe: bool = True) -> dict[str, Any]:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file that is not larger than YAML may be here.
+    """The text of a file that is small enough for YAML here.
 
     Raises:
-        FileNotFoundError: there is none.
-        UserError: it cannot be read, is larger, or no UTF-8.
+        FileNotFoundError: there is no such file.
+        UserError: it cannot be read, is too large, or is not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -52,7 +52,7 @@ def read_text(path: Path, what: str) -> str:
         text = content.decode("utf-8")
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # a ValueError: a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError for a NUL in the name
         raise UserError(f"{what} {shown(path, 400)} cannot be read: {shown(error)}") from error
     if len(content) > MOST_CHARACTERS:
         raise UserError(
@@ -80,7 +80,7 @@ def line_of(text: str, key: str) -> int | None:
 
 
 def _compose(text: str, where: str, kind: type) -> tuple[Any, Node | None]:
-    """A loader of this kind, and the root of its nodes, which are within bounds."""
+    """A loader of this kind, and its root node, which is within bounds."""
     if len(text) > MOST_CHARACTERS:
         raise UserError(f"{where} has more than {MOST_CHARACTERS:,} characters: it is not a config")
     try:
@@ -96,15 +96,15 @@ def _compose(text: str, where: str, kind: type) -> tuple[Any, Node | None]:
 
 
 def _check(node: Node, where: str, sizes: dict[int, int], depth: int) -> int:
-    """The number of values that a node stands for, aliases followed.
+    """The number of values that a node stands for, with aliases expanded.
 
     Raises:
-        UserError: too many, too deep, a node within itself, or a key twice.
+        UserError: too many, too deep, a node that contains itself, or a duplicate key.
     """
     if id(node) in sizes:  # an alias; 0 while its node is being counted
         if not sizes[id(node)]:
             line = node.start_mark.line + 1
-            raise UserError(f"{where}, line {line}: a YAML alias stands within what it stands for")
+            raise UserError(f"{where}, line {line}: a YAML alias is inside what it stands for")
         return sizes[id(node)]
     if depth > DEEPEST:
         raise _too_deep(where)
@@ -120,7 +120,7 @@ def _check(node: Node, where: str, sizes: dict[int, int], depth: int) -> int:
         total += _check(child, where, sizes, depth + 1)
         if total > MOST_VALUES:
             raise UserError(
-                f"{where} stands for more than {MOST_VALUES:,} values, its aliases followed: it is "
+                f"{where} stands for more than {MOST_VALUES:,} values with aliases expanded: it is "
                 "not a config"
             )
     sizes[id(node)] = total
@@ -135,7 +135,7 @@ def _check_keys(node: MappingNode, where: str) -> None:
         key, line = (name.tag, name.value), name.start_mark.line + 1
         if key in lines and name.tag != "tag:yaml.org,2002:merge":
             raise UserError(
-                f"{where}, line {line}: {shown(name.value)} stands in line {lines[key]} already; "
+                f"{where}, line {line}: {shown(name.value)} was already set in line {lines[key]}; "
                 "remove one of them"
             )
         lines[key] = line

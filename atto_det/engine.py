@@ -1,4 +1,4 @@
-"""Which engine runs: Detectron2, or torchvision with Lightning where there is no Detectron2.
+"""Chooses the engine: Detectron2, or torchvision with Lightning if there is no Detectron2.
 
 Both are packages with the same names: `ENGINE`, `load_config`, `load_dataset`, `Predictor`, `run`,
 `training_scenes`.
@@ -16,13 +16,13 @@ NAMES = ("auto", *PACKAGES)
 
 
 def choose(name: str = "auto", say: Callable[[str], object] | None = print) -> ModuleType:
-    """The package of an engine: "detectron2", "torchvision", or "auto" for the first there is.
+    """The package of an engine: "detectron2", "torchvision", or "auto" for the first available.
 
     Args:
-        say: gets one line on which engine runs, and why.
+        say: called with a line that says which engine runs, and why.
 
     Raises:
-        UserError: no such engine, or Detectron2 is asked for and cannot be imported.
+        UserError: no such engine, or Detectron2 is requested and cannot be imported.
     """
     if name not in NAMES:
         raise UserError(f"there is no engine {name}: choose one of {', '.join(NAMES)}")
@@ -36,6 +36,6 @@ def choose(name: str = "auto", say: Callable[[str], object] | None = print) -> M
                 raise  # another package is missing
             name, reason = "torchvision", f" (Detectron2 cannot be imported: {error.__cause__})"
     package = importlib.import_module(PACKAGES[name])
-    if say and os.environ.get("LOCAL_RANK", "0") == "0":  # once, where several processes do this
+    if say and os.environ.get("LOCAL_RANK", "0") == "0":  # once, if there are several processes
         say(f"engine: {name}{reason}")
     return package

@@ -1,7 +1,7 @@
-"""Hooks of MkDocs: the site has the repository's own layout, so that each link of a page holds.
+"""Hooks for MkDocs: the site has the repository's own layout, so that links between pages work.
 
-MkDocs takes pages from one folder. Here the pages outside `docs/`, and every file that a page links
-to, join the site under the path that they have in the repository.
+MkDocs takes pages from one folder. These hooks add the pages outside `docs/`, and every file that a
+page links to, under the path that they have in the repository.
 """
 
 import posixpath

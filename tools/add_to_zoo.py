@@ -1,4 +1,4 @@
-"""Make a file of the zoo of a trained backbone or detector, with its card."""
+"""Create a zoo file, with its card, from a trained backbone or detector."""
 
 import sys
 

@@ -3,7 +3,7 @@
 python infer_onnx.py street.jpg --model model.onnx --output found.png
 python infer_onnx.py photos/ drive.mp4 --model model.onnx --output found/ --json found.json
 
-Needs onnxruntime, numpy and OpenCV. What the model is and takes stands in its own metadata.
+It needs onnxruntime, numpy and OpenCV. The model's own metadata describe the model and its input.
 """
 
 import argparse
@@ -29,14 +29,14 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Mistake(Exception):
-    """One sentence for the user."""
+    """An error to show to the user as one sentence."""
 
 
 def load_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     """The model, and its metadata by name."""
     if not path.is_file():
         raise Mistake(f"{path} does not exist")
-    onnxruntime.set_default_logger_severity(4)  # its errors become sentences here
+    onnxruntime.set_default_logger_severity(4)  # its errors are reported by our own messages
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -63,7 +63,7 @@ def load_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """BGR uint8 (H, W, 3), upright as EXIF says; of 16 bits a channel the high byte."""
+    """BGR uint8 (H, W, 3), upright as EXIF says; of 16 bits per channel, the high byte."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -76,7 +76,7 @@ def read_picture(path: Path) -> np.ndarray:
             "is not a picture, or has more pixels than OPENCV_IO_MAX_IMAGE_PIXELS, an environment"
         )
         raise Mistake(f"{path} {limit} variable, allows") from error
-    # OpenCV fills up what is missing of a JPEG, its end included, and says nothing.
+    # OpenCV silently fills in missing parts of a JPEG, including its end.
     cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < len(content) // 2
     if picture is None or cut:
         raise Mistake(f"{path} is not a picture, or a damaged one")
@@ -106,13 +106,13 @@ def detect(session: onnxruntime.InferenceSession, metadata: dict, picture: np.nd
 
 
 def spread(start: float, end: float, low: int, high: int, cells: int) -> np.ndarray:
-    """(high - low, cells): how much of each cell of a mask the pixels get."""
+    """(high - low, cells): the weight of each cell of a mask for each pixel."""
     places = (np.arange(low, high) + 0.5 - start) / (end - start) * cells - 0.5
     return np.clip(1 - np.abs(places[:, None] - np.arange(cells)), 0, None)
 
 
 def paste(mask: np.ndarray, box: np.ndarray, height: int, width: int) -> tuple[slice, np.ndarray]:
-    """A mask (28, 28) on its box: the place in the picture, and whether each pixel belongs."""
+    """A mask (28, 28) in its box: the place in the picture, and which pixels belong to it."""
     x1, y1 = np.clip(np.floor(box[:2]).astype(int), 0, None)
     x2, y2 = np.minimum(np.ceil(box[2:]).astype(int), (width, height))
     rows = spread(box[1], box[3], y1, y2, mask.shape[0])
@@ -121,13 +121,13 @@ def paste(mask: np.ndarray, box: np.ndarray, height: int, width: int) -> tuple[s
 
 
 def colour_of(index: int) -> tuple[int, int, int]:
-    """BGR; neighbouring classes lie far apart on the colour circle."""
+    """A BGR colour; those of neighbouring classes are far apart on the colour circle."""
     hsv = np.uint8([[[index * 67 % 180, 200, 255]]])
     return tuple(map(int, cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0]))
 
 
 def draw(picture: np.ndarray, found: list, class_names: list[str]) -> np.ndarray:
-    """A copy of the picture with masks, boxes and labels; the surest end on top."""
+    """A copy of the picture with masks, boxes and labels; the surest are on top."""
     picture = picture.copy()
     (height, width), items = picture.shape[:2], list(zip(*found, strict=True))[::-1]
     scale = max(0.4, (height * width) ** 0.5 / 1000)
@@ -149,13 +149,13 @@ def draw(picture: np.ndarray, found: list, class_names: list[str]) -> np.ndarray
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path that is renamed to `path` at the end: whole or not at all."""
+    """A temporary path that is renamed to `path` at the end, if there was no error."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
     except BrokenPipeError:
-        raise  # of what is printed meanwhile
+        raise  # from something printed inside the block
     except (OSError, cv2.error) as error:
         reason = getattr(error, "strerror", None) or "use .png or .jpg"
         raise Mistake(f"{path} was not written: {reason}") from error
@@ -165,13 +165,13 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Whole or not at all."""
+    """Write a picture completely or not at all."""
     with whole(path) as temporary:
         temporary.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
 
 
 def is_video(path: Path) -> bool:
-    """Whether a path is called after a video."""
+    """Whether a path has the suffix of a video."""
     return path.suffix.lower() in VIDEOS
 
 
@@ -190,7 +190,7 @@ def list_inputs(paths: list[Path]) -> list[Path]:
 
 
 def runs_of(box: np.ndarray, mask: np.ndarray, height: int, width: int) -> list[int]:
-    """COCO's uncompressed RLE: lengths of runs down the columns, the first one outside."""
+    """COCO's uncompressed RLE: lengths of runs in column order, the first one outside."""
     place, inside = paste(mask, box, height, width)
     whole_mask = np.zeros((height, width), bool)
     whole_mask[place] = inside
@@ -223,15 +223,15 @@ def print_rows(found: list, names: list[str], height: int, width: int) -> None:
 
 
 def annotate_video(path: Path, target: Path, look: Callable[[np.ndarray, int], np.ndarray]) -> int:
-    """Write a video of what `look` makes of each frame and its number; returns their count."""
+    """Write a video in which `look` has processed each frame; returns the number of frames."""
     capture = cv2.VideoCapture(str(path))
     readable, frame = capture.read()
     if not readable:
         raise Mistake(f"{path} is not a video that OpenCV can read")
-    height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2  # video wants even sides
+    height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2  # video needs even sides
     rate, count = capture.get(cv2.CAP_PROP_FPS) or 25, 0
     with whole(target) as temporary:
-        for name in ("avc1", "mp4v"):  # H.264 where OpenCV has it, else MPEG-4
+        for name in ("avc1", "mp4v"):  # H.264 if OpenCV has it, else MPEG-4
             code = cv2.VideoWriter.fourcc(*name)
             writer = cv2.VideoWriter(str(temporary), code, rate, (width, height))
             if writer.isOpened():
@@ -320,7 +320,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="replace")  # class names on a terminal of ASCII
+    sys.stdout.reconfigure(errors="replace")  # for class names on an ASCII terminal
     try:
         main()
         sys.stdout.flush()
@@ -328,6 +328,6 @@ if __name__ == "__main__":
         sys.exit(f"error: {mistake}")
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # nobody reads the output any more, as after `| head -1`
+    except BrokenPipeError:  # the reader of the output has gone, as with `| head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -1,8 +1,8 @@
 """`atto-det`: one command, with a verb for each task.
 
 A verb is a module of this package with a function `main(arguments)`; the first line of its
-docstring is its line in `atto-det --help`. A module imports torch and the like only once `main`
-has parsed its arguments, so that every help is there at once.
+docstring is shown in `atto-det --help`. A module imports torch and other large packages only after
+`main` has parsed its arguments, so that every help text appears at once.
 """
 
 import argparse
@@ -32,12 +32,12 @@ VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 
 def module_of(verb: str) -> ModuleType:
-    """The module that does a verb's work."""
+    """The module that implements a verb."""
     return importlib.import_module(f"{__name__}.{verb.replace('-', '_')}")
 
 
 def verb_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser without flags for a verb, which shows its docstring as it stands."""
+    """A parser without flags for a verb, which shows its docstring unchanged."""
     result = argparse.ArgumentParser(
         prog=f"atto-det {verb}",
         description=description,
@@ -51,7 +51,7 @@ def verb_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command before its verb."""
+    """The parser for the command before its verb."""
     lines, width = [], max(map(len, VERBS))
     for group, verbs in GROUPS.items():
         lines += ["", f"{group}:"]
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int | None:
-    """Hand the arguments after the verb to its module."""
+    """Pass the arguments after the verb to its module."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments:
         parser().print_help()

@@ -1,4 +1,4 @@
-"""Make a file of the zoo of a trained backbone or detector, with its card.
+"""Create a zoo file, with its card, from a trained backbone or detector.
 
 atto-det add-to-zoo --checkpoint last.ckpt --name distilled --check TinyImageNet50 \\
     --terms "Tiny ImageNet is for non-commercial research" --limits "64 pixels; …"
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Write file and card, and say what was measured."""
+    """Write file and card, and print what was measured."""
     args = parser().parse_args(arguments)
     from atto_det.weights import zoo
     from atto_det.weights.backbone_file import TRAINING_PART
@@ -137,8 +137,8 @@ def _detector(
 
 
 def without_folders(text: str) -> str:
-    """A command or a config with the names of files in place of absolute paths.
+    """A command or a config in which absolute paths are replaced by file names.
 
-    The folders of the machine that trained say nothing on another one.
+    The folders of the machine that trained mean nothing on another one.
     """
     return re.sub(r"""(?<![\w.:/~-])/(?:[^\s/'",]+/)*([^\s/'",]+)""", r"\1", text)

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Count, print, and write files where asked to."""
+    """Count, print, and write files if requested."""
     args = parser().parse_args(arguments)
     if args.images and not args.checkpoint:
         raise UserError("counting on --images needs a trained model: give --checkpoint")
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         cfg = predictor.cfg
     else:
         cfg = analysis.read_config(args.config_file, args.classes)
-    net = model.build_model(cfg)  # the predictor's own has its norms folded
+    net = model.build_model(cfg)  # in the predictor's own model, norms are folded
     if args.images:
         images = gallery.list_images(args.images)
         passes = analysis.passes_on(predictor, images, lambda paths: track(paths, "predicting"))

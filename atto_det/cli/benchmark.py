@@ -7,9 +7,9 @@ atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml \\
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --against r50-fpn \\
     --onnx yolo.onnx --input 640x640 --modes onnx onnx-int8 openvino openvino-int8
 
-The top of atto_det/detectron2/benchmark.py says what is real and what is fixed. A ratio is a
-detector's median over that of the first one in the same mode (in eager mode, where it was not timed
-in this one); a gain, its eager median over this.
+The docstring of atto_det/detectron2/benchmark.py says what is real and what is fixed. A ratio is a
+detector's median divided by that of the first one in the same mode (or in eager mode, if that was
+not timed in this mode); a gain is its eager median divided by this one.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Time, print, and write files where asked to."""
+    """Time, print, and write files if requested."""
     args = parser().parse_args(arguments)
     counts = (args.batch, args.threads, args.repeats, args.proposals, args.detections, args.classes)
     if min(1 if count is None else count for count in counts) < 1 or args.warmup < 0:
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_timed(name: str, mode: str) -> bool:
-    """Whether there is such a thing: of Detectron2's baselines, the other engines have R50-FPN."""
+    """Whether it exists: of Detectron2's baselines, the other engines only have R50-FPN."""
     from atto_det.export.benchmark import R50_FPN
 
     kind = Path(name).suffix

@@ -4,8 +4,8 @@ An ablation, and the Pareto plot, too.
 
 atto-det compare --json results/comparison_carparts.json --output docs/pareto.png
 
-makes tables and plot from the JSON alone. The JSON is made of training outputs, and gets new
-latencies, by
+makes tables and plot from only the JSON. The following commands create the JSON from training
+outputs, and update its latencies:
 
 atto-det compare --json FILE --runs output/r50_fpn output/lite output/lite_seed2 \\
     --ablation output/lite output/plain_fpn output/plain_rpn
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Read, count where there are runs, print, and write files where asked to."""
+    """Read, count costs of new runs, print, and write files if requested."""
     args = parser().parse_args(arguments)
     if args.ablation and not args.runs:
         raise UserError("--ablation belongs to a comparison that is newly made: give --runs, too")

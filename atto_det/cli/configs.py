@@ -1,7 +1,7 @@
 """List the experiment files that come with atto_det.
 
-One of these names can be given wherever a config file is; a file of your own may name one as
-its _BASE_.
+One of these names can be used instead of the path of a config file; a file of your own may name one
+as its _BASE_.
 """
 
 import itertools

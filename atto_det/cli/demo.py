@@ -19,7 +19,7 @@ OUTPUT = Path("output/demo")
 
 @contextmanager
 def phase(name: str, times: dict[str, float]) -> Iterator[None]:
-    """Announce a phase and note how long it took."""
+    """Announce a phase and record its duration."""
     print(f"\n== {name}")
     start = time.monotonic()
     yield
@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     if (OUTPUT / "last_checkpoint").exists():
         raise UserError(f"{OUTPUT} holds an earlier demo: move or remove the folder, and run again")
 
-    # Set before torch is loaded: threads that wait spin briefly, then sleep. As fast on an idle
-    # machine, and a step takes 0.59 s instead of 0.81 s (two cores) beside another program.
+    # Set before torch is loaded: threads that wait spin briefly, then sleep. It is as fast on an
+    # idle machine, and beside another program a step takes 0.59 s instead of 0.81 s (two cores).
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
     from rich.progress import track

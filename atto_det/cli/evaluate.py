@@ -13,7 +13,7 @@ from atto_det.errors import command_line
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags; what is left are config keys."""
+    """The flags; the remaining arguments are config keys."""
     result = verb_parser("evaluate", __doc__)
     result.add_argument("--checkpoint", required=True, help="a file, or a URL Detectron2 knows")
     result.add_argument("--config-file", help="instead of the checkpoint's own config")

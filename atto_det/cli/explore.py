@@ -1,19 +1,19 @@
 """Explore designs: from requirements to networks, and to a generator of them.
 
 atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore --hours 3
-atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore    goes on
+atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore    continues
 atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore --sampler tpe
-    another engine, with the same budget and the same supernet, beside it in the report
+    another sampler, with the same budget and the same supernet, for comparison in the report
 
-Any number of workers may run the same command on one --output, which all of them see, and, on
-several machines, on one --storage: a database's URL, or grpc://HOST:PORT of Optuna's proxy. The
-output folder then holds
+Any number of workers may run the same command with one --output, which all of them can access, and,
+on several machines, one --storage: a database's URL, or grpc://HOST:PORT of Optuna's proxy. The
+output folder then contains
 
 journal.log                  the studies, which optuna-dashboard reads
-supernet/, alone/            trainings: of the weights that all share, and of single networks
-<engine>-<seed>/             of each search
-    exploration.html, .png   what was found, to look at
-    exploration.json         every network, its figures, and how they came about
+supernet/, alone/            trainings: of the shared weights, and of single networks
+<sampler>-<seed>/            for each search
+    exploration.html, .png   the report
+    exploration.json         every network, its figures, and where they came from
     found.yaml               the network with the highest U that meets the requirements
     generator_<k>.yaml       the generators G_0, G_1, …
 """
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Go through the stages, and write what was found."""
+    """Go through the stages, and write the results."""
     args = parser().parse_args(arguments)
     if args.hours is not None and args.hours <= 0:
         raise UserError(f"--hours is {args.hours}: give a number above 0")
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         tasks = {}
 
         def say(stage: str, done: int, total: int, words: str) -> None:
-            """A bar for each stage; where nobody watches, a line for each step."""
+            """Update a bar for each stage; without a terminal, log a line for each step."""
             if stage not in tasks:
                 tasks[stage] = progress.add_task(stage, total=total)
             progress.update(tasks[stage], completed=done, description=f"{stage}, {words}")
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         done = exploration.run()
     if not done:
-        print("time is up: run the same command to go on")
+        print("time is up: run the same command to continue")
         return 0
     for path in write_outcome(exploration):
         print(f"wrote {path}")

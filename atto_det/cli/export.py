@@ -12,7 +12,7 @@ atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a_8
 atto-det export --checkpoint model_best.pth.tar --network attonet_a --format safetensors \\
     --output attonet_a.safetensors  trained by timm's or torchvision's scripts, or a state dict
 atto-det export --checkpoint last.ckpt --format pth --output attonet_a.pth \\
-    --config-file detector.yaml     for Detectron2's own tools, fitted to this detector's pictures
+    --config-file detector.yaml     for Detectron2's own tools, adapted to this detector's pictures
 """
 
 import argparse
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Read, write, and say what was written."""
+    """Read, write, and print what was written."""
     args = parser().parse_args(arguments)
     if args.output.suffix != f".{args.format}":
         raise UserError(f"--output {args.output} must end in .{args.format}, as --format says")
@@ -97,7 +97,7 @@ def _onnx(args: argparse.Namespace) -> list[str]:
 
 
 def _detector(args: argparse.Namespace) -> list[str]:
-    """Write a detector file; nothing, and no lines, of what is no checkpoint of a detector."""
+    """Write a detector file; returns no lines if the file is not a detector's checkpoint."""
     from atto_det.weights.checkpoint import load_checkpoint, read_description
     from atto_det.weights.detector_file import parameter_count, write_detector
 
@@ -162,7 +162,7 @@ def _weights(args: argparse.Namespace) -> list[str]:
 def _rounded(
     data: str | None, state: dict[str, "Tensor"], before: "Description"
 ) -> tuple["Description", list[str]]:
-    """What is known of the weights once they are rounded to 8 bits, and lines that say it."""
+    """The description of the weights after rounding to 8 bits, and lines to print about it."""
     from rich.progress import track
 
     from atto_det.pretraining.measured import measure_top1

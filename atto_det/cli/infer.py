@@ -16,7 +16,7 @@ from atto_det.errors import UserError, command_line
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of infer_onnx.py, which shows none before its packages are loaded."""
+    """The flags of infer_onnx.py, which cannot show its own before its packages are loaded."""
     result = verb_parser("infer", __doc__)
     result.add_argument("inputs", nargs="+", type=Path, help="pictures, folders, videos")
     result.add_argument("--model", type=Path, required=True, help=".onnx of atto-det export")
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> None:
-    """Run the file: it lies in the package once installed, beside it in a checkout."""
+    """Run the file, which is in the package once installed, else in the checkout."""
     parser().parse_args(arguments)
     package = Path(atto_det.__file__).parent
     folder = package if (package / "tools").is_dir() else package.parent

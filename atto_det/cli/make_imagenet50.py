@@ -3,9 +3,9 @@
 atto-det make-imagenet50 --imagenet FOLDER --classes LIST
 atto-det make-imagenet50 --imagenet FOLDER --classes LIST --link symbolic --check
 
-The selection lies in train/<wnid>/ and val/<wnid>/. FOLDER is ImageNet as it was unpacked or
-downloaded, in any of the layouts that datasets/README.md names; nothing in it is changed. Run it
-again after an interruption: it goes on.
+The selection has train/<wnid>/ and val/<wnid>/. FOLDER is ImageNet as unpacked or downloaded, in
+any of the layouts described in datasets/README.md; nothing in it is changed. Run the command again
+after an interruption to continue.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def progress_bar() -> "Progress":
-    """A bar with the time left, gone when it ends; none where stderr is not a terminal."""
+    """A bar with the time left, removed when it ends; none if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -47,7 +47,7 @@ def progress_bar() -> "Progress":
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Select, and check where asked to."""
+    """Select, and check if requested."""
     args = parser().parse_args(arguments)
 
     from atto_det.data.imagenet import COPIES, HARD, SYMBOLIC, check_pictures, make_selection

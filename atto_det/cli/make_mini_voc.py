@@ -1,6 +1,6 @@
 """Draw the mini VOC: a small data set in VOC's layout.
 
-It has VOC's 20 classes, and stands in where there is no VOC.
+It has VOC's 20 classes, and can be used if VOC is not available.
 
 atto-det make-mini-voc            400 + 100 pictures in datasets/mini_voc, in about 15 s
 """

@@ -2,7 +2,7 @@
 
 atto-det plot-training output/atto_maskrcnn_voc
 
-Writes curve.png into the run's folder and says how far the training is.
+Writes curve.png into the run's folder and prints how far the training has come.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Read the metrics so far, and draw them."""
+    """Read the metrics so far, and plot them."""
     args = parser().parse_args(arguments)
     if not args.run.is_dir():
         raise UserError(f"{args.run} is not a folder: give the OUTPUT_DIR of a training")

@@ -58,7 +58,7 @@ def show_report(report: "CheckReport") -> None:
 
 
 def write_json(content: object, path: Path) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content) + "\n")
     print(f"wrote {path}")
@@ -66,7 +66,7 @@ def write_json(content: object, path: Path) -> None:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Download, check or convert, as the flags ask."""
+    """Download, check or convert, depending on the flags."""
     parser = verb_parser("prepare-voc", __doc__)
     default = os.environ.get("DETECTRON2_DATASETS", "datasets")
     parser.add_argument("--root", type=Path, default=default, help="has VOC2012 (%(default)s)")

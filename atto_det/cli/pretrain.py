@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     subcommands = ("fit", "validate", "test", "store_answers")
     parser.add_argument("subcommand", choices=subcommands, help="before its settings")
     given = sys.argv[1:] if arguments is None else arguments
-    if not given or given[0] in ("-h", "--help"):  # Lightning's own takes its time
+    if not given or given[0] in ("-h", "--help"):  # Lightning's own help is slow
         parser.parse_args(given)
 
     from atto_det.pretraining import cli

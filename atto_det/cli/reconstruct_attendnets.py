@@ -2,7 +2,7 @@
 
 atto-det reconstruct-attendnets --seed 1
 atto-det reconstruct-attendnets --seed 1 --train TinyImageNet50 \\
-    --output results/reconstruct_attendnets.json     tell the finalists apart by a short training
+    --output results/reconstruct_attendnets.json     compare the finalists by a short training
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 from atto_det.cli import verb_parser
 from atto_det.errors import UserError, atomic_path, command_line
 
-# Of configs/pretrain/tiny_imagenet50.yaml, for a few epochs of small pictures.
+# From configs/pretrain/tiny_imagenet50.yaml, for a few epochs of small pictures.
 RECIPE = {
     "model.learning_rate": 0.2,
     "model.weight_decay": 5.0e-4,
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Search, train where asked to, print, and write a file where asked to."""
+    """Search, train if requested, print, and write a file if requested."""
     args = parser().parse_args(arguments)
     if min(args.candidates, args.epochs, args.image_size) < 1:
         raise UserError("--candidates, --epochs and --image-size must be at least 1")
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
             if args.train:
                 row["training"] = _train(_name(network, row), args)
             print(_line(network, row), flush=True)
-            if args.output:  # after each, since a training may take minutes
+            if args.output:  # after each finalist, since a training may take minutes
                 with atomic_path(args.output) as temporary:
                     temporary.write_text(json.dumps(content, indent=1) + "\n")
     if args.output:

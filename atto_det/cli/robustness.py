@@ -1,7 +1,7 @@
-"""Top-1 of classifiers on pictures that were changed to mislead them.
+"""Top-1 of classifiers on pictures that were modified to mislead them.
 
-By FGSM in one step, and by PGD in several from a random start, of at most EPSILON/255 a pixel and
-colour. Only networks that were trained and attacked on the same pictures can be compared.
+By FGSM in one step, and by PGD in several from a random start, of at most EPSILON/255 per pixel and
+colour. Only networks trained and attacked on the same pictures can be compared.
 
 atto-det robustness --checkpoint output/attonet_b/last.ckpt output/attendnet_a/last.ckpt \\
     --data FOLDER --epsilon 2 4 --output robustness.json
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Attack, print, and write a file where asked to."""
+    """Attack, print, and write a file if requested."""
     args = parser().parse_args(arguments)
 
     from rich.progress import track
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     from atto_det.weights.checkpoint import versions
 
     attacks = [Attack(size, steps) for steps in (1, args.steps) for size in args.epsilon]
-    weights = {path: read_pretraining(path) for path in args.checkpoint}  # all before the first
+    weights = {path: read_pretraining(path) for path in args.checkpoint}  # fails before the work
     results = []
     for path, (state, description) in weights.items():
         shown = short_name(description.network)

@@ -1,6 +1,6 @@
 """The AttoNet paper's Table 2: published, recomputed, reached.
 
-Published figures beside recomputed ones, and beside what trained networks reach.
+Published figures beside recomputed ones, and beside the results of trained networks.
 
 atto-det table2
 atto-det table2 --checkpoint output/attonet_a/best.ckpt output/mobilenet/best.ckpt \\
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Count, print, and write files where asked to."""
+    """Count, print, and write files if requested."""
     args = parser().parse_args(arguments)
 
     from atto_det.pretraining.measured import parse_top1, read_measured

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold is {args.threshold}; scores lie between 0 and 1")
 
-    # Broken input is reported by our own sentences; set before OpenCV is loaded.
+    # Our own messages report broken input; set before OpenCV is loaded.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _track_frames(name: str, frames: Iterator[Any], total: int) -> Iterator[Any]:
-    """The frames of a video with a bar that shows how many are done, of 0 an unknown number."""
+    """The frames of a video, with a progress bar; a total of 0 means an unknown number."""
     from rich.progress import track
 
     return track(frames, name, total=total or None)

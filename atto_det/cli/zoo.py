@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table, and write the page where asked to."""
+    """Print the table, and write the page if requested."""
     args = parser().parse_args(arguments)
     from atto_det.reports.grid import print_grids
     from atto_det.reports.zoo_page import EMPTY, page, tables

@@ -1,4 +1,4 @@
-"""What parts of networks cost. Knows nothing of Detectron2."""
+"""Measures the cost of parts of networks. Independent of Detectron2."""
 
 from atto_det.complexity.count import Cost, Part, count, merge
 from atto_det.complexity.memory import peak_memory

@@ -1,4 +1,4 @@
-"""What a benchmark of detectors times, whichever engine runs them."""
+"""The cases of a benchmark of detectors, whichever engine runs them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ class Unavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """One detector in one mode, and its work.
+    """One detector in one mode, and its workload.
 
     Attributes:
         detector: a config file, one of `detectron2.baselines.ZOO`, or an ONNX file of any network.
@@ -20,10 +20,10 @@ class BenchmarkCase:
             that and torch.compile on the bottom-up network, the RPN head and the box head;
             "torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8", the other engines.
         height, width: of the picture in pixels.
-        proposals, detections: in each picture; None for the model's own limits.
+        proposals, detections: per picture; None for the model's own limits.
         batch: pictures at once.
         device: "cpu" or "cuda…".
-        classes: instead of the config's count; 20 for a baseline.
+        classes: replaces the config's count; 20 for a baseline.
         image: a picture, or None for a painted one.
     """
 

@@ -1,10 +1,10 @@
 """Multiply-adds, activations and parameters of the parts of a network.
 
-Convolutions, dense layers and matrix products count; norms (which fold into the convolution before
-them), element-wise functions, pooling and upsampling count nothing. The counter is torch's own:
-unlike a traced graph it needs no arithmetic (on the meta device) and drops no result that goes
-unused. It counts a multiply-add as two operations, fvcore as one; these figures are fvcore's, and
-so is the definition of an activation: an element written by one of those operations.
+Convolutions, dense layers and matrix products count; norms (which are folded into the convolution
+before them), element-wise functions, pooling and upsampling count as zero. The counter is torch's
+own: unlike a traced graph it needs no arithmetic (on the meta device) and does not drop unused
+results. It counts a multiply-add as two operations, fvcore as one; the figures here are fvcore's,
+and so is the definition of an activation: an element written by one of those operations.
 """
 
 import math
@@ -17,17 +17,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 Part = tuple[str, nn.Module, tuple]
-"""Name, module, and the arguments that one forward pass of it gets."""
+"""Name, module, and the arguments of one forward pass of the module."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one part costs.
+    """The cost of one part.
 
     Attributes:
         name: of the part.
         macs: multiply-adds of one forward pass.
-        parameters: trainable or not; one that parts share counts with the first of them.
+        parameters: trainable or not; those shared by several parts count for the first of them.
         activations: elements that the counted operations of one forward pass write.
     """
 
@@ -40,9 +40,9 @@ class Cost:
 def count(parts: Iterable[Part]) -> list[Cost]:
     """The cost of each part, in order.
 
-    Everything that a forward pass computes counts, wanted later or not. Modules run in the mode
-    (training, evaluation) that they are in, and on the device that they and their inputs lie on;
-    on the meta device nothing is computed.
+    Everything that a forward pass computes is counted, whether it is used or not. Modules run in
+    their current mode (training, evaluation), on the device of their tensors and inputs; on the
+    meta device nothing is computed.
     """
     seen: set[nn.Parameter] = set()
     costs = []
@@ -55,9 +55,9 @@ def count(parts: Iterable[Part]) -> list[Cost]:
 
 
 def merge(costs: Iterable[Cost], name: str | None = None) -> list[Cost]:
-    """`costs` with those of one name added up, in order of first appearance.
+    """`costs` with those of the same name added up, in order of first appearance.
 
-    With `name`, all of them become one cost of that name (of zeros where there are none).
+    With `name`, all of them become one cost of that name (zero if there are none).
     """
     sums = {} if name is None else {name: (0, 0, 0)}
     for cost in costs:
@@ -81,7 +81,7 @@ def _forward(module: nn.Module, inputs: tuple) -> tuple[int, int]:
 
 
 def _elements(*args, out_shape: Any = None, **kwargs) -> int:
-    """The size of an operation's output; of several outputs (attention) the first is the result."""
+    """The size of an operation's output; if there are several (attention), the first counts."""
     while isinstance(out_shape, tuple | list) and out_shape and not isinstance(out_shape[0], int):
         out_shape = out_shape[0]
     return math.prod(out_shape)

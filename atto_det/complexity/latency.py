@@ -1,13 +1,13 @@
-"""How long networks take: contestants run in turn, so that a drifting machine treats all alike.
+"""How long networks take: contestants run alternately, so that a drifting machine affects all
+alike.
 
 A contestant is a name and a callable. The callable gets a function `mark` and may call
-`mark("backbone")` at the end of each part of its work: the time since the mark before it goes to
-that part, so that the parts of a run sum up to the whole run. What comes after the last mark is
-"other".
+`mark("backbone")` at the end of each part of its work: the time since the previous mark is assigned
+to that part, so that the parts add up to the whole run. Time after the last mark is "other".
 
-On a CPU the clock is `time.perf_counter`. On CUDA every mark is an event in the stream and each
-run begins and ends synchronised, so that a part lasts from the end of the part before it on the
-GPU to its own, with what the GPU waited for in between.
+On a CPU the clock is `time.perf_counter`. On CUDA every mark is an event in the stream, and each
+run begins and ends synchronised, so that a part lasts, on the GPU, from the end of the previous
+part to its own end, including the time that the GPU waited.
 """
 
 import multiprocessing
@@ -26,14 +26,14 @@ from atto_det.errors import UserError
 Mark = Callable[[str], None]
 OTHER = "other"
 TURN = 1.0
-"""Seconds of a turn: a quick contestant runs several times in it, the first time with the caches
-full of the others' data, then as it does where it runs alone."""
+"""Seconds of a turn: in it, a fast contestant runs several times, first with caches that hold the
+others' data, then as if it were running alone."""
 
 
 class Contestant(NamedTuple):
     """What is timed: a name, and a callable that gets `mark` and returns when its work is done.
 
-    (On CUDA, when its work is in the stream.)
+    (On CUDA, it returns when its work has been queued in the stream.)
     """
 
     name: str
@@ -63,7 +63,7 @@ class Timing:
 
     @property
     def p95(self) -> float:
-        """Seconds that 95 of 100 runs stay within; between two runs interpolated."""
+        """Seconds within which 95 of 100 runs stay; interpolated between runs."""
         return float(np.percentile(self.seconds, 95))
 
     @property
@@ -73,9 +73,9 @@ class Timing:
 
     @property
     def parts(self) -> dict[str, float]:
-        """Seconds by part, in order: the mean over the half of the runs nearest to the median.
+        """Seconds by part, in order: the mean over the half of the runs closest to the median.
 
-        They sum up to the mean of those runs, which lies near the median.
+        They add up to the mean of those runs, which is close to the median.
         """
         order = sorted(range(len(self.seconds)), key=lambda i: abs(self.seconds[i] - self.median))
         middle = [self.laps[i] for i in order[: (len(order) + 1) // 2]]
@@ -93,15 +93,15 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> list[Timing]:
-    """Time the contestants, each once in every round, in the order given.
+    """Time the contestants, each once in every round, in the given order.
 
     Args:
         repeats: rounds that count. In each, a contestant's turn lasts for at least one run and
             until `TURN` seconds are over; every run counts.
-        batch: pictures that one run of each contestant takes.
-        warmup: rounds before them that do not count, one run each.
-        device: where the contestants' work is done, "cpu" or "cuda…".
-        clock: seconds, for work on a CPU.
+        batch: pictures per run of each contestant.
+        warmup: rounds of one run each before these, which do not count.
+        device: where the contestants compute, "cpu" or "cuda…".
+        clock: returns seconds, for work on a CPU.
         progress: wraps the rounds, as `rich.progress.track` does.
     """
     watch = _EventWatch(device) if device.startswith("cuda") else _Watch(clock)
@@ -127,7 +127,7 @@ class _Watch:
         self._marks: list[tuple[str, Any]] = []
 
     def time(self, run: Callable[[Mark], Any]) -> dict[str, float]:
-        """Seconds of each part of one run; "other" always is among them."""
+        """Seconds of each part of one run, always including "other"."""
         self._marks = [("", self._clock())]
         run(self._mark)
         self._mark(OTHER)
@@ -141,7 +141,7 @@ class _Watch:
         self._marks.append((name, self._clock()))
 
     def _finish(self) -> None:
-        """Wait for work that is under way."""
+        """Wait for unfinished work."""
 
     @staticmethod
     def _between(begin: Any, end: Any) -> float:
@@ -149,7 +149,7 @@ class _Watch:
 
 
 class _EventWatch(_Watch):
-    """The same by events in a CUDA stream."""
+    """The same with events in a CUDA stream."""
 
     def __init__(self, device: str) -> None:
         super().__init__(self._event)
@@ -176,19 +176,19 @@ class _EventWatch(_Watch):
 def peak_memory_of(
     make: Callable[[], Contestant], *, device: str = "cpu", imports: Sequence[str] = ()
 ) -> int:
-    """Bytes at the peak of a contestant that is made and run twice in a process of its own.
+    """Peak memory, in bytes, of a contestant that is made and run twice in a separate process.
 
-    On a CPU the growth of the process's highest resident memory (getrusage's ru_maxrss) from before
-    `make` until after the runs: weights, intermediate results, scratch space, what the allocator
-    keeps, and code that is first used then. On CUDA `torch.cuda.max_memory_allocated`, weights
-    included.
+    On a CPU: how much the process's highest resident memory (getrusage's ru_maxrss) grows from
+    before `make` until after the runs. This includes weights, intermediate results, scratch space,
+    what the allocator keeps, and code that is first used then. On CUDA:
+    `torch.cuda.max_memory_allocated`, including weights.
 
     Args:
         make: picklable; a function of a module, or a `functools.partial` of one.
-        imports: modules that the process has before it begins, which must not count.
+        imports: modules that the process loads before measuring, so that they do not count.
 
     Raises:
-        UserError: the process ended early, for want of memory for instance.
+        UserError: the process ended early, for example for lack of memory.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(imports))

@@ -15,9 +15,10 @@ from atto_det.complexity.count import Part
 def peak_memory(parts: Iterable[Part]) -> dict[str, int]:
     """Bytes of all tensors alive at the fullest moment of each part's forward pass, by name.
 
-    Its weights, inputs, intermediate results and outputs; what an operation takes for itself while
-    it runs (a convolution's scratch space) is not seen. Eager, without gradients, and on the meta
-    device without computing anything. Of several parts with one name the highest counts.
+    Counted are weights, inputs, intermediate results and outputs; memory that an operation needs
+    internally (a convolution's scratch space) is not visible. Runs eagerly, without gradients, and
+    on the meta device without computing anything. Of several parts with one name, the highest
+    counts.
     """
     peaks: dict[str, int] = {}
     for name, module, inputs in parts:
@@ -29,7 +30,7 @@ def peak_memory(parts: Iterable[Part]) -> dict[str, int]:
 
 
 class _Alive(TorchDispatchMode):
-    """Sums up the storages that are alive after each operation."""
+    """Adds up the storages that are alive after each operation."""
 
     def __init__(self) -> None:
         super().__init__()

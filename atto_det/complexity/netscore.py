@@ -1,9 +1,9 @@
 """NetScore: one figure for accuracy, size and computation (Wong, arXiv 1806.05512).
 
-In the form of arXiv 1903.07209: 20·log10(a² / √(p·m)), a top-1 in percent, p parameters in millions
-and m multiply-adds in thousand millions (exponents 2, 0.5, 0.5). It gives the published column of
-that paper's Table 2 within 0.01. Twice the size, or twice the computation, costs 3.01 points, which
-a top-1 1.19 times as high makes up for.
+In the form of arXiv 1903.07209: 20·log10(a² / √(p·m)), with top-1 a in percent, p parameters in
+millions and m multiply-adds in billions (exponents 2, 0.5, 0.5). It reproduces the published column
+of that paper's Table 2 within 0.01. Twice the size, or twice the computation, costs 3.01 points,
+which a top-1 that is 1.19 times as high compensates for.
 """
 
 import math
@@ -15,12 +15,12 @@ def netscore(top1: float, parameters_m: float, macs_g: float) -> float:
     """NetScore of a classifier, in points; higher is better.
 
     Args:
-        top1: accuracy in percent, above 0 (where the score is unbounded below) to 100.
+        top1: accuracy in percent, above 0 (where the score is minus infinity) and up to 100.
         parameters_m: millions of parameters.
-        macs_g: thousand millions of multiply-adds for one picture.
+        macs_g: billions of multiply-adds for one picture.
 
     Raises:
-        UserError: a value outside its range.
+        UserError: a value is out of range.
     """
     if not 0 < top1 <= 100:
         raise UserError(f"NetScore needs a top-1 in percent, above 0 and up to 100, not {top1}")

@@ -1,16 +1,16 @@
-"""The regions of a benchmark: the same boxes and scores in every run, whatever a network finds."""
+"""The regions of a benchmark: the same boxes and scores in every run, for any network."""
 
 import torch
 from torch import Tensor
 
 
 def spread_boxes(count: int, height: int, width: int) -> Tensor:
-    """`count` boxes (count, 4), x1 y1 x2 y2, of all places and sizes, the same in every run.
+    """`count` boxes (count, 4), x1 y1 x2 y2, of all positions and sizes, the same in every run.
 
-    Their centres lie all over the picture; width to height goes from 1:2 to 2:1, and the square
-    root of the area from 1/25 of the picture's shorter side to all of it, evenly on a logarithmic
-    scale. What would lie outside is cut off. All four follow the additive sequence of the powers
-    of the root of x⁵ = x + 1, which fills four dimensions evenly from its first element on.
+    Their centres cover the whole picture; the ratio of width to height ranges from 1:2 to 2:1, and
+    the square root of the area from 1/25 of the picture's shorter side to all of it, evenly on a
+    logarithmic scale. Parts outside are cut off. All four follow the additive sequence of the
+    powers of the root of x⁵ = x + 1, which fills four dimensions evenly from its first element on.
     """
     root = 1.1673039782614187
     steps = root ** -torch.arange(1, 5, dtype=torch.float64)
@@ -25,7 +25,7 @@ def spread_boxes(count: int, height: int, width: int) -> Tensor:
 
 
 def sure_scores(count: int, classes: int) -> Tensor:
-    """Scores by which each box is of two classes, the first ones surest.
+    """Scores with which each box belongs to two classes, the first ones surest.
 
     (count, classes + 1) of probabilities, the background's last.
     """

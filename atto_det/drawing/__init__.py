@@ -1,1 +1,1 @@
-"""Pictures with what a model, or the ground truth, says is in them."""
+"""Pictures with drawings of what a model detects, or of the ground truth."""

@@ -30,14 +30,14 @@ VIDEO_SUFFIXES = (*CODECS, ".mov", ".mkv", ".webm")
 
 
 class PicturePredictor(Protocol):
-    """What finds the objects that are drawn."""
+    """Detects the objects that are drawn."""
 
     def __call__(self, image: np.ndarray, *, order: str = "BGR") -> Detections:
         """Detections in a picture whose channels have this order."""
 
 
 def to_bgr(image: np.ndarray) -> np.ndarray:
-    """A copy of an RGB picture as OpenCV draws on it."""
+    """A copy of an RGB picture in OpenCV's channel order, to draw on."""
     return np.ascontiguousarray(data.in_order(image, "RGB", "BGR"))
 
 
@@ -45,7 +45,7 @@ def list_images(inputs: Sequence[str | Path]) -> list[Path]:
     """The image files among `inputs`, and those directly in its folders, sorted.
 
     Raises:
-        UserError: an input does not exist, has no suffix of an image, or is a folder without any.
+        UserError: an input does not exist, is not an image by its suffix, or is an empty folder.
     """
     result = []
     for item in map(Path, inputs):
@@ -69,10 +69,10 @@ def list_images(inputs: Sequence[str | Path]) -> list[Path]:
 def check_targets(
     folder: Path, images: Sequence[Path], videos: Sequence[Path], sheet: Path | None = None
 ) -> list[Path]:
-    """The files in `folder` that the annotated videos go to.
+    """The files in `folder` that the annotated videos are written to.
 
     Args:
-        sheet: one file for all pictures, where they do not get one each.
+        sheet: one file for all pictures, instead of one for each.
 
     Raises:
         UserError: an annotated picture or video would overwrite an input, or another video.
@@ -80,7 +80,7 @@ def check_targets(
     targets = [folder / f"{video.stem}.mp4" for video in videos]
     for target in targets:
         if targets.count(target) > 1:
-            raise UserError(f"two videos would be written to {target}: draw them one by one")
+            raise UserError(f"two videos would be written to {target}: draw them separately")
     outputs = Outputs(folder, ".png")
     pictures = [outputs(path.stem) for path in images] if sheet is None else [sheet]
     check_outputs([*targets, *pictures], [*images, *videos])
@@ -111,7 +111,7 @@ def predict_image(
     threshold: float,
     labels: Labels = "auto",
 ) -> np.ndarray:
-    """A copy of a BGR picture with the detections of at least score `threshold` drawn."""
+    """A copy of a BGR picture, with the detections whose score is at least `threshold` drawn."""
     return draw_detections(image, predictor(image), class_names, threshold, labels)
 
 
@@ -122,7 +122,7 @@ def draw_detections(
     threshold: float,
     labels: Labels = "auto",
 ) -> np.ndarray:
-    """A copy of a BGR picture with those of `found` drawn whose score is at least `threshold`."""
+    """A copy of a BGR picture, with those of `found` whose score is at least `threshold` drawn."""
     kept = np.flatnonzero(found.scores >= threshold)
     return draw_instances(
         image,
@@ -141,7 +141,7 @@ def draw_truth(
     class_names: Sequence[str],
     labels: Labels = "auto",
 ) -> np.ndarray:
-    """A copy of a BGR picture with the objects of its record drawn."""
+    """A copy of a BGR picture, with the objects of its record drawn."""
     objects = record.instances
     return draw_instances(
         image,
@@ -160,7 +160,7 @@ def dataset_tiles(
     limit: int | None,
     labels: Labels = "auto",
 ) -> Iterator[Tile]:
-    """Ground truth of each picture, beside the prediction where there is a predictor."""
+    """The ground truth of each picture, beside the prediction if there is a predictor."""
     for record in dataset.records[:limit]:
         image = data.read_image(record.file_name)
         canvas, names = to_bgr(image), dataset.class_names
@@ -177,7 +177,7 @@ def scene_tiles(
     labels: Labels = "auto",
     order: str = "RGB",
 ) -> Iterator[Tile]:
-    """Training pictures as the network sees them, enlarged so that labels can be read.
+    """Training pictures as the network sees them, enlarged so that labels are readable.
 
     Args:
         scenes: name, and an `atto_det.training.scene.Scene`.
@@ -208,7 +208,7 @@ def image_tiles(
     threshold: float,
     labels: Labels = "auto",
 ) -> Iterator[Tile]:
-    """Predictions on image files, each called after its file."""
+    """Predictions on image files, each named after its file."""
     for path in paths:
         image = data.read_image(path)
         found = predictor(image, order="RGB")
@@ -218,7 +218,7 @@ def image_tiles(
 def write_tiles(tiles: Iterable[Tile], folder: Path, sheet: Path | None, columns: int) -> None:
     """Write each picture to `folder`/<name>.png, or all of them on one contact sheet.
 
-    Where a name comes twice, or would lead out of the folder, `Outputs` makes it another.
+    If a name occurs twice, or would lead out of the folder, `Outputs` changes it.
 
     Raises:
         UserError: a file cannot be written.
@@ -241,7 +241,7 @@ def annotate_video(
     track: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]],
     labels: Labels = "auto",
 ) -> int:
-    """Write `source` with predictions drawn to `target`; returns the number of frames.
+    """Write `source` with drawn predictions to `target`; returns the number of frames.
 
     Args:
         track: wraps the frames (and their stated number) to show progress.

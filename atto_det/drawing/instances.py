@@ -1,7 +1,7 @@
-"""Drawing instances on pictures, contact sheets, and pictures written whole.
+"""Drawing instances on pictures, contact sheets, and writing pictures completely or not at all.
 
-Images are BGR uint8 (H, W, 3), as OpenCV has them; nothing here needs a display. Texts are
-clearest with OpenCV 5, whose fonts are outlines and know accents; OpenCV 4 draws strokes.
+Images are BGR uint8 (H, W, 3), as in OpenCV; nothing here needs a display. Text is clearest with
+OpenCV 5, whose fonts are outlines and have accents; OpenCV 4 draws strokes.
 """
 
 import os
@@ -21,25 +21,25 @@ FONT = cv2.FONT_HERSHEY_DUPLEX
 BACKGROUND, INK = (34, 30, 28), (240, 240, 240)  # of sheets and captions
 MASK_OPACITY = 0.45
 LABEL_SHARE = 0.08  # of the picture's area that a label may hide
-CROWDED = 0.25  # of the picture's area in labels: from there on small objects go without
-FINE = 25  # an outline is at most as wide as its mask's side by this: small objects show
+CROWDED = 0.25  # share of the picture covered by labels from which small objects get none
+FINE = 25  # an outline's width is at most the side of its mask divided by this
 
 Labels = Literal["auto", "all", "none"]
-"""Which objects get a label: "auto" leaves out, in crowded pictures, those smaller than theirs."""
+"""Which objects get labels: "auto" omits, in crowded pictures, objects smaller than their label."""
 
 Color = tuple[int, int, int]
 
 
 @lru_cache
 def class_colors(count: int) -> tuple[Color, ...]:
-    """One BGR colour per class, as unlike as can be; colour k is the same for every count.
+    """One BGR colour per class, as different as possible; colour k is the same for every count.
 
-    Each colour is the one farthest, in CIE Lab, from those chosen before it.
+    Each colour is the one with the largest distance, in CIE Lab, from those chosen before it.
     """
     levels = np.linspace(0, 255, 9)
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
     lab = cv2.cvtColor((grid / 255).astype(np.float32), cv2.COLOR_BGR2Lab)[0]
-    # Neither dark, nor near white, nor grey: those vanish in photos.
+    # Neither dark, nor near white, nor grey, which are hard to see in photos.
     bright = (lab[:, 0] > 45) & (lab[:, 0] < 88) & (np.hypot(lab[:, 1], lab[:, 2]) > 45)
     bgr, lab = grid[0][bright].round().astype(int), lab[bright]
     chosen = [int(np.argmin(np.abs(bgr - (60, 60, 255)).sum(axis=1)))]  # a strong red
@@ -59,23 +59,23 @@ def draw_instances(
     scores: Sequence[float] | None = None,
     labels: Labels = "auto",
 ) -> np.ndarray:
-    """A copy of the image with masks, outlines, boxes and labels; line and text sizes follow it.
+    """A copy of the image with masks, outlines, boxes and labels, at sizes that suit the image.
 
     Args:
         image: BGR uint8 (H, W, 3).
         boxes: (N, 4), x1 y1 x2 y2 in continuous pixel coordinates.
-        rles: N masks of the image's size, as pycocotools compresses them; None, or None of one
-            instance, draws only its box.
-        classes: N indices into `class_names`, which also choose the colours; where there is one
-            class, each object has a colour of its own.
+        rles: N masks of the image's size, as compressed by pycocotools; where it is None, or one
+            instance's is, only boxes are drawn.
+        classes: N indices into `class_names`, which also determine the colours; if there is only
+            one class, each object has its own colour.
         scores: N numbers from 0 to 1, shown as percentages; the surest are labelled first.
-        labels: which objects get one.
+        labels: which objects get a label.
 
-    A label that would hide much of a tiny picture is left out.
+    A label that would hide much of a tiny picture is omitted.
 
     Raises:
-        UserError: the image is not BGR uint8, a mask is of another size, or `labels` is no such
-            word.
+        UserError: the image is not BGR uint8, a mask has another size, or `labels` is not one of
+            these words.
     """
     if labels not in get_args(Labels):
         raise UserError(f"labels is {labels!r}: give one of {', '.join(get_args(Labels))}")
@@ -96,7 +96,7 @@ def draw_instances(
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     if masked:
         areas[masked] = mask_areas([rles[k] for k in masked])
-    for k in sorted(masked, key=lambda k: -areas[k]):  # small ones end on top
+    for k in sorted(masked, key=lambda k: -areas[k]):  # small ones last, on top
         _draw_mask(image, rles[k], colors[k], _line(areas[k], line))
     for box, color, area in zip(boxes, colors, areas, strict=True):
         x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
@@ -114,13 +114,13 @@ def draw_instances(
             taken = [label[1] for label in placed]
             if found := _place_label(image, texts[k], boxes[k], scale, taken):
                 placed.append((texts[k], *found, colors[k]))
-        for label in reversed(placed):  # the surest end on top
+        for label in reversed(placed):  # the surest last, on top
             _draw_label(image, *label)
     return image
 
 
 def _instance_colors(classes: Sequence[int], class_names: Sequence[str]) -> list[Color]:
-    """Of the class, or of the object alone where all are of one class."""
+    """Colours of the classes, or of single objects if there is only one class."""
     if len(class_names) > 1:
         colors = class_colors(len(class_names))
         return [colors[category] for category in classes]
@@ -135,7 +135,7 @@ def _line(area: float, line: int) -> int:
 def _readable(
     order: np.ndarray, texts: Sequence[str], boxes: np.ndarray, scale: float, pixels: int
 ) -> np.ndarray:
-    """Those of `order` that get a label: all, or of a crowd those larger than their label."""
+    """Those of `order` that get a label: all, or in a crowd, objects larger than their label."""
     sizes = [_label_size(texts[k], scale) for k in order]
     areas = np.array([wide * high for wide, high in sizes], float)
     if areas.sum() <= CROWDED * pixels:
@@ -152,7 +152,7 @@ def contact_sheet(
     tile_size: tuple[int, int] = (480, 360),
     title: str | None = None,
 ) -> np.ndarray:
-    """Pictures of any sizes in rows, each fitted into `tile_size` (width, height), captions below.
+    """Pictures of any size in rows, each fitted into `tile_size` (width, height), with captions.
 
     Raises:
         UserError: there is no tile, or one is not BGR uint8.
@@ -190,7 +190,7 @@ def contact_sheet(
 def side_by_side(
     left: np.ndarray, right: np.ndarray, captions: tuple[str, str] = ("ground truth", "prediction")
 ) -> np.ndarray:
-    """Two pictures with a caption above each; the right one takes the left one's height.
+    """Two pictures with captions above; the right one is scaled to the left one's height.
 
     Raises:
         UserError: one is not BGR uint8.
@@ -213,7 +213,7 @@ def side_by_side(
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write a picture in the format of the path's suffix, whole or not at all.
+    """Write a picture in the format of the path's suffix, completely or not at all.
 
     Raises:
         UserError: OpenCV cannot write that format, or the file cannot be written.
@@ -231,7 +231,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
         raise UserError(
             f"{path} was not written: a {path.suffix} cannot be {width}×{height} pixels"
         )
-    # Bytes through Python's own file, since cv2.imwrite hides why it failed.
+    # Written by Python, since cv2.imwrite does not say why it failed.
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
@@ -251,7 +251,7 @@ def check_image(image: np.ndarray) -> None:
 
 
 def _draw_mask(image: np.ndarray, rle: dict, color: Color, line: int) -> None:
-    """Blend the mask's pixels and outline it, in place, touching its surroundings alone."""
+    """Blend the mask's pixels and outline it, in place, changing only its surroundings."""
     x, y, width, height = rle_masks.toBbox(rle).astype(int).tolist()
     if width == 0 or height == 0:
         return
@@ -261,7 +261,7 @@ def _draw_mask(image: np.ndarray, rle: dict, color: Color, line: int) -> None:
     blended = cv2.addWeighted(image[part], 1 - MASK_OPACITY, tint, MASK_OPACITY, 0)
     np.copyto(image[part], blended, where=mask[:, :, None] > 0)
     outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y))
-    # Lighter than the class colour, so that neighbours of one class stay apart.
+    # Lighter than the class colour, so that neighbours of one class remain distinguishable.
     light = [255 - 0.35 * (255 - value) for value in color]
     cv2.drawContours(image, outlines, -1, light, line, cv2.LINE_AA)
 
@@ -273,13 +273,13 @@ def _place_label(
     scale: float,
     taken: list[tuple[int, int, int, int]],
 ) -> tuple[tuple[int, int, int, int], float] | None:
-    """Where a label goes, x1 y1 x2 y2, and its text's scale; None where it would hide the picture.
+    """Where a label goes, x1 y1 x2 y2, and its text's scale; None if it would hide the picture.
 
-    It lies inside the image at the one of the box's corners where it least covers those in `taken`.
+    It is inside the image, at the corner of the box where it least covers the labels in `taken`.
     """
     height, width = image.shape[:2]
     text_width, _ = _text_size(text, scale)
-    if text_width * 1.1 > width:  # shrink it, but not beyond reading
+    if text_width * 1.1 > width:  # shrink it, but keep it readable
         scale *= width / (text_width * 1.1)
     wide, high = _label_size(text, scale)
     if scale < 0.3 or wide > width or high > height or wide * high > LABEL_SHARE * width * height:
@@ -297,7 +297,7 @@ def _place_label(
             for left, top, r, b in taken
         )
 
-    x, y = min(inside, key=covered)  # the first of equals
+    x, y = min(inside, key=covered)  # the first of equally good ones
     return (x, y, x + wide, y + high), scale
 
 
@@ -324,12 +324,12 @@ def _padding(cap: int) -> int:
 
 
 def _text_size(text: str, scale: float) -> tuple[int, int]:
-    """Width, and height above the base line, in pixels."""
+    """Width, and height above the baseline, in pixels."""
     return cv2.getTextSize(text, FONT, scale, _thickness(scale))[0]
 
 
 def _write(image: np.ndarray, text: str, corner: tuple[int, int], scale: float, ink: Color) -> None:
-    """Write text in place; `corner` is the left end of its base line."""
+    """Write text in place; `corner` is the left end of its baseline."""
     cv2.putText(image, text, corner, FONT, scale, ink, _thickness(scale), cv2.LINE_AA)
 
 
@@ -338,7 +338,7 @@ def _thickness(scale: float) -> int:
 
 
 def _fit(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The tile as large as it gets within size (width, height)."""
+    """The tile, scaled to the largest size that fits into `size` (width, height)."""
     check_image(tile)
     factor = min(size[0] / tile.shape[1], size[1] / tile.shape[0])
     target = tuple(max(1, round(side * factor)) for side in (tile.shape[1], tile.shape[0]))
@@ -353,13 +353,13 @@ def _blank(height: int, width: int) -> np.ndarray:
 def _write_centred(
     image: np.ndarray, text: str, room: tuple[int, int, int, int], scale: float
 ) -> None:
-    """Write text in the middle of room (x, y, width, height) alone, cut where it is too long."""
+    """Write text in the middle of room (x, y, width, height), cut off if it is too long."""
     x, y, width, height = room
     shown = text
     while len(shown) > 3 and _text_size(shown, scale)[0] > width:
         shown = shown[: -4 if shown.endswith("...") else -1] + "..."
     (wide, cap), base = cv2.getTextSize(shown, FONT, scale, _thickness(scale))
     if wide <= width:
-        room_pixels = image[y : y + height, x : x + width]  # so that nothing outside is touched
+        room_pixels = image[y : y + height, x : x + width]  # so that nothing outside is changed
         corner = ((width - wide) // 2, (height - cap - base) // 2 + cap)
         _write(room_pixels, shown, corner, scale, INK)

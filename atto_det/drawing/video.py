@@ -1,4 +1,4 @@
-"""Reading the frames of a video, and writing one whole or not at all, with OpenCV."""
+"""Reading the frames of a video, and writing one completely or not at all, with OpenCV."""
 
 import logging
 import os
@@ -13,17 +13,17 @@ from atto_det.drawing.instances import check_image
 from atto_det.errors import UserError, atomic_path
 
 logger = logging.getLogger(__name__)
-# By suffix, the best first; the last is what every build of OpenCV can write. Most builds lack an
-# encoder of H.264 (avc1), the one that browsers play, since its licence is not theirs.
+# By suffix, the best first; every build of OpenCV can write the last. For licence reasons, most
+# builds lack an encoder of H.264 (avc1), which is the format that browsers play.
 CODECS = {".mp4": ("avc1", "mp4v"), ".avi": ("MJPG",)}
 
 
 class Video:
-    """The frames of a video file, to be iterated over once.
+    """The frames of a video file, which can be iterated over once.
 
-    size is (width, height) in pixels, fps frames a second, frame_count what the file states (0 if
-    it does not; a file cut short has fewer). Frames are BGR uint8 (height, width, 3), turned
-    upright as the file asks.
+    size is (width, height) in pixels, fps frames per second, frame_count what the file states (0 if
+    it does not; a truncated file has fewer). Frames are BGR uint8 (height, width, 3), turned
+    upright if the file says so.
 
     Raises:
         UserError: the file is missing, OpenCV cannot read it, or it states no frame rate.
@@ -36,7 +36,7 @@ class Video:
         readable, self._first = self._capture.read()
         if not readable:
             raise UserError(f"{path} is not a video that OpenCV can read, or holds no frame")
-        # The header may give the size before turning; the frame is right.
+        # The header may state the size before turning, so the frame's is used.
         self.size = (self._first.shape[1], self._first.shape[0])
         self.fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.frame_count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -57,13 +57,13 @@ def video_writer(
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield a function that adds one BGR uint8 frame of `size` (width, height) to a new video.
 
-    The file appears when the block ends well. `.mp4` is H.264 where OpenCV can write it, and else
-    MPEG-4, as a log line says; `.avi` is Motion JPEG. Where a side is odd its last pixels are
-    repeated once, since video formats want even sides.
+    The file appears when the block ends without an error. `.mp4` is H.264 if OpenCV can write it,
+    else MPEG-4, which is logged; `.avi` is Motion JPEG. If a side is odd, its last pixels are
+    repeated once, since video formats need even sides.
 
     Raises:
         UserError: another suffix, a frame of another size, no frame, or a file that cannot be
-            written whole.
+            written completely.
     """
     path = Path(path)
     codecs = CODECS.get(path.suffix.lower())
@@ -75,7 +75,7 @@ def video_writer(
     def add(frame: np.ndarray) -> None:
         nonlocal count
         check_image(frame)
-        if (frame.shape[1], frame.shape[0]) != tuple(size):  # OpenCV would drop it silently
+        if (frame.shape[1], frame.shape[0]) != tuple(size):  # OpenCV would silently drop it
             raise UserError(
                 f"{path} was not written: frame {count} is {frame.shape[1]}×{frame.shape[0]} "
                 f"pixels but the video {size[0]}×{size[1]}"
@@ -102,7 +102,7 @@ def video_writer(
                 "as by ffmpeg -i %s -c:v libx264 out.mp4",
                 *(path, path.name),
             )
-        # OpenCV reports no failed write, so what came out is counted.
+        # OpenCV does not report failed writes, so the frames in the result are counted.
         stored = int(cv2.VideoCapture(str(temporary)).get(cv2.CAP_PROP_FRAME_COUNT))
         if stored != count:
             raise UserError(
@@ -114,10 +114,10 @@ def video_writer(
 def _open(
     path: Path, codecs: tuple[str, ...], fps: float, size: tuple[int, int]
 ) -> tuple[cv2.VideoWriter, str]:
-    """A writer with the first of the codecs that OpenCV has, and that codec."""
+    """A writer with the first of the codecs that OpenCV supports, and that codec."""
     logs = cv2.utils.logging
     level = logs.getLogLevel()
-    logs.setLogLevel(logs.LOG_LEVEL_SILENT)  # of a codec that it lacks it says a lot
+    logs.setLogLevel(logs.LOG_LEVEL_SILENT)  # it logs a lot about a codec that it lacks
     try:
         for codec in codecs:
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size)

@@ -4,8 +4,8 @@
     rich.print(format_table(result))
     write_json(result, "metrics.json")
 
-`atto_det/evaluation/protocol.py` states the protocol and documents every key of the result.
-Needs only numpy, pycocotools and rich.
+`atto_det/evaluation/protocol.py` describes the protocol and every key of the result.
+It needs only numpy, pycocotools and rich.
 """
 
 from atto_det.evaluation.arrays import Detections, GroundTruth

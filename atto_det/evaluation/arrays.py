@@ -1,4 +1,4 @@
-"""What is compared: the objects and the detections of one image, as plain arrays."""
+"""The inputs of an evaluation: the objects and detections of one image, as plain arrays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from atto_det.errors import UserError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
-    """The N objects of one image, crowd regions among them.
+    """The N objects of one image, including crowd regions.
 
     boxes: float (N, 4), x1 y1 x2 y2 in continuous pixel coordinates, origin at the picture's top
         left corner, so that a box one pixel wide has x2 - x1 = 1.
     rles: N masks in pycocotools' compressed form, {"size": [height, width], "counts": bytes}.
-        Void pixels belong to no object. None where boxes alone are annotated.
+        Void pixels belong to no object. None if only boxes are annotated.
     classes: integer (N,), index into the class names.
     difficult: bool (N,).
-    crowd: bool (N,), which of them are regions of objects that nobody told apart (COCO's iscrowd);
-        None where none is.
+    crowd: bool (N,), which of them are regions in which objects were not separated (COCO's
+        iscrowd); None if there are none.
     """
 
     boxes: np.ndarray
@@ -31,11 +31,11 @@ class GroundTruth:
 
     @property
     def is_crowd(self) -> np.ndarray:
-        """`crowd`, all false where it is None."""
+        """`crowd`, or all False if that is None."""
         return np.zeros(len(self.boxes), bool) if self.crowd is None else self.crowd
 
     def without_crowds(self) -> "GroundTruth":
-        """The objects alone."""
+        """The objects without crowd regions."""
         kept = np.flatnonzero(~self.is_crowd)
         rles = None if self.rles is None else [self.rles[k] for k in kept]
         return GroundTruth(self.boxes[kept], rles, self.classes[kept], self.difficult[kept])
@@ -46,7 +46,7 @@ class Detections:
     """The M detections in one image, in any order.
 
     boxes: float (M, 4), as in `GroundTruth`.
-    rles: M masks of the picture's own size, as in `GroundTruth`; None of a detector without masks.
+    rles: M masks at the picture's own size, as in `GroundTruth`; None for a model without masks.
     classes: integer (M,), index into the class names.
     scores: float (M,), higher is surer.
     """
@@ -58,14 +58,14 @@ class Detections:
 
 
 def encode_masks(masks: np.ndarray) -> list[dict]:
-    """Masks bool (N, H, W) compressed by pycocotools, fastest with columns first in memory."""
+    """Masks bool (N, H, W) compressed by pycocotools; fastest if stored column by column."""
     return [rle_masks.encode(np.asfortranarray(mask.view(np.uint8))) for mask in masks]
 
 
 def have_masks(
     ground_truth: Mapping[str, GroundTruth], detections: Mapping[str, Detections]
 ) -> bool:
-    """Whether masks can be compared: neither the objects nor the detections are boxes alone."""
+    """Whether masks can be compared: neither objects nor detections have only boxes."""
     sides = (*ground_truth.values(), *detections.values())
     return all(side.rles is not None for side in sides)
 
@@ -73,7 +73,7 @@ def have_masks(
 def mask_areas(rles: Sequence[dict]) -> np.ndarray:
     """Pixels of each mask, int64 (N,).
 
-    `pycocotools.mask.area` overflows with numpy 2 where it is given more than 255 at once.
+    `pycocotools.mask.area` overflows with numpy 2 if it gets more than 255 masks at once.
     """
     parts = [rle_masks.area(list(rles[k : k + 255])) for k in range(0, len(rles), 255)]
     return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
@@ -91,9 +91,9 @@ _DTYPES = {
 def check_image(
     image_id: str, objects: GroundTruth, found: Detections | None, num_classes: int
 ) -> None:
-    """Raise a `UserError` naming image and key unless both have the form that their classes state.
+    """Raise a `UserError` naming image and key unless both inputs are as their classes specify.
 
-    The masks of objects and detections must be of one size, since they are compared.
+    The masks of objects and detections must have the same size, since they are compared.
     """
     sizes = _check(f"the ground truth of image {image_id}", objects, "difficult", num_classes)
     if found is not None:
@@ -107,7 +107,7 @@ def check_image(
 
 
 def _check(where: str, value: GroundTruth | Detections, flag: str, num_classes: int) -> set:
-    """Check one of the two dataclasses; returns the set of its mask sizes (one or none)."""
+    """Check one of the two dataclasses; returns the set of its mask sizes (at most one)."""
     count = len(value.boxes if value.rles is None else value.rles)
     shapes = {"boxes": (count, 4), "classes": (count,), flag: (count,)}
     if getattr(value, "crowd", None) is not None:

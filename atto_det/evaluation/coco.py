@@ -1,4 +1,4 @@
-"""The COCO columns, by pycocotools' own COCOeval."""
+"""COCO's metrics, by pycocotools' own COCOeval."""
 
 import contextlib
 import copy
@@ -11,9 +11,9 @@ from pycocotools.cocoeval import COCOeval
 
 from atto_det.evaluation.arrays import Detections, GroundTruth, have_masks, mask_areas
 
-MAX_DETECTIONS = 100  # of an image and class, as COCO has it
+MAX_DETECTIONS = 100  # per image and class, as in COCO
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-"""Areas of objects in pixels, ends included, as COCO divides them."""
+"""COCO's ranges of object areas in pixels, ends included."""
 LIMITS = (1, 10, MAX_DETECTIONS)
 COLUMNS = (
     *("AP", "AP50", "AP75"),
@@ -30,13 +30,13 @@ def coco_metrics(
     class_names: Sequence[str],
     detections_per_image: int = MAX_DETECTIONS,
 ) -> dict[str, dict[str, float | None]]:
-    """{"box" | "mask": {each of `COLUMNS`}} in percent; None where no class has such an object.
+    """{"box" | "mask": {each of `COLUMNS`}} in percent; None if no class has such an object.
 
-    Those of masks are None, too, where the detections or the objects have none. Crowd regions are
+    Those for masks are also None if the detections or the objects have none. Crowd regions are
     treated as in COCOeval: they need not be found, and a detection inside one is not a mistake. Per
-    image and class, as many detections count as the detector may give, and at least COCO's 100,
-    except for AR1, AR10 and AR100. The size of an object is the area of its mask, or of its box
-    where there is no mask; that of a detection the area of what is compared.
+    image and class, as many detections count as the detector may return, and at least COCO's 100,
+    except for AR1, AR10 and AR100. The size of an object is the area of its mask, or of its box if
+    there is no mask; that of a detection is the area of what is compared.
     """
     kinds = {"box": "bbox"}
     if have_masks(ground_truth, detections):
@@ -69,7 +69,7 @@ def _columns(judge: COCOeval, most: int) -> dict[str, float | None]:
 
 
 def _accumulated(judge: COCOeval, areas: Sequence, limits: Sequence[int]) -> dict[str, np.ndarray]:
-    """Precision and recall for these alone, since each pair of an area and a limit takes time."""
+    """Precision and recall for only these, since each pair of an area and a limit takes time."""
     params = copy.copy(judge.params)
     params.areaRng, params.maxDets = list(areas), list(limits)
     judge.accumulate(params)
@@ -77,7 +77,7 @@ def _accumulated(judge: COCOeval, areas: Sequence, limits: Sequence[int]) -> dic
 
 
 def _set_areas(found: COCO, kind: str) -> None:
-    """Of detections; those of objects stay, as in COCO's own JSON."""
+    """Set the areas of detections; those of objects stay, as in COCO's own JSON."""
     rows = found.dataset["annotations"]
     if kind == "bbox":
         areas = [row["bbox"][2] * row["bbox"][3] for row in rows]
@@ -114,7 +114,7 @@ def to_coco(
             else:
                 columns["iscrowd"] = value.is_crowd.astype(int).tolist()
             for row in zip(*columns.values(), strict=True):
-                # Numbers start at 1, since COCOeval takes a match with number 0 for no match.
+                # Ids start at 1, since COCOeval takes a match with id 0 for no match.
                 head = {"id": len(side) + 1, "image_id": image["id"], "iscrowd": 0}
                 side.append(head | dict(zip(columns, row, strict=True)))
     return tuple(_indexed(images, categories, annotations) for annotations in sides)

@@ -1,4 +1,4 @@
-"""Detections as COCO's results JSON, which pycocotools, FiftyOne and the like read."""
+"""Detections in COCO's results format, which pycocotools, FiftyOne and others can read."""
 
 import json
 import os
@@ -16,15 +16,15 @@ def coco_results(
     """One dict per detection: `image_id`, `category_id`, `bbox`, `score` and, with masks,
     `segmentation`.
 
-    `bbox` is x, y, width, height in pixels of the upright picture; `segmentation` a compressed RLE
-    with its counts as text. `atto_det.data.coco_ids` gives the ids of a data set.
+    `bbox` is x, y, width, height in pixels of the upright picture; `segmentation` is a compressed
+    RLE with its counts as text. `atto_det.data.coco_ids` returns the ids of a data set.
 
     Args:
         image_ids: from the names of images to the ids in the annotations' JSON.
         category_ids: by class index.
 
     Raises:
-        UserError: an image without an id, or a class without one.
+        UserError: an image or a class has no id.
     """
     rows = []
     for name, found in detections.items():
@@ -60,7 +60,7 @@ def write_coco_results(
     image_ids: Mapping[str, int | str],
     category_ids: Sequence[int | str],
 ) -> None:
-    """Write `coco_results` whole or not at all.
+    """Write `coco_results` completely or not at all.
 
     Raises:
         UserError: as `coco_results`, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""Which object each detection goes to, and whether it is right: the part done once per data set.
+"""The object that each detection is matched with: the part that is done once per data set.
 
 Legend: N objects and M detections of the whole data set, in the order of the image list.
 """
@@ -14,17 +14,16 @@ from atto_det.evaluation.arrays import Detections, GroundTruth, have_masks
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overlaps:
-    """For every detection the best-overlapping object of its class in its image.
+    """For every detection, the best-overlapping object of its class in its image.
 
     classes, scores: (M,) of the detections.
-    best: per kind ("box", "mask"; "box" alone of detections without masks), (M,) index of that
-        object, -1 where no object of the class is in the image; the first of several that overlap
+    best: per kind ("box", "mask"; only "box" for detections without masks), (M,) index of that
+        object, -1 if the image has no object of the class; the first of several that overlap
         equally.
     iou: per kind, (M,) the overlap with it, 0 without one.
-    void: per kind, (M,) the greatest share of the detection that a crowd region of its class
-        covers.
+    void: per kind, (M,) the largest share of the detection that a crowd region of its class covers.
     object_classes, object_difficult: (N,) of the objects.
-    object_crowd: (N,), which of them are crowd regions, which `best` never names.
+    object_crowd: (N,), which of them are crowd regions, which never occur in `best`.
     """
 
     classes: np.ndarray
@@ -40,7 +39,7 @@ class Overlaps:
 def find_overlaps(
     ground_truth: Mapping[str, GroundTruth], detections: Mapping[str, Detections]
 ) -> Overlaps:
-    """Compare detections with objects, each image and class once, whatever is asked later."""
+    """Compare detections with objects, once for each image and class."""
     kinds = ("box", "mask") if have_masks(ground_truth, detections) else ("box",)
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("classes", "scores")}
     columns |= {f"{kind} {what}": [] for kind in kinds for what in ("best", "iou", "void")}
@@ -116,8 +115,8 @@ def _overlaps(
 def box_iou(boxes: np.ndarray, others: np.ndarray, *, of_first: bool = False) -> np.ndarray:
     """Intersection over union of boxes (m, 4) and (n, 4) as x1 y1 x2 y2: (m, n); 0 if both empty.
 
-    Coordinates are continuous: a box is x2 - x1 wide, nothing is added. With `of_first` the
-    intersection over the area of the first box.
+    Coordinates are continuous: the width of a box is x2 - x1, without adding 1. With `of_first`,
+    the intersection over the area of the first box.
     """
     boxes, others = boxes.astype(np.float64), others.astype(np.float64)
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])

@@ -1,23 +1,23 @@
 """The protocol of AP_d and AP_m, and every key of the result.
 
-A detection is right at a threshold when its best-overlapping object, among those of its class in
-its image, overlaps it by at least the threshold (intersection over union) and no detection with a
+A detection is right at a threshold if its best-overlapping object, among those of its class in its
+image, overlaps it by at least the threshold (intersection over union) and no detection with a
 higher score has found that object before; otherwise it is wrong. Equal scores keep the order of
 the image list, then the order in the image. Average precision summarises the precision-recall
 curve of a class over all images. AP_d compares boxes (in continuous coordinates), AP_m masks, on
-the same images, objects and detections. Where difficult objects do not count, they are nothing to
-be found, and a detection whose best-overlapping object is one of them is neither right nor wrong.
-A crowd region (COCO's iscrowd: objects that nobody told apart) is void: it is nothing to be found,
-and a detection that is not right by an object, but that a crowd region of its class covers by the
+the same images, objects and detections. If difficult objects do not count, they need not be found,
+and a detection whose best-overlapping object is one of them is neither right nor wrong. A crowd
+region (COCO's iscrowd: objects that were not separated) is void: it need not be found, and a
+detection that does not find an object, but of which a crowd region of its class covers the
 threshold or more (intersection over the detection's own area), is neither right nor wrong.
 See Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective", IJCV 2015,
 and Hariharan et al., "Simultaneous Detection and Segmentation", ECCV 2014.
 
-The result of `evaluate` holds numbers, strings, lists and dicts alone, ready for JSON. Every AP is
-in percent; it is None where there is no object to find, and such classes leave every mean. Of a
-detector without masks, or objects without, every AP of masks is None.
+The result of `evaluate` holds only numbers, strings, lists and dicts, ready for JSON. Every AP is
+in percent; it is None if there is no object to find, and such classes are left out of every mean.
+If the detector or the objects have no masks, every AP of masks is None.
 
-| key | what it is |
+| key | meaning |
 |---|---|
 | `AP_d`, `AP_m` | mean over the classes at threshold 0.5, as `protocol` says |
 | `difficult_counted`, `difficult_ignored` | the same two means as {`AP_d`, `AP_m`, \
@@ -27,8 +27,8 @@ detector without masks, or objects without, every AP of masks is None.
 `AP_small`, `AP_medium`, `AP_large` (objects of up to 32², 96² and more pixels of area), `AR1`, \
 `AR10`, `AR100` (recall, mean over the same thresholds, of the best 1, 10, 100 of an image and \
 class), `AR_small`, `AR_medium`, `AR_large`}} by pycocotools; difficult objects count, crowd \
-regions are ignored as COCOeval does, the best 100 detections of an image and class are looked \
-at, or `detections_per_image` where that is more |
+regions are ignored as in COCOeval, the best 100 detections of an image and class are used, \
+or `detections_per_image` if that is more |
 | `classes` | per class name {`AP_d`, `AP_m` (as the headline), `objects` (those that count), \
 `difficult` (objects marked so, counted or not), `detections`} |
 | `classes_left_out` | names of the classes with no object that counts: not part of the mean |
@@ -66,25 +66,25 @@ def evaluate(
     difficult_counts: bool = True,
     style: Style = "area",
 ) -> dict:
-    """Score detections against the ground truth; the keys are documented at the top of this file.
+    """Score detections against the ground truth; the module's docstring documents the keys.
 
     Args:
         ground_truth: image name → objects, in the order of the image list.
         detections: image name → detections; an image that is missing has none, and counts.
         class_names: one name per class index.
         split: name of the data set, for the protocol.
-        score_floor: the detector reported nothing below this score.
-        detections_per_image: it reported at most so many in an image.
-        objects_left_out: number of objects that the reader of the data left out, for the protocol;
-            crowd regions are counted from the ground truth.
+        score_floor: the detector returned nothing below this score.
+        detections_per_image: it returned at most this many in an image.
+        objects_left_out: number of objects that the data reader left out, for the protocol; crowd
+            regions are counted from the ground truth.
         code_version: version of the code that ran, for the protocol.
         difficult_counts: whether the headline counts objects marked difficult.
         style: "area" under the curve (VOC 2010 on) or "11point" (until VOC 2009).
 
     Raises:
-        UserError: no image, a detection for an image that is not in the ground truth, arrays of
-            another form than `GroundTruth` and `Detections` state, or detections that contradict
-            `score_floor` or `detections_per_image`. It names image and key.
+        UserError: no image, a detection for an image that is not in the ground truth, arrays that
+            are not as `GroundTruth` and `Detections` specify, or detections that contradict
+            `score_floor` or `detections_per_image`. The message names image and key.
     """
     if style not in get_args(Style):
         raise UserError(f"style is {style!r} but must be one of {', '.join(get_args(Style))}")
@@ -122,7 +122,7 @@ def voc_metrics(
     difficult_counts: bool = True,
     style: Style = "area",
 ) -> dict:
-    """All of `evaluate` but the COCO columns, the protocol line and the checks of its input."""
+    """All of `evaluate` except COCO's metrics, the protocol and the checks of the input."""
     overlaps = find_overlaps(ground_truth, detections)
 
     def per_class(name: str, threshold: float, counts: bool) -> list[float | None]:

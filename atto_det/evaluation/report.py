@@ -68,7 +68,7 @@ def format_table(result: dict) -> RenderableType:
 
 
 def write_json(result: dict, path: str | os.PathLike) -> None:
-    """Write the result as JSON (an AP that does not exist is null), whole or not at all.
+    """Write the result as JSON (a missing AP is null), completely or not at all.
 
     Raises:
         UserError: the file cannot be written.
@@ -86,7 +86,7 @@ def _summary(result: dict) -> Table:
     }
     for threshold, row in result["thresholds"].items():
         rows[f"IoU ≥ {threshold}"] = (row["AP_d"], row["AP_m"])
-    for key in coco["box"]:  # those that there are: results of older versions have three
+    for key in coco["box"]:  # results of older versions have only three
         rows[_COCO_HEADS.get(key, f"COCO {key}")] = (coco["box"][key], coco["mask"][key])
     table = Table("mean over the classes", _right("box"), _right("mask"), box=box.SIMPLE_HEAD)
     for head, values in rows.items():

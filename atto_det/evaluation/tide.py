@@ -1,25 +1,25 @@
-"""Errors by kind, each with the AP that it costs: TIDE (Bolya et al., arXiv 2008.08115).
+"""Kinds of errors, and the AP that each costs: TIDE (Bolya et al., arXiv 2008.08115).
 
-Each wrong detection has one kind, each object that was not found may have one (section 2.2):
+Each wrong detection has one kind; each object that was not found may have one (section 2.2):
 
-| kind | what it is |
+| kind | meaning |
 |---|---|
 | `classification` | overlaps an object of another class by at least the threshold |
-| `localisation` | overlaps an object of its class by less than the threshold, but not by nothing |
+| `localisation` | overlaps an object of its class, but by less than the threshold |
 | `both` | overlaps an object of another class by less than the threshold |
-| `duplicate` | would be right if a better one had not found the object |
+| `duplicate` | would be right if a better detection had not found the object |
 | `background` | overlaps no object |
-| `missed` | an object that no detection found, nor a classification or localisation error |
+| `missed` | an object with no detection, and no classification or localisation error |
 
-What a kind costs is the AP that is gained if all errors of the kind, and only they, are mended
-(section 2.3): a wrong class or place is put right for the surest detection of an object and taken
-away for others, duplicates and detections of the background are taken away, missed objects do not
-count. Since the kinds are mended one at a time, the costs do not add up to what is missing to 100.
+The cost of a kind is the AP that would be gained if all errors of this kind, and only they, were
+corrected (section 2.3): a wrong class or location is corrected for the surest detection of an
+object and removed for others; duplicates and background detections are removed; missed objects do
+not count. Since the kinds are corrected one at a time, the costs do not add up to 100 minus AP.
 
-TIDE matches as COCO does, which is not VOC's rule: a detection goes to the best-overlapping object
-of its class that is still free. AP is COCO's mean over 101 recalls, at one threshold; classes
-without objects but with detections count as 0. In every figure this is equal to the paper's own
-program.
+TIDE matches as COCO does, which differs from VOC's rule: a detection is assigned to the
+best-overlapping object of its class that is still free. AP is COCO's mean over 101 recalls, at one
+threshold; classes without objects but with detections count as 0. All figures equal those of the
+paper's own program.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,15 +41,15 @@ _RECALLS = np.arange(101) / 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
-    """What became of every detection and every object of a data set.
+    """The verdict on every detection and every object of a data set.
 
-    M detections and N objects, image by image, the detections of an image by falling score.
+    M detections and N objects, image by image, the detections of an image by decreasing score.
 
-    kinds: (M,) `RIGHT` or one of `ERROR_KINDS` but "missed".
-    targets: (M,) the object that a detection found, or that a wrong class or place belongs to; -1
-        for none.
-    mends: (M,) whether a wrong class or place would be put right, as the surest for its object.
-    overlaps: (M,) the greatest overlap with an object of its class.
+    kinds: (M,) `RIGHT` or one of `ERROR_KINDS` except "missed".
+    targets: (M,) the object that a detection found, or that a wrong class or location belongs to;
+        -1 for none.
+    mends: (M,) whether a wrong class or location would be corrected, as the surest for its object.
+    overlaps: (M,) the largest overlap with an object of its class.
     classes, scores, images: (M,) of the detections; images by their number.
     object_classes, object_images: (N,) of the objects.
     found: (N,) whether a detection found the object.
@@ -80,15 +80,15 @@ def judge(
     background: float = 0.1,
     limit: int = 100,
 ) -> Verdicts:
-    """Give every detection and object its verdict.
+    """Judge every detection and object.
 
     Args:
         ground_truth: image name → objects.
         detections: image name → detections; an image that is missing has none.
         kind: what is compared.
         threshold: overlap from which a detection finds an object.
-        background: overlap up to which it lies on the background.
-        limit: of each image, this many detections with the highest scores are looked at.
+        background: overlap up to which it is a background error.
+        limit: this many detections of each image, with the highest scores, are used.
     """
     columns: dict[str, list[np.ndarray]] = {name: [] for name in Verdicts.__slots__}
     first = 0  # number of the image's first object
@@ -140,11 +140,11 @@ def _judge_image(
         elif iou[row].max() > background:
             kinds[row] = "both"
 
-    # The surest wrong class or place of an object that was not found could be put right.
+    # The surest wrong class or location of an object that was not found could be corrected.
     mends = np.zeros(len(rows), bool)
     misplaced = np.isin(kinds, ("classification", "localisation"))
     mendable = np.flatnonzero(misplaced & ~np.isin(targets, np.flatnonzero(is_found)))
-    _, surest = np.unique(targets[mendable], return_index=True)  # rows are by falling score
+    _, surest = np.unique(targets[mendable], return_index=True)  # rows are by decreasing score
     mends[mendable[surest]] = True
     missed = ~is_found
     missed[targets[mendable]] = False
@@ -170,7 +170,7 @@ def _overlaps(objects: GroundTruth, found: Detections, rows: np.ndarray, kind: K
 
 
 def _match(iou: np.ndarray, threshold: float) -> np.ndarray:
-    """The object (or -1) that each detection finds, from overlaps (m, n) of equal classes."""
+    """The object (or -1) that each detection finds, from overlaps (m, n) within a class."""
     targets, free = np.full(len(iou), -1), iou.copy()
     for row in range(len(iou) if iou.size else 0):
         best = free[row].argmax()
@@ -181,7 +181,7 @@ def _match(iou: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def error_costs(verdicts: Verdicts) -> dict:
-    """AP and what each kind of error costs, in percent, as TIDE reports it.
+    """AP and the cost of each kind of error, in percent, as reported by TIDE.
 
     Returns:
         `AP`, `costs` and `counts` by kind; `false_positives` and `false_negatives`: the AP gained
@@ -218,7 +218,7 @@ def error_costs(verdicts: Verdicts) -> dict:
 
 
 def _classes(verdicts: Verdicts) -> int:
-    """One more than the greatest class index."""
+    """The highest class index plus one."""
     both = (verdicts.classes, verdicts.object_classes)
     return 1 + max(int(column.max(initial=-1)) for column in both)
 
@@ -226,7 +226,7 @@ def _classes(verdicts: Verdicts) -> int:
 def _mean_ap(
     classes: np.ndarray, scores: np.ndarray, right: np.ndarray, objects: np.ndarray
 ) -> float:
-    """Mean over the classes with an object or a detection; 0 where there is none."""
+    """Mean over the classes with an object or a detection; 0 if there is none."""
     aps = []
     for category, positives in enumerate(objects):
         own = classes == category
@@ -256,15 +256,15 @@ def confusion_matrix(
     score: float,
     threshold: float = 0.5,
 ) -> np.ndarray:
-    """Objects by the class that was found for them: int (K + 1, K + 1).
+    """Objects by the class that was detected for them: int (K + 1, K + 1).
 
     Row: class of the object, the last one for none. Column: class of the detection, the last one
-    for none. The surest detections choose first, each the best-overlapping free object of any
-    class.
+    for none. Detections are assigned in order of decreasing score, each to the best-overlapping
+    free object of any class.
 
     Args:
         score: detections below it are left out.
-        threshold: overlap from which a detection goes to an object.
+        threshold: overlap from which a detection is assigned to an object.
     """
     result = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     for image_id, objects in ground_truth.items():
@@ -285,7 +285,7 @@ def confusion_matrix(
 
 
 def precision_recall(verdicts: Verdicts, num_classes: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Recall and precision of each class as its detections come by falling score."""
+    """Recall and precision of each class, over its detections by decreasing score."""
     curves = []
     for category in range(num_classes):
         own = verdicts.classes == category
@@ -298,11 +298,11 @@ def precision_recall(verdicts: Verdicts, num_classes: int) -> list[tuple[np.ndar
 
 
 def calibration(verdicts: Verdicts, bins: int = 10) -> dict[str, Sequence[float | int | None]]:
-    """How often detections of a score are right (arXiv 2004.13546, boxes' own score alone).
+    """How often detections of a score are right (arXiv 2004.13546, using only boxes' own scores).
 
     Returns:
-        `score` and `precision`, means in each of equal bins of the score from 0 to 1 (None where
-        it is empty), `count` in each, and `error`, the mean difference of both over detections.
+        `score` and `precision`, means in each of equal bins of the score from 0 to 1 (None if a bin
+        is empty), `count` in each, and `error`, their mean difference over all detections.
     """
     place = np.minimum((verdicts.scores * bins).astype(int), bins - 1)
     right = verdicts.kinds == RIGHT
@@ -317,9 +317,9 @@ def calibration(verdicts: Verdicts, bins: int = 10) -> dict[str, Sequence[float 
 
 
 def boundary_iou(rle: dict, other: dict, share: float = 0.02) -> float:
-    """Boundary IoU of two masks of one size (Cheng et al., arXiv 2103.16562, equation 1).
+    """Boundary IoU of two masks of equal size (Cheng et al., arXiv 2103.16562, equation 1).
 
-    Intersection over union of what lies within a distance of the masks' contours, inside the masks.
+    Intersection over union of the parts of the masks within a distance of their contours.
 
     Args:
         share: the distance as a share of the picture's diagonal.
@@ -330,10 +330,10 @@ def boundary_iou(rle: dict, other: dict, share: float = 0.02) -> float:
 
 
 def _strip(mask: np.ndarray, share: float) -> np.ndarray:
-    """bool (H, W): the pixels of a mask that erosion by the distance takes away."""
+    """bool (H, W): the pixels of a mask that erosion by the distance removes."""
     import cv2
 
     distance = max(round(share * float(np.hypot(*mask.shape))), 1)
-    padded = np.pad(mask, 1)  # the picture's border is a contour, too
+    padded = np.pad(mask, 1)  # the picture's border is also a contour
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=distance)[1:-1, 1:-1]
     return (mask - inner).astype(bool)

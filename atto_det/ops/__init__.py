@@ -1,1 +1,1 @@
-"""Operations on tensors and pictures that no network or detector owns."""
+"""Operations on tensors and pictures that belong to no particular network or detector."""

@@ -1,4 +1,4 @@
-"""Masks of the class of each region alone, from the last layers of a Mask R-CNN head."""
+"""Masks for only the predicted class of each region, from the last layers of a Mask R-CNN head."""
 
 from collections.abc import Callable
 
@@ -24,14 +24,14 @@ def chosen_masks(
 ) -> Tensor:
     """Features (N, C, H, W) of `size` and classes (N,) to probabilities (N, 1, 2 * H, 2 * W).
 
-    As the layers give them, but of each region's own class alone, and put in their places last: an
-    output pixel of the transposed convolution, 2x2 with stride 2, sees one input pixel, so that a
-    1x1 convolution gives the four corners that each input pixel becomes.
+    The result is the same as the layers', for only the class of each region, and the positions are
+    rearranged last: an output pixel of the transposed convolution, 2x2 with stride 2, depends on
+    one input pixel, so that a 1x1 convolution gives the four outputs for each input pixel.
 
     Args:
         upsample: transposed convolution, with a ReLU after it.
-        last: 1x1 convolution to a score of each class.
-        pointwise: how the 1x1 convolution and the ReLU are computed, from (N, C, H, W) to
+        last: 1x1 convolution to a score for each class.
+        pointwise: computes the 1x1 convolution and the ReLU, from (N, C, H, W) to
             (N, 4 * C, H, W).
     """
     (height, width), count = size, chosen.shape[0]

@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, in a network of any framework."""
+"""Folds batch norms into the convolutions before them, in a network of any framework."""
 
 import copy
 import itertools
@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 def is_norm(module: nn.Module | None) -> bool:
     """Whether `module` is a batch norm: torch's, or one frozen by torchvision or Detectron2.
 
-    One of timm's with an activation in it is not.
+    timm's norms that include an activation are not.
     """
     trainable = isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)
     return (trainable and not hasattr(module, "act")) or type(
@@ -21,15 +21,15 @@ def is_norm(module: nn.Module | None) -> bool:
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether `module` is a convolution alone: Detectron2's may hold a norm and an activation."""
+    """Whether `module` is a plain convolution: Detectron2's may include a norm and activation."""
     parts = (getattr(module, "norm", None), getattr(module, "activation", None))
     return isinstance(module, nn.Conv2d) and parts == (None, None)
 
 
 def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> None:
-    """Make batch norm `norm`, as it is in evaluation, part of the convolution before it.
+    """Fold batch norm `norm`, in its evaluation mode, into the convolution before it.
 
-    `conv` is changed, and cannot be trained any more.
+    `conv` is modified and can no longer be trained.
     """
     statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
     conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
@@ -39,9 +39,9 @@ def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> None:
 def fold_norms(model: nn.Module) -> None:
     """Fold each batch norm of `model` whose convolution is used in only one place.
 
-    Norms of several levels after a shared convolution, `norms` and `convs` of one module, become
-    convolutions of each level. In networks of timm's, which keep the two side by side under names
-    of their own, the graph says which norm comes after which convolution.
+    Norms of several levels after a shared convolution (`norms` and `convs` of one module) become
+    separate convolutions for each level. In timm's networks, which have both side by side under
+    various names, the traced graph shows which norm follows which convolution.
     """
     places = count_places(model)
     for module in list(model.modules()):
@@ -62,31 +62,31 @@ def fold_norms(model: nn.Module) -> None:
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """A copy of `network` for inference, its batch norms folded."""
+    """A copy of `network` for inference, with its batch norms folded."""
     network = copy.deepcopy(network).eval().requires_grad_(False)
     fold_norms(network)
     return network
 
 
 def count_places(model: nn.Module) -> Counter[nn.Module]:
-    """In how many places of `model` each module is."""
+    """The number of places in `model` at which each module is used."""
     return Counter(module for _, module in model.named_modules(remove_duplicate=False))
 
 
 class _Tracer(torch.fx.Tracer):
-    """Sees convolutions and norms as wholes, also those with padding or an activation in them."""
+    """Treats convolutions and norms as leaves, including those with padding or an activation."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        """Whether its calls are not followed."""
+        """Whether the calls inside the module are not traced."""
         whole = isinstance(module, nn.Conv2d | nn.BatchNorm2d)
         return whole or super().is_leaf_module(module, name)
 
 
 def _fold_by_graph(network: nn.Module) -> None:
-    """Fold norms of which a traced call shows the convolution; a norm's activation stays."""
+    """Fold norms whose convolution a trace reveals; a norm's activation is kept."""
     try:
         graph = _Tracer().trace(network)
-    except Exception:  # as control flow on values, of any kind: a network that stays as it is
+    except Exception:  # of any type, as with data-dependent control flow: no folding then
         return
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:
@@ -104,8 +104,8 @@ def _fold_by_graph(network: nn.Module) -> None:
 
 
 def _fold_levels(head: nn.Module) -> None:
-    """Give each level a folded copy of the shared 1x1 convolution, and the ReLU, in its norm's
-    place. Without norms the shared one gets the ReLU.
+    """Replace each level's norm by a folded copy of the shared 1x1 convolution, with the ReLU.
+    Without norms, the shared convolution gets the ReLU.
     """
     for conv, norms in zip(head.convs, head.norms, strict=True):
         if all(map(is_norm, norms)):

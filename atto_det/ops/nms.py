@@ -1,4 +1,4 @@
-"""Non-maximum suppression within groups, also in exported graphs."""
+"""Non-maximum suppression within groups, also for exported graphs."""
 
 from typing import Any
 
@@ -12,16 +12,15 @@ LOWEST = -1e9  # below every score
 def grouped_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, count: int, threshold: float, limit: int
 ) -> Tensor:
-    """`torchvision.ops.batched_nms`, of which the best `limit` are kept.
+    """`torchvision.ops.batched_nms`, keeping only the best `limit` boxes.
 
-    In an exported graph it is one node that compares within the groups alone. torchvision's own
-    compares all boxes, and has an `If` for an empty input, from which OpenVINO 2026.4 takes a
-    box.
+    In an exported graph it is a single node that compares only within groups. torchvision's own
+    compares all boxes, and has an `If` for an empty input, from which OpenVINO 2026.4 takes a box.
 
     Args:
         boxes: (N, 4), x1 y1 x2 y2.
         scores: (N,).
-        groups: (N,), below `count`: boxes of two groups do not suppress each other.
+        groups: (N,), below `count`: boxes of different groups do not suppress each other.
         threshold: IoU above which the better box suppresses the other.
 
     Returns:

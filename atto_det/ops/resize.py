@@ -1,14 +1,14 @@
-"""Pictures at the size that the network sees, exactly as Detectron2 resizes them."""
+"""Resizes pictures to the network's input size, exactly as Detectron2 does."""
 
 import numpy as np
 from PIL import Image
 
 
 def resized_shape(height: int, width: int, short: int, longest: int) -> tuple[int, int]:
-    """Height and width with a shorter side of `short`, or less where `longest` would be exceeded.
+    """Height and width with a shorter side of `short`, or less if `longest` would be exceeded.
 
-    In this order of operations, since its rounding decides single pixels. No side is less than a
-    pixel, however narrow the picture.
+    The order of operations matters, since its rounding decides single pixels. No side is shorter
+    than a pixel, however narrow the picture.
     """
     scale = short / min(height, width)
     new = (float(short), scale * width) if height < width else (scale * height, float(short))
@@ -28,11 +28,11 @@ def resize(
 ) -> np.ndarray:
     """uint8 (H, W) or (H, W, 3) at another size: bilinear with antialiasing, or the nearest pixel.
 
-    The nearest is for masks and labels.
+    The latter is for masks and labels.
 
     Args:
-        part: top, left, height and width of what is wanted of the resized picture; the rest is
-            not computed.
+        part: top, left, height and width of the part of the resized picture that is needed; the
+            rest is not computed.
     """
     if part is None:
         part = (0, 0, height, width)
@@ -42,5 +42,5 @@ def resize(
     kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
     down, across = image.shape[0] / height, image.shape[1] / width
     box = (left * across, top * down, (left + columns) * across, (top + rows) * down)
-    box = np.minimum(box, np.tile(image.shape[1::-1], 2)).tolist()  # rounding may lead beyond
+    box = np.minimum(box, np.tile(image.shape[1::-1], 2)).tolist()  # rounding may exceed the size
     return np.asarray(Image.fromarray(image).resize((columns, rows), kind, box=box))

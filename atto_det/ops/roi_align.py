@@ -1,9 +1,9 @@
 """ROIAlign on a CPU as weighted sums of feature vectors.
 
-A bin of ROIAlign is the mean of its samples, and a sample the bilinear mean of four feature
-vectors. With features channels last these are rows of a table, and `embedding_bag` sums weighted
-rows on all threads and vector units, where torchvision's own kernel works on one thread, number by
-number. (ROIAlign: arXiv 1703.06870, section 3.)
+A bin of ROIAlign is the mean of its samples, and a sample is the bilinear mean of four feature
+vectors. With channels-last features these are rows of a table, and `embedding_bag` sums weighted
+rows with all threads and vector units, while torchvision's own kernel uses one thread and scalar
+operations. (ROIAlign: arXiv 1703.06870, section 3.)
 
 Shapes in comments: R regions, C channels, P bins along an axis, G samples in a bin along an axis.
 """
@@ -21,15 +21,15 @@ def roi_align(
     scales: list[float],
     samples: int,
 ) -> Tensor:
-    """`torchvision.ops.roi_align` with `aligned=True`, up to rounding, of several feature maps.
+    """`torchvision.ops.roi_align` with `aligned=True`, up to rounding, on several feature maps.
 
     Args:
-        features: of each level (B, C, H, W), quickest channels last.
+        features: of each level (B, C, H, W); fastest if stored channels-last.
         regions: (R, 5): picture, x1, y1, x2, y2.
         levels: (R,), index into `features`.
         size: bins down and across.
         scales: of each level, its cells per pixel.
-        samples: in each bin along each axis; 0 for one per cell that it spans, rounded up.
+        samples: per bin and axis; 0 for one per cell that the bin spans, rounded up.
 
     Returns:
         (R, C, P, P), channels last; without gradients.
@@ -38,7 +38,7 @@ def roi_align(
     scale = regions.new_tensor(scales)[levels, None]  # (R, 1)
     cells = torch.tensor([f.shape[2:] for f in features])[levels]  # (R, 2): H, W
     begin, end = (regions[:, axes] * scale - 0.5 for axes in ([2, 1], [4, 3]))  # (R, 2): y, x
-    bins = (end - begin) / regions.new_tensor(size)  # in this order, as its rounding decides counts
+    bins = (end - begin) / regions.new_tensor(size)  # in this order, whose rounding sets counts
     counts = torch.full_like(cells, samples) if samples > 0 else bins.ceil().clamp(min=0).long()
     (y, y_weights), (x, x_weights) = (
         _samples(begin[:, axis], bins[:, axis], size[axis], counts[:, axis], cells[:, axis])
@@ -68,10 +68,10 @@ def roi_align(
 def _samples(
     begin: Tensor, bin_size: Tensor, bins: int, counts: Tensor, cells: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Cells that the samples of each bin lie between along one axis, and their weights.
+    """The cells between which the samples of each bin lie along one axis, and their weights.
 
-    Both (R, bins, 2 * most samples); those of a region begin with its own 2 * count. A sample
-    further out than one cell weighs nothing; others are moved onto the map.
+    Both (R, bins, 2 * most samples); a region uses the first 2 * count of its own. A sample further
+    out than one cell has no weight; other samples outside are moved onto the map.
     """
     begin, bin_size, counts, cells = (t[:, None, None] for t in (begin, bin_size, counts, cells))
     most = int(counts.max()) if len(counts) else 0

@@ -1,1 +1,1 @@
-"""Tables, Markdown and plots of what was measured."""
+"""Tables, Markdown and plots of results."""

@@ -1,8 +1,8 @@
-"""Table 1 of the AttendNet paper (arXiv 2009.14385): its figures, its ratios, and the true costs.
+"""Table 1 of the AttendNet paper (arXiv 2009.14385): its figures, its ratios, and the real costs.
 
 The published figures are data here; parameters and multiply-adds are counted again on the networks,
 at 224×224 with a 51-way head, by the rule of the AttoNet paper. The AttendNets are *reconstructed*
-from these very figures (`atto_det.nets.attendnet`), so that theirs agree by construction.
+from these figures (`atto_det.nets.attendnet`), so that theirs agree by construction.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ SOURCE = "arXiv 2009.14385, Table 1 and section 4"
 REMARKS = (
     "The AttendNets here are reconstructed: their channel numbers are in a figure that is not "
     "available. Their sizes agree with the published ones by construction, within 0.5 %.",
-    "Ratios are published figures by published figures, and beside them recomputed by recomputed. "
+    "Ratios are of published to published figures, and beside them of recomputed to recomputed. "
     "AttoNet-A and -B have more multiply-adds than published, so that theirs come out higher.",
     "Weight memory is parameters times bits: 8 for the AttendNets, 32 for the others. The printed "
     "8.4 is four times the rounded 2.1; from the figures themselves it is 8.57.",
@@ -59,7 +59,7 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class Claim:
-    """How many times less `network` needs than `other`, as section 4 prints it."""
+    """How many times less `network` needs than `other`, as printed in section 4."""
 
     network: str
     other: str
@@ -102,7 +102,7 @@ class Ratios:
 
 
 def compare(create: Create) -> list[RecomputedSizes]:
-    """The paper's six rows in its order, with the costs of the networks that `create` makes."""
+    """The paper's six rows, in its order, with the costs of the networks that `create` makes."""
     rows = []
     for one in PUBLISHED:
         with torch.device("meta"):
@@ -112,7 +112,7 @@ def compare(create: Create) -> list[RecomputedSizes]:
 
 
 def ratios(rows: Sequence[RecomputedSizes]) -> list[Ratios]:
-    """Every claim of the paper with what the figures give."""
+    """Every claim of the paper, with the ratios that the figures give."""
     by_name = {row.published.name: row for row in rows}
     result = []
     for claim in CLAIMS:

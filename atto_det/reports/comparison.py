@@ -1,17 +1,17 @@
-"""Trained detectors side by side: what each costs, and how well it does.
+"""Trained detectors side by side: the cost and the accuracy of each.
 
-A comparison is one JSON file, from which the tables and the plot follow (`comparison_report.py`,
+A comparison is a JSON file from which the tables and the plot are made (`comparison_report.py`,
 `comparison_plot.py`):
 
-runs        of each training: its name (the config's), seed, run record, config, last evaluation,
+runs        for each training: its name (the config's), seed, run record, config, last evaluation,
             and the cost of each part at `work`
-ablation    names: the base, then its variants; the others are compared with the first run
-work        input size, proposals and detections that costs and latencies stand for
+ablation    names: the base, then its variants; all other models are compared with the first run
+work        input size, proposals and detections for costs and latencies
 latency     the JSON of `atto-det benchmark`, or None
-unlike      true where the schedules may differ; each run then has its folder's name, and
+unlike      true if the schedules may differ; each run then has its folder's name, and
             "config_name", and the tables say how each differs from the first
 
-Runs of one name differ in their seeds alone.
+Runs with the same name differ only in their seeds.
 """
 
 import json
@@ -26,10 +26,10 @@ import yaml
 from atto_det.errors import UserError, atomic_path
 
 SCHEDULE = ("DATASETS", "INPUT", "SOLVER", "TEST")
-"""Sections of the configs in which all runs of a comparison agree."""
+"""Sections of the configs that must be equal in all runs of a comparison."""
 
 CostOf = Callable[[str, str], list[dict[str, Any]]]
-"""The cost of each part from a config's text and a name for it in messages."""
+"""The cost of each part, from a config's text and a name for it in messages."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Model:
         seeds: of its runs.
         ap_d, ap_m: of each run, in percent.
         parameters, macs: of one forward pass of the comparison's work.
-        seconds: median latency by mode ("eager", "fast", "compile"); empty where not timed.
-        coco: of each run, COCO's columns of masks in percent; empty where it was not evaluated so.
+        seconds: median latency by mode ("eager", "fast", "compile"); empty if not timed.
+        coco: for each run, COCO's metrics of masks in percent; empty if they were not computed.
         steps: of its training.
-        differences: of its schedule to the first model's, "KEY VALUE" each.
+        differences: of its schedule from the first model's, each as "KEY VALUE".
     """
 
     name: str
@@ -59,7 +59,7 @@ class Model:
     differences: tuple[str, ...] = ()
 
     def column(self, key: str) -> float | None:
-        """The mean over the seeds of a column of `coco`; None where one has none."""
+        """The mean over the seeds of one of `coco`'s metrics; None if a seed has none."""
         values = [coco.get(key) for coco in self.coco]
         return None if not values or None in values else statistics.fmean(values)
 
@@ -68,20 +68,20 @@ class Model:
         return statistics.fmean(getattr(self, measure))
 
     def spread(self, measure: str) -> float | None:
-        """Highest less lowest of "ap_d" or "ap_m" over the seeds; None of a single one."""
+        """Highest minus lowest "ap_d" or "ap_m" over the seeds; None for a single seed."""
         values = getattr(self, measure)
         return max(values) - min(values) if len(values) > 1 else None
 
 
 def read_run(folder: Path, cost_of: CostOf, *, by_folder: bool = False) -> dict[str, Any]:
-    """What `atto-det train` left in `folder`, with what its model costs.
+    """The results of `atto-det train` in `folder`, with the cost of the model.
 
     Args:
-        by_folder: the run gets the folder's name, not the config's.
+        by_folder: name the run after the folder instead of the config.
 
     Raises:
-        UserError: no such run, one without evaluation at its end or without AP of masks, or what
-            `cost_of` raises.
+        UserError: no such run, a run without a final evaluation or without AP of masks, or an error
+            of `cost_of`.
     """
     record = _read_json(folder / "run.json")
     text = _read(folder / "config.yaml")
@@ -105,7 +105,7 @@ def read_run(folder: Path, cost_of: CostOf, *, by_folder: bool = False) -> dict[
         )
     evaluation = _read_json(path)
     if evaluation.get("AP_m") is None:
-        raise UserError(f"{path} has no AP_m (a detector of boxes alone?): leave {folder} out")
+        raise UserError(f"{path} has no AP_m (a detector without masks?): leave {folder} out")
     run |= {"evaluation": evaluation, "run": record, "config": text}
     return run | {"costs": cost_of(text, f"the config in {folder}")}
 
@@ -116,10 +116,10 @@ def build(
     """The content of a comparison, without latencies.
 
     Args:
-        unlike: schedules and start may differ. Runs that differ in seed alone get one name.
+        unlike: schedules and start may differ. Runs that differ only in the seed get one name.
 
     Raises:
-        UserError: one seed of a config twice, or runs of unlike schedules, start or protocol.
+        UserError: the same seed of a config twice, or runs with different schedule or protocol.
     """
     first = runs[0]
     if unlike:
@@ -150,7 +150,7 @@ def _but_seed(run: dict[str, Any]) -> str:
 
 
 def _terms(run: dict[str, Any]) -> dict[str, Any]:
-    """What runs must share to be compared."""
+    """What must be equal in runs to be compared."""
     config = yaml.safe_load(run["config"])
     terms = {section: config.get(section) for section in SCHEDULE}
     terms["MODEL.WEIGHTS"] = config["MODEL"].get("WEIGHTS")
@@ -160,7 +160,7 @@ def _terms(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unlike(one: Any, other: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Keys, dotted, in which two nested dicts differ, with both values."""
+    """Keys, dotted, at which two nested dicts differ, with both values."""
     if isinstance(one, dict) and isinstance(other, dict):
         for name in {**one, **other}:
             yield from _unlike(one.get(name), other.get(name), f"{key}.{name}" if key else name)
@@ -169,15 +169,15 @@ def _unlike(one: Any, other: Any, key: str = "") -> Iterator[tuple[str, Any, Any
 
 
 def add_latency(content: dict[str, Any], path: Path) -> None:
-    """Let the figures in a JSON of `atto-det benchmark` be those of the comparison.
+    """Use the figures in a JSON of `atto-det benchmark` for the comparison.
 
     Raises:
-        UserError: the file is missing or another, or it times none of the models at their work.
+        UserError: the file is missing or another one, or it times none of the models at this work.
     """
     latency = _read_json(path)
     content["latency"] = latency
     try:
-        known = latency["date"][:10] + latency["remarks"][0]  # what a report says of it
+        known = latency["date"][:10] + latency["remarks"][0]  # what a report uses of it
         timed = known and any(model.seconds for model in models(content))
     except (KeyError, TypeError):
         raise UserError(

@@ -1,4 +1,4 @@
-"""AP_m against multiply-adds and against latency, with the Pareto fronts."""
+"""AP_m against multiply-adds and against latency, with Pareto fronts."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from atto_det.errors import atomic_path
 from atto_det.reports.comparison import Model, models
 from atto_det.reports.labels import LabelPlace, place_label
 
-# Okabe and Ito's colours, which most colour-blind people tell apart; shapes say the same.
+# Okabe and Ito's colours, which most colour-blind people can distinguish; shapes say the same.
 COMPARED = {"color": "#0072B2", "marker": "o", "s": 70}
 VARIANT = {"color": "#D55E00", "marker": "D", "s": 42}
 FRONT = "#009E73"
@@ -19,13 +19,13 @@ SHOWN_MODES = (
     "fast",
     "eager",
     "compile",
-)  # the panel shows the first of them that was timed for all
+)  # the panel shows the first of these modes that was timed for all
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, value) that no other beats, by rising cost.
+    """Indices of the points (cost, value) that no other point dominates, by increasing cost.
 
-    One beats another if it costs no more and is worth no less, and not both are equal.
+    A point dominates another if it costs no more and is worth no less, unless both are equal.
     """
     order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
     front, best = [], float("-inf")
@@ -43,7 +43,7 @@ def plot_comparison(content: dict[str, Any], output: str | Path) -> None:
     Raises:
         UserError: the target cannot be written.
     """
-    from matplotlib.figure import Figure  # a second to import; no display needed this way
+    from matplotlib.figure import Figure  # takes a second to import; needs no display
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     every, work = models(content), content["work"]
@@ -77,7 +77,7 @@ def plot_comparison(content: dict[str, Any], output: str | Path) -> None:
     panels[0].set_title(title, loc="left", fontsize=11, color="0.25")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False)
-    figure.draw_without_rendering()  # the layout, which decides where there is room for a name
+    figure.draw_without_rendering()  # computes the layout, which decides where names fit
     for axes, points in zip(panels, drawn, strict=True):
         _names(axes, points)
     with atomic_path(output) as temporary:
@@ -85,7 +85,7 @@ def plot_comparison(content: dict[str, Any], output: str | Path) -> None:
 
 
 def _points(axes, shown: Sequence[tuple[Model, float, float]], ablation: Sequence[str]) -> None:
-    """The front as steps, the points over it, the seeds as bars."""
+    """The front as steps, the points on it, and the seeds as bars."""
     base, *variants = ablation or [""]
     front = [shown[i][1:] for i in pareto_front([(x, y) for _, x, y in shown])]
     if front:
@@ -104,7 +104,7 @@ def _points(axes, shown: Sequence[tuple[Model, float, float]], ablation: Sequenc
 def _names(axes, points: Sequence[tuple[str, float, float]]) -> None:
     """A name at each point, in the nearest place that hides no point, name, or part of the front.
 
-    One that stands further away gets a line to its point.
+    A name that is further away gets a line to its point.
     """
     from matplotlib.transforms import Bbox
 

@@ -14,7 +14,7 @@ NONE = "–"
 
 
 def tables(content: dict[str, Any]) -> list[Grid]:
-    """The models beside the first one; then, if there are any, the variants beside their base."""
+    """The models compared with the first one; then the variants, if any, with their base."""
     every = models(content)
     if content.get("unlike"):
         return [_unlike(every)]
@@ -29,7 +29,7 @@ def _modes(every: Sequence[Model]) -> list[str]:
 
 
 def _compared(rows: Sequence[Model], modes: Sequence[str]) -> Grid:
-    """Each ratio is the first model's figure over this one's."""
+    """A ratio is the first model's figure divided by this one's."""
     first = rows[0]
     header = ["model", "AP_d", "AP_m", "params\n(M)", "times\nfewer", "MACs\n(G)", "times\nfewer"]
     for mode in modes:
@@ -50,7 +50,7 @@ def _compared(rows: Sequence[Model], modes: Sequence[str]) -> Grid:
 
 
 def _unlike(rows: Sequence[Model]) -> Grid:
-    """Trainings of any schedule: what each reached, and its cost."""
+    """Trainings with any schedule: the result of each, and its cost."""
     columns = {"AP": "AP@\n[.5:.95]", **{f"AP_{size}": size for size in SIZES}, "AR100": "AR100"}
     known = {
         key: head for key, head in columns.items() if any(m.column(key) is not None for m in rows)
@@ -73,7 +73,7 @@ def _unlike(rows: Sequence[Model]) -> Grid:
 
 
 def _ablation(rows: Sequence[Model], modes: Sequence[str]) -> Grid:
-    """Differences to the base, and whether they go beyond that between the base's own seeds."""
+    """Differences from the base, and whether they exceed those between the base's own seeds."""
     base = rows[0]
     header = ["variant", "AP_d", "beyond\nnoise", "AP_m", "beyond\nnoise"]
     header += ["params\n(M)", "MACs\n(G)", *(f"{mode}\n(ms)" for mode in modes)]
@@ -112,7 +112,7 @@ def _times(first: float | None, own: float | None) -> str:
 
 
 def remarks(content: dict[str, Any]) -> list[str]:
-    """How the figures came about, and what the ablation says; a sentence or two each."""
+    """How the figures were measured, and what the ablation shows; a sentence or two each."""
     every, work, latency = models(content), content["work"], content["latency"]
     protocol = content["runs"][0]["evaluation"]["protocol"]
     unlike = content.get("unlike", False)

@@ -1,4 +1,4 @@
-"""Costs of several detectors side by side: tables for a terminal and Markdown, a record for JSON.
+"""Costs of several detectors side by side: tables for terminal and Markdown, a record for JSON.
 
 The first detector is the one under study; every ratio is the other's figure divided by its figure.
 """
@@ -24,15 +24,16 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Analysis:
-    """What one detector costs.
+    """The cost of one detector.
 
     Attributes:
         name: of the detector, short.
         source: where its definition comes from.
-        costs: input ("800x1088", say) to the cost of each part. Parameters are the same for all.
-        memory: input to bytes at the peak of each part, where that was asked for.
+        costs: from an input (such as "800x1088") to the cost of each part. Parameters are the same
+            for all inputs.
+        memory: from an input to bytes at the peak of each part, if requested.
         note: what a reader must know about this detector.
-        measured: input to bytes at the peak of a whole run, where that was measured.
+        measured: from an input to bytes at the peak of a whole run, if measured.
     """
 
     name: str
@@ -128,10 +129,9 @@ def markdown(title: str, analyses: Sequence[Analysis], remarks: Sequence[str]) -
 
 
 def record(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
-    """Exact figures for JSON: per detector and input the parts, their total and the ratios.
+    """Exact figures for JSON: for each detector and input, the parts, their total and the ratios.
 
-    Each ratio is the detector's figure divided by that of the first detector; None where the first
-    has 0.
+    A ratio is the detector's figure divided by that of the first detector; None if that is 0.
     """
     result = []
     for analysis in analyses:

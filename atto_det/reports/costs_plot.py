@@ -20,15 +20,15 @@ COLOURS = {
 
 
 def plot_costs(analyses: Sequence[Analysis], output: str | Path) -> None:
-    """Draw parameters, and multiply-adds of each input, to a PNG or SVG file.
+    """Draw parameters, and multiply-adds for each input, to a PNG or SVG file.
 
-    Each bar is a detector, the first on top; its end says the total and the ratio to the first. On
-    the right, the same in percent of each detector's total.
+    Each bar is a detector, the first on top, labelled with the total and the ratio to the first.
+    On the right, the same in percent of each detector's total.
 
     Raises:
         UserError: the target cannot be written.
     """
-    from matplotlib.figure import Figure  # a second to import; no display needed this way
+    from matplotlib.figure import Figure  # takes a second to import; needs no display
 
     sizes = list(analyses[0].costs)
     panels_high = (0.55 * len(analyses) + 0.75) * (1 + len(sizes))

@@ -18,9 +18,9 @@ AP_KEYS = ("/AP_d", "/AP_m")
 
 
 def read_metrics(path: str | Path) -> list[dict]:
-    """The lines of a metrics.json: each a dict with "iteration" and what was written there.
+    """The lines of a metrics.json: each a dict with "iteration" and the metrics written there.
 
-    A line after others that lacks its end is still being written, and left out.
+    A last line without an end is still being written, and is left out.
 
     Raises:
         UserError: no such file, or no line in it.
@@ -38,7 +38,7 @@ def read_metrics(path: str | Path) -> list[dict]:
 
 
 def progress(rows: list[dict]) -> str:
-    """How far a run is, in a sentence: iteration, time left, and the best AP so far."""
+    """How far a run has come, in a sentence: iteration, time left, and the best AP so far."""
     last = rows[-1]
     text = f"iteration {last['iteration'] + 1:,}"
     if last.get("eta_seconds", 0) > 0:
@@ -55,7 +55,7 @@ def plot_training(metrics: str | Path, output: str | Path) -> None:
     Raises:
         UserError: no readable metrics, or a target that cannot be written.
     """
-    from matplotlib.figure import Figure  # a second to import; no display needed this way
+    from matplotlib.figure import Figure  # takes a second to import; needs no display
 
     rows = read_metrics(metrics)
     figure = Figure(figsize=(10, 4), layout="constrained")

@@ -1,15 +1,15 @@
-"""What a detector gets wrong: figures for JSON, from ground truth and detections.
+"""The errors of a detector: figures for JSON, from ground truth and detections.
 
 The content of a report (`analyse`), ready for JSON:
 
-| key | what it is |
+| key | meaning |
 |---|---|
-| `split`, `images`, `objects`, `class_names` | what was looked at |
-| `score` | least score of the detections in `confusion`, `boundary` and `worst` |
-| `kinds` | {"box", "mask" (absent of a detector without masks): {`AP`, `costs`, `counts`, \
+| `split`, `images`, `objects`, `class_names` | what was evaluated |
+| `score` | minimum score of the detections in `confusion`, `boundary` and `worst` |
+| `kinds` | {"box", "mask" (absent for a detector without masks): {`AP`, `costs`, `counts`, \
 `false_positives`, `false_negatives` (`atto_det.evaluation.tide.error_costs`), `calibration`, \
 `curves` (class name → {`precision` at recalls 0, 0.01, … 1, and `AP`, its mean})}} |
-| `confusion` | by masks, or boxes where there are none: objects (rows) by detected class \
+| `confusion` | by masks, or by boxes if there are none: objects (rows) by detected class \
 (columns), the last of each for none |
 | `boundary` | {`mask_iou`, `boundary_iou`: means over the right detections, `pairs`}, or None |
 | `worst` | pictures with the most wrong detections and unfound objects: [{`image`, `wrong`, \
@@ -35,7 +35,7 @@ from atto_det.evaluation.tide import (
     precision_recall,
 )
 
-POINTS = 101  # of a precision-recall curve that is kept
+POINTS = 101  # stored points of a precision-recall curve
 
 
 def analyse(
@@ -47,14 +47,14 @@ def analyse(
     score: float,
     worst: int = 12,
 ) -> dict[str, Any]:
-    """The content of a report; see the top of this file.
+    """The content of a report; see the module's docstring.
 
     Args:
-        ground_truth: image name → objects; crowd regions are not objects here.
+        ground_truth: image name → objects; crowd regions do not count as objects here.
         detections: image name → detections; an image that is missing has none.
         split: name of the data set.
-        score: least score of a detection that counts where one score must be chosen.
-        worst: how many pictures to list.
+        score: minimum score of detections, where one score must be chosen.
+        worst: number of pictures to list.
     """
     ground_truth = {image: objects.without_crowds() for image, objects in ground_truth.items()}
     masks = have_masks(ground_truth, detections)
@@ -94,7 +94,7 @@ def _at_least(found: Detections, score: float) -> Detections:
 
 
 def _curves(verdicts: Verdicts, class_names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Precision at or beyond each of `POINTS` recalls, of classes with objects."""
+    """Precision at or beyond each of `POINTS` recalls, for classes with objects."""
     recalls = np.linspace(0, 1, POINTS)
     result = {}
     curves = precision_recall(verdicts, len(class_names))
@@ -133,7 +133,7 @@ def _boundary(
 
 
 def _worst(images: Sequence[str], verdicts: Verdicts) -> list[dict[str, Any]]:
-    """Every picture with a mistake, most mistakes first."""
+    """Every picture with a mistake, the most mistakes first."""
     count = len(images)
     wrong = np.bincount(verdicts.images[verdicts.kinds != RIGHT], minlength=count)
     unfound = np.bincount(verdicts.object_images[~verdicts.found], minlength=count)

@@ -1,4 +1,4 @@
-"""The report on a detector's errors as one HTML page, which needs no network: light and dark."""
+"""The report on a detector's errors as one self-contained HTML page, light and dark."""
 
 import base64
 from collections.abc import Sequence
@@ -32,28 +32,28 @@ def page(content: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
     """The page.
 
     Args:
-        content: of `atto_det.reports.errors.analyse`, with `title` and `remarks` beside it.
+        content: from `atto_det.reports.errors.analyse`, with `title` and `remarks` added.
         pictures: caption and JPEG of each of the worst pictures.
     """
     parts = [
         "<h2>What each kind of error costs</h2>",
         "<p>AP at IoU 0.5 that would be gained if all errors of the kind, and only they, were "
-        "mended (TIDE, arXiv 2008.08115). Costs do not add up.</p>",
+        "corrected (TIDE, arXiv 2008.08115). Costs do not add up.</p>",
         columns([_costs(kind, figures) for kind, figures in content["kinds"].items()]),
-        "<h2>Which class is taken for which</h2>",
-        f"<p>Rows: class of the object. Columns: class that was found there, from score "
+        "<h2>Which classes are confused</h2>",
+        f"<p>Rows: class of the object. Columns: class detected there, from score "
         f"{content['score']:g}. Shades are shares of the row.</p>",
         _confusion(content["confusion"], content["class_names"]),
         "<h2>Precision by recall</h2>",
         "<p>One class each; solid: boxes, dashed: masks; the number is the area in percent.</p>",
         _curves(content),
-        "<h2>Are the scores to be believed?</h2>",
+        "<h2>Are the scores reliable?</h2>",
         "<p>Dots: how often detections of a score are right. On the diagonal a score is a "
-        "probability; below it the detector is too sure.</p>",
+        "probability; below it the detector is overconfident.</p>",
         columns([_calibration(kind, figures) for kind, figures in content["kinds"].items()]),
     ]
     if content["boundary"]:
-        parts += ["<h2>How ragged are the edges?</h2>", _boundary(content["boundary"])]
+        parts += ["<h2>How well do the edges fit?</h2>", _boundary(content["boundary"])]
     if pictures:
         parts.append("<h2>The worst pictures</h2><p>Ground truth left, detections right.</p>")
         parts.append(f'<div class="worst">{"".join(_picture(*one) for one in pictures)}</div>')
@@ -129,7 +129,7 @@ def _calibration(kind: str, figures: dict[str, Any]) -> str:
 
 
 def _axes(marks: Sequence[str]) -> str:
-    """A square from 0 to 1, with quarters."""
+    """A square from 0 to 1, with quarter lines."""
     places = [6 + 22 * k for k in range(5)]
     grid = "".join(
         f'<line class="grid" x1="{p}" y1="6" x2="{p}" y2="94"/>'

@@ -1,4 +1,4 @@
-"""Tables of what an exploration found."""
+"""Tables of the results of an exploration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _RANKERS = {
 
 
 def grids(content: Mapping[str, Any]) -> list[Grid]:
-    """The tables of exploration.json's content."""
+    """The tables for the content of exploration.json."""
     found = [_finals(content)]
     if content["candidates"]:
         found.append(_candidates(content["candidates"]))
@@ -30,10 +30,10 @@ def grids(content: Mapping[str, Any]) -> list[Grid]:
 
 
 def architecture(winner: Mapping[str, Any]) -> Grid:
-    """The modules of a network and their channels, as in Table 1 of arXiv 1903.07209.
+    """The modules of a network and their channels, in the form of Table 1 of arXiv 1903.07209.
 
     Args:
-        winner: `network`, its short name, and `spec`, as `spec_to_dict` makes it.
+        winner: `network`, its short name, and `spec`, as returned by `spec_to_dict`.
     """
     spec = winner["spec"]
     rows = [("stem", "7×7, stride 2; pool", f"{spec['stem']}")]

@@ -1,4 +1,4 @@
-"""What an exploration found, as one HTML page which needs no network: light and dark."""
+"""The result of an exploration as one self-contained HTML page, light and dark."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def page(content: Mapping[str, Any], grids: Sequence[Grid]) -> str:
 
     Args:
         content: of exploration.json (`atto_det.exploration.outcome.collect`).
-        grids: tables of it.
+        grids: its tables.
     """
     parts = [
         "<h2>Networks</h2>",
@@ -61,9 +61,9 @@ def page(content: Mapping[str, Any], grids: Sequence[Grid]) -> str:
 
 
 def front(networks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that meet the requirements, of which no other has fewer multiply-adds and more top-1.
+    """Networks that meet the requirements and form the front of multiply-adds and top-1.
 
-    By multiply-adds.
+    In the order of multiply-adds.
     """
     found: list[Mapping[str, Any]] = []
     allowed = [one for one in networks if one["satisfies"] and one["top1"] is not None]
@@ -100,7 +100,7 @@ def _front(content: Mapping[str, Any]) -> str:
 
 
 def _plot(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], x_name: str, y_name: str) -> str:
-    """Lines of (x, y) points with their names at their ends."""
+    """Lines of (x, y) points, with their names at their ends."""
     lines = [(name, points) for name, points in lines if points]
     if not lines:
         return "<p>None yet.</p>"
@@ -190,7 +190,7 @@ def _table(grid: Grid) -> str:
 
 
 class _Scale:
-    """A linear map from a range of values to places."""
+    """A linear map from a range of values to positions."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         self.bounds, self.start, self.end = (low, high), start, end

@@ -1,4 +1,4 @@
-"""The front of an exploration, and how it came about, as a picture."""
+"""The Pareto front of an exploration, its generators and its samplers, as a picture."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from atto_det.reports.exploration_html import front
 
 
 def plot_exploration(content: Mapping[str, Any], output: str | Path) -> None:
-    """Draw networks by multiply-adds and top-1, U of the generators, and engines side by side.
+    """Draw networks by multiply-adds and top-1, U of the generators, and samplers side by side.
 
     Args:
         content: of exploration.json.

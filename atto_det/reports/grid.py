@@ -9,9 +9,9 @@ TOTALS = ("total", "highest", MEASURED)  # rows with a line above them
 
 @dataclass(frozen=True)
 class Grid:
-    """One table: a title, column names, and rows of text of which the last may be totals.
+    """A table: a title, column names, and rows of text, of which the last may be totals.
 
-    A line break in a column name is where a narrow column may break.
+    A line break in a column name marks where a narrow column may be wrapped.
     """
 
     title: str
@@ -20,7 +20,7 @@ class Grid:
 
 
 def print_grids(grids: Sequence[Grid]) -> None:
-    """Tables on the terminal; one that is too wide for it in several parts."""
+    """Print tables; one that is too wide for the terminal is split into several parts."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -45,7 +45,7 @@ def print_grids(grids: Sequence[Grid]) -> None:
 
 
 def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
-    """The columns of each part of a table for `room` characters: the first, and those that fit."""
+    """The columns of each part of a table: the first one, and others that fit into `room`."""
     parts = [[0]]
     for index in range(1, len(widths)):
         wide = sum(widths[i] + 3 for i in (*parts[-1], index)) + 1  # with padding
@@ -66,7 +66,7 @@ def markdown_grids(title: str, grids: Sequence[Grid], remarks: Sequence[str]) ->
 
 
 def markdown_grid(grid: Grid) -> list[str]:
-    """The lines of one table under its title."""
+    """The lines of one table, below its title."""
     rule = "|---" + "|---:" * (len(grid.header) - 1) + "|"
     rows = [_line(row) for row in grid.rows]
     return [f"## {grid.title}", "", _line(grid.header), rule, *rows, ""]

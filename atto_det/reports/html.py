@@ -1,4 +1,4 @@
-"""HTML pages that need no network: one file each, light and dark."""
+"""Self-contained HTML pages, light and dark."""
 
 from collections.abc import Sequence
 from html import escape
@@ -44,7 +44,7 @@ def document(title: str, remarks: Sequence[str], parts: Sequence[str], style: st
 
 
 def columns(parts: Sequence[str]) -> str:
-    """Parts beside each other, where there is room."""
+    """Parts side by side, if there is room."""
     return f'<div class="columns">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
 
 

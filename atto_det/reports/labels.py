@@ -1,11 +1,11 @@
-"""Names in a plot, each where it hides least of what is drawn already."""
+"""Places names in a plot where they hide least of what is already drawn."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
 class LabelPlace(NamedTuple):
-    """Where a name may stand: its offset from its point, in points, and its alignment to that."""
+    """A possible place of a name: its offset from its point, in points, and its alignment."""
 
     dx: float
     dy: float
@@ -20,7 +20,7 @@ def place_label(
 
     Args:
         text: an annotation of `axes`.
-        taken: boxes in pixels that should stay visible. What lies outside `axes` counts as hidden.
+        taken: boxes in pixels that should stay visible. Parts outside `axes` count as hidden.
     """
     hidden = []
     for place in places:
@@ -33,14 +33,14 @@ def place_label(
 
 
 def _put(text: Any, place: LabelPlace) -> Any:
-    """Move a name; returns the box that it takes, in pixels."""
+    """Move a name; returns the box that it occupies, in pixels."""
     text.xyann = (place.dx, place.dy)
     text.set(ha=place.horizontal, va=place.vertical)
     return text.get_window_extent()
 
 
 def _common_area(one: Any, other: Any) -> float:
-    """Area that two boxes share, in square pixels."""
+    """The area that two boxes share, in square pixels."""
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
     return max(width, 0) * max(height, 0)

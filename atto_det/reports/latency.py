@@ -33,15 +33,15 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Latency:
-    """How long one detector takes in one mode.
+    """The latency of one detector in one mode.
 
     Attributes:
         detector: its name, short.
-        mode: "eager" for the model as it was built, or what was done to make it faster.
+        mode: "eager" for the model as built, or how it was made faster.
         size: of the picture, "800x1088".
-        proposals, detections: in each picture; None for a foreign network, timed alone.
+        proposals, detections: per picture; None for a foreign network, timed alone.
         timing: its runs.
-        memory: bytes at the peak, if that was measured.
+        memory: bytes at the peak, if measured.
     """
 
     detector: str
@@ -54,7 +54,7 @@ class Latency:
 
 
 def ratio(latency: Latency, latencies: Sequence[Latency]) -> float | None:
-    """Its median over the first detector's in the same mode, else in eager mode, else None."""
+    """Its median divided by the first detector's in the same mode, or in eager mode, or None."""
     first = latencies[0]
     for mode in (latency.mode, EAGER):
         for other in latencies:
@@ -72,7 +72,7 @@ def speedup(latency: Latency, latencies: Sequence[Latency]) -> float | None:
 
 
 def latency_tables(latencies: Sequence[Latency]) -> list[Grid]:
-    """Median, p95, throughput, memory and ratios; then for each mode the parts."""
+    """Median, p95, throughput, memory and ratios; then the parts for each mode."""
     header = ("detector", "input", "mode", "ms", "p95", "pictures/s", "MiB", "ratio", "gain")
     rows = []
     for latency in latencies:
@@ -107,7 +107,7 @@ def _label(latency: Latency) -> str:
 
 
 def latency_record(latencies: Sequence[Latency]) -> list[dict[str, Any]]:
-    """Exact figures for JSON, every run among them."""
+    """Exact figures for JSON, including every run."""
     return [
         {
             "detector": latency.detector,
@@ -137,7 +137,7 @@ def print_latencies(latencies: Sequence[Latency]) -> None:
 def write_latencies(
     folder: Path, latencies: Sequence[Latency], context: dict[str, Any], remarks: Sequence[str]
 ) -> list[Path]:
-    """latency.md, latency.json (with `context`) and latency.png in `folder`; returns their paths.
+    """Write latency.md, latency.json (with `context`) and latency.png; returns their paths.
 
     Raises:
         UserError: a file cannot be written.
@@ -159,7 +159,7 @@ def plot_latencies(latencies: Sequence[Latency], output: str | Path) -> None:
     Raises:
         UserError: the target cannot be written.
     """
-    from matplotlib.figure import Figure  # a second to import; no display needed this way
+    from matplotlib.figure import Figure  # takes a second to import; needs no display
 
     columns = [latency.timing.parts for latency in latencies]
     names = list(dict.fromkeys([*COLOURS, *(name for column in columns for name in column)]))

@@ -1,7 +1,7 @@
-"""Table 2 of the AttoNet paper (arXiv 1903.07209v2): its figures, and the true costs.
+"""Table 2 of the AttoNet paper (arXiv 1903.07209v2): its figures, and the real costs.
 
 The published figures are data here; parameters and multiply-adds are counted again on the networks,
-at 224×224 with a 51-way head. Networks are handed in as a function from name and classes.
+at 224×224 with a 51-way head. The networks come from a function that gets their name and classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class Published:
         macs_m: millions of multiply-adds.
         parameters_m: millions.
         netscore: as printed there.
-        per_norm_channel: numbers per batch norm channel for which `parameters` gives that figure.
+        per_norm_channel: numbers per batch-norm channel for which `parameters` gives that figure.
     """
 
     name: str
@@ -58,7 +58,7 @@ PUBLISHED = (
     Published("AttoNet-D", "attonet_d", 66.30, 57.5, 0.32, 90.21, 1),
 )
 
-# Why a published figure and a recomputed one differ; tests/complexity/test_table2.py does the sums.
+# Why published and recomputed figures differ; tests/reports/test_table2.py checks the sums.
 REMARKS = (
     f"Recomputed at {INPUT_SIZE}×{INPUT_SIZE} with {CLASSES} outputs: Table 1 of the paper prints "
     "the dense layers as 952x51 and so on, 50 classes and one that it does not explain.",
@@ -82,12 +82,12 @@ REMARKS = (
 
 @dataclass(frozen=True)
 class Data:
-    """What a top-1 was measured on; only figures of equal `Data` stand in one table.
+    """The data that a top-1 was measured on; only figures with equal `Data` share a table.
 
     Attributes:
         root: name of the folder.
         train, val: numbers of pictures.
-        class_names: what was told apart.
+        class_names: the classes.
         input_size: side of the pictures in pixels.
     """
 
@@ -117,7 +117,7 @@ class Measured:
         runs: seed and top-1 of each training, where the seeds are known.
 
     Raises:
-        UserError: a top-1 out of range.
+        UserError: the top-1 is out of range.
     """
 
     network: str
@@ -165,7 +165,7 @@ class Row:
         published: its row of the paper, if it has one.
         parameters: recomputed by the paper's rule, with a head for `CLASSES`.
         macs: recomputed at `INPUT_SIZE`, with the same head.
-        measured: if it was.
+        measured: its measurement, if any.
         macs_measured: multiply-adds at the input size of `measured`, if that is known.
     """
 
@@ -178,7 +178,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """As the paper prints it; else that of the network, shortened where it is a spec."""
+        """The name as printed in the paper; else the network's, shortened if it is a spec."""
         return self.published.name if self.published else short_name(self.network)
 
     def megabytes(self, bits: int) -> float:
@@ -186,16 +186,16 @@ class Row:
         return self.parameters * bits / 8e6
 
     def netscore(self, top1: float) -> float | None:
-        """With recomputed costs; None for a `top1` of 0, which has none."""
+        """NetScore with recomputed costs; None for a `top1` of 0."""
         return netscore(top1, self.parameters / 1e6, self.macs / 1e9) if top1 else None
 
 
 def parameters(network: nn.Module, per_norm_channel: int = 1) -> int:
     """Parameters by the rule of the paper's Table 2.
 
-    All but those of batch norms and the biases of convolutions; in their place `per_norm_channel`
-    for each output channel of each convolution: 1 is a batch norm folded into a bias, 2 its weight
-    and bias, 4 its running mean and variance too.
+    All except those of batch norms and the biases of convolutions, which are replaced by
+    `per_norm_channel` for each output channel of each convolution: 1 is a batch norm folded into a
+    bias, 2 its weight and bias, 4 its running mean and variance as well.
     """
     total = 0
     for module in network.modules():
@@ -207,7 +207,7 @@ def parameters(network: nn.Module, per_norm_channel: int = 1) -> int:
 
 
 def compare(create: Create, measured: Sequence[Measured] = ()) -> list[Row]:
-    """The paper's seven rows in its order, then other networks that were measured.
+    """The paper's seven rows, in its order, then other networks that were measured.
 
     Of a network that was trained from several seeds the mean stands there.
 
@@ -221,7 +221,7 @@ def compare(create: Create, measured: Sequence[Measured] = ()) -> list[Row]:
     published = {row.network: row for row in PUBLISHED}
     networks = {}
     with torch.device("meta"):
-        for name in reversed(dict.fromkeys([*published, *found])):  # an unknown one fails at once
+        for name in reversed(dict.fromkeys([*published, *found])):  # unknown ones fail first
             networks[name] = create(name, CLASSES).eval()
     rows = []
     for name, network in reversed(networks.items()):
@@ -241,7 +241,7 @@ def compare(create: Create, measured: Sequence[Measured] = ()) -> list[Row]:
 
 
 def by_data(rows: Sequence[Row]) -> dict[Data | None, list[Row]]:
-    """The measured rows, by what they were measured on."""
+    """The measured rows, by the data they were measured on."""
     groups: dict[Data | None, list[Row]] = {}
     for row in rows:
         if row.measured:

@@ -16,15 +16,15 @@ STEPS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # labels on the logarithmic a
 
 
 def plot_table2(rows: Sequence[Row], output: str | Path) -> None:
-    """Draw the published figures, and a panel for each data measured on, to a PNG or SVG file.
+    """Draw the published figures, and a panel for each measured data set, to a PNG or SVG file.
 
-    Discs stand at the published multiply-adds, rings at the recomputed ones; a measured network has
-    the ring alone, lightly filled.
+    Discs are at the published multiply-adds, rings at the recomputed ones; a measured network has
+    only a ring, lightly filled.
 
     Raises:
         UserError: the target cannot be written.
     """
-    from matplotlib.figure import Figure  # a second to import; no display needed this way
+    from matplotlib.figure import Figure  # takes a second to import; needs no display
     from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
     groups = by_data(rows)
@@ -60,7 +60,7 @@ def plot_table2(rows: Sequence[Row], output: str | Path) -> None:
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
     _legend(figure, panels[0])
-    figure.draw_without_rendering()  # the layout, which decides where there is room for a name
+    figure.draw_without_rendering()  # computes the layout, which decides where names fit
     for axes, ones in zip(panels, circles, strict=True):
         _names(axes, ones)
     with atomic_path(output) as temporary:
@@ -73,7 +73,7 @@ def _published(axes, rows: Sequence[Row]) -> None:
         macs = row.macs / 1e6
         area = AREA * paper.parameters_m
         axes.scatter(paper.macs_m, paper.top1, s=area, color=colour, alpha=0.6, linewidths=0)
-        if macs / paper.macs_m > 1.2:  # else disc and ring overlap
+        if macs / paper.macs_m > 1.2:  # otherwise disc and ring overlap
             edge = _radius(row) + 2
             arrow = {"arrowstyle": "->", "color": colour, "shrinkA": edge, "shrinkB": edge}
             axes.annotate("", (macs, paper.top1), (paper.macs_m, paper.top1), arrowprops=arrow)
@@ -87,7 +87,7 @@ def _ring(axes, macs: float, top1: float, row: Row, fill: float = 0) -> None:
 
 
 def _names(axes, circles: Sequence[tuple[Row, float, float]]) -> None:
-    """A name at each (network, MACs, top-1): the first place that hides no circle and no name."""
+    """A name at each (network, MACs, top-1), in the first place that hides no circle or name."""
     from matplotlib.transforms import Bbox
 
     points = axes.figure.dpi / 72
@@ -110,7 +110,7 @@ def _names(axes, circles: Sequence[tuple[Row, float, float]]) -> None:
 
 
 def _radius(row: Row) -> float:
-    """Of the circle, in points."""
+    """The radius of a network's circle, in points."""
     return math.sqrt(AREA * row.parameters / 1e6 / math.pi)
 
 
@@ -119,7 +119,7 @@ def _colour(row: Row) -> str:
 
 
 def _legend(figure, axes) -> None:
-    """What disc and ring are, and the area of some sizes, in grey below the panels."""
+    """The meaning of disc and ring, and the areas of some sizes, in grey below the panels."""
     marks = [
         axes.scatter([], [], s=AREA, color="0.4", alpha=0.6, linewidths=0),
         axes.scatter([], [], s=AREA, facecolors="none", edgecolors="0.4", linewidths=1.5),

@@ -17,7 +17,7 @@ SOURCE = "arXiv 1903.07209v2, Table 2; NetScore: arXiv 1806.05512"
 
 
 def tables(rows: Sequence[Row]) -> list[Grid]:
-    """Published beside recomputed, a table for each data measured on, weight memory."""
+    """Published beside recomputed figures, a table for each measured data set, weight memory."""
     groups = [_measured(data, group) for data, group in by_data(rows).items()]
     return [_published(rows), *groups, _memory(rows)]
 
@@ -124,7 +124,7 @@ def markdown(
 
 
 def record(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Exact figures for JSON, by network; None where there is none. Memory is in 10⁶ bytes."""
+    """Exact figures for JSON, by network; None if there is none. Memory is in 10⁶ bytes."""
     result = []
     for row in rows:
         paper, one = row.published, row.measured
@@ -158,7 +158,7 @@ def write_table2(
     context: dict[str, Any],
     attendnets: Sequence[attendnets_table.RecomputedSizes] = (),
 ) -> list[Path]:
-    """table2.md, table2.json (with `context`) and table2.png in `folder`; returns their paths.
+    """Write table2.md, table2.json (with `context`) and table2.png; returns their paths.
 
     Raises:
         UserError: a file cannot be written.

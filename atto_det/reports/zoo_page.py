@@ -1,4 +1,4 @@
-"""The zoo as tables, and as a page of the documentation, from its cards alone."""
+"""The zoo as tables, and as a page of the documentation, made only from its cards."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,20 +8,20 @@ from atto_det.reports.grid import Grid, markdown_grid
 EMPTY = "No file has been trained for the zoo yet."
 _HEAD = """# Model zoo
 
-Backbones and detectors that come with the package: small files with weights in 16 bits, which load
-without a network. This page is written from their cards by `atto-det zoo --page docs/model_zoo.md`;
+Backbones and detectors that come with the package: small files with 16-bit weights, which load
+without a network. `atto-det zoo --page docs/model_zoo.md` writes this page from their cards;
 `atto-det add-to-zoo` makes a file and its card ([pretraining](pretraining.md),
 [training](training.md)).
 """
 _USE = """\
-`atto_det.Predictor("zoo:NAME")` detects with a detector, and `MODEL.WEIGHTS zoo:NAME` starts a
-training from it or from a backbone; `create_backbone(NETWORK, weights=WEIGHTS)` makes a backbone.
-The terms of a file come before those of the code.
+`atto_det.Predictor("zoo:NAME")` loads a detector, and `MODEL.WEIGHTS zoo:NAME` starts a training
+from a detector or a backbone; `create_backbone(NETWORK, weights=WEIGHTS)` loads a backbone. The
+terms of a file take precedence over those of the code.
 """
 
 
 def tables(cards: Sequence[Mapping[str, Any]]) -> list[Grid]:
-    """Detectors, then backbones; none of a kind that there is no card of."""
+    """Detectors, then backbones; a kind without any card has no table."""
     grids = []
     for kind, title, header, row in (
         ("detector", "Detectors", _DETECTORS, _detector),
