@@ -1,14 +1,14 @@
 """Train and evaluate a detector from a config file.
 
-An Atto-MaskRCNN, or any Detectron2 model. Without Detectron2 an Atto-MaskRCNN runs on torchvision
-and Lightning (--engine torchvision).
+It trains an Atto-MaskRCNN, or any Detectron2 model. Without Detectron2, an Atto-MaskRCNN runs on
+torchvision and Lightning (--engine torchvision).
 
 atto-det train --config-file atto_maskrcnn_voc.yaml
 atto-det train --config-file atto_maskrcnn_voc.yaml --resume
 atto-det train --eval-only MODEL.WEIGHTS output/model_best.pth
 atto-det train MODEL.WEIGHTS zoo:NAME DATASETS.FOLDERS "[['mine', 'FOLDER']]" \\
     DATASETS.TRAIN "('mine_train',)" DATASETS.TEST "('mine_val',)" OUTPUT_DIR output/mine
-        a detector of the zoo, or any checkpoint, learns other classes; what starts anew is said
+        a detector of the zoo, or any checkpoint, learns other classes; prints what starts anew
 """
 
 import argparse
@@ -18,7 +18,7 @@ from atto_det.errors import UserError, command_line
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags; what is left are config keys."""
+    """The flags; the remaining arguments are config keys."""
     result = verb_parser("train", __doc__)
     result.add_argument("--config-file", help="YAML experiment; default: that in MODEL.WEIGHTS")
     result.add_argument("--resume", action="store_true", help="go on from the last checkpoint")

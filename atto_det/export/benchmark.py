@@ -1,10 +1,10 @@
 """The torchvision engine's detectors, and ONNX files of them, as contestants beside Detectron2's.
 
-The work is that of `atto_det.detectron2.benchmark`: one picture, resized beforehand, random
+The workload is that of `atto_det.detectron2.benchmark`: one picture, resized beforehand, random
 weights, a fixed number of proposals and detections after the network's own work on each, masks
-pasted. In an ONNX file whatever does not reach an output would be left out: what is fixed gets the
-network's own results added, times zero. R50-FPN is built around timm's ResNet-50 here. Of an ONNX
-file from elsewhere the network alone is timed, on noise.
+pasted. Exporting drops what does not contribute to an output, so the network's own results, times
+zero, are added to the fixed ones. R50-FPN is built with timm's ResNet-50 here. For an ONNX file
+from elsewhere, only the network is timed, on noise.
 """
 
 import tempfile
@@ -48,7 +48,7 @@ NETWORK_OUTPUTS = ("boxes", "scores", "labels", "masks")
 def contestant(
     case: BenchmarkCase, threads: int | None = None
 ) -> "ExportedDetector | ForeignNetwork":
-    """What a case stands for: an ONNX file, or a detector that is built here.
+    """The contestant for a case: an ONNX file, or a detector that is built here.
 
     Raises:
         UserError, Unavailable: as `ExportedDetector` and `ForeignNetwork`.
@@ -62,14 +62,14 @@ class ExportedDetector:
 
     Args:
         case: its mode is one of `MODES`, its device the CPU, its batch one picture.
-        threads: of the runtime; None for its own choice.
+        threads: of the runtime; None for the runtime's choice.
 
     Attributes:
         limits: proposals and detections.
 
     Raises:
-        UserError: a config that this engine cannot honour, or so few proposals that they cannot
-            give so many detections.
+        UserError: a config that this engine does not support, or too few proposals to give so many
+            detections.
         Unavailable: another device or batch, or a runtime that is not installed.
     """
 
@@ -77,7 +77,7 @@ class ExportedDetector:
         _check_work(case)
         self.case = case
         path, keys = case.detector, ["MODEL.DEVICE", "cpu"]
-        if path == R50_FPN:  # that config has all else of it
+        if path == R50_FPN:  # this config has everything else in common with it
             path, keys = str(CONFIGS / "atto_maskrcnn_voc.yaml"), keys + R50_FPN_KEYS
         cfg = read_file(path, keys)
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = case.classes or cfg.MODEL.ROI_HEADS.NUM_CLASSES or 20
@@ -113,7 +113,7 @@ class ExportedDetector:
 
 
 class _Fixed(nn.Module):
-    """A model whose regions are fixed after its own work on them, for one picture."""
+    """A model whose regions are replaced by fixed ones after its own work, for one picture."""
 
     def __init__(self, model: nn.Module, proposals: int, height: int, width: int) -> None:
         super().__init__()
@@ -139,14 +139,14 @@ class _Fixed(nn.Module):
 
 
 class ForeignNetwork:
-    """A network of an ONNX file from elsewhere, which takes pictures (1, 3, H, W) of floats.
+    """A network in an ONNX file from elsewhere, which takes float pictures (1, 3, H, W).
 
     Args:
-        case: its mode is "onnx" or "openvino"; whether the file is in 8 bits is the file's affair.
-        threads: of the runtime; None for its own choice.
+        case: its mode is "onnx" or "openvino", whether or not the file is in 8 bits.
+        threads: of the runtime; None for the runtime's choice.
 
     Attributes:
-        limits: None for proposals and detections: it has those it has.
+        limits: None for proposals and detections, since the network has its own.
 
     Raises:
         UserError: a runtime that is not installed, or a file that it cannot run on such pictures.
@@ -167,7 +167,7 @@ class ForeignNetwork:
         self.run(lambda name: None)
 
     def run(self, mark: Mark) -> dict[str, np.ndarray]:
-        """Its outputs by name."""
+        """The network's outputs by name."""
         outputs = self._run(self._pixels)
         mark("network")
         return outputs
@@ -179,17 +179,17 @@ def _check_work(case: BenchmarkCase) -> None:
 
 
 def _find(run: Run, pixels: np.ndarray) -> tuple[Tensor, ...]:
-    return tuple(map(torch.as_tensor, run(pixels).values()))  # OpenVINO has names of its own
+    return tuple(map(torch.as_tensor, run(pixels).values()))  # OpenVINO uses other names
 
 
 def _open(
     model: nn.Module, proposals: int, pixels: Tensor, runtime: str, int8: bool, threads: int | None
 ) -> Run:
-    """The model in a runtime, prepared as `onnx_export` prepares it."""
+    """The model in a runtime, prepared as in `onnx_export`."""
     fixed = _Fixed(for_onnx(model, int8=int8), proposals, *pixels.shape[1:])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of the tracer
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # from the tracer
             torch.onnx.export(
                 fixed,
                 (pixels,),

@@ -1,8 +1,8 @@
-"""Trained weights as ONNX files, checked against the model that they come from.
+"""Exports trained weights as ONNX files, and checks these against the original model.
 
-A detector's file takes a picture and gives detections (`Deployable`); the backbone of a trained
-classifier takes normalised pictures and gives its feature maps. `Metadata` describes either. A file
-gets its name when it has run in ONNX Runtime and found what PyTorch finds.
+A detector's file takes a picture and returns detections (`Deployable`); that of a classifier's
+backbone takes normalised pictures and returns feature maps. `Metadata` describes either. A file
+gets its final name after it has run in ONNX Runtime and found the same as PyTorch.
 """
 
 import hashlib
@@ -32,18 +32,18 @@ from .metadata import Metadata
 from .rewrite import for_8_bits, for_onnx
 
 OPSET = 18
-SAME = 0.99  # of the detections, at least
+SAME = 0.99  # minimum share of equal detections
 FEATURE_TOLERANCE = (
-    1e-3  # of a backbone's features, as a share of the largest: rounding alone reaches 1e-4
+    1e-3  # of a backbone's features, relative to the largest; rounding alone reaches 1e-4
 )
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 class Exported(NamedTuple):
-    """What was written.
+    """The result of an export.
 
     metadata: of the file.
-    checks: a sentence for each runtime that ran it.
+    checks: a sentence for each runtime that ran the file.
     """
 
     metadata: Metadata
@@ -61,12 +61,12 @@ def export(
     Args:
         path: a checkpoint of either engine, or of the pretraining.
         target: the `.onnx` file.
-        pictures: uint8 RGB (H, W, 3), on which it must find what PyTorch finds.
-        calibration: pictures to measure ranges on; with them the file works in 8 bits.
+        pictures: uint8 RGB (H, W, 3), on which the file must find the same as PyTorch.
+        calibration: pictures to measure ranges on; if given, the file uses 8 bits.
 
     Raises:
-        UserError: a missing, damaged, unsafe or foreign checkpoint, a model that this engine does
-            not have, a missing package, a file that does not find what PyTorch finds, or one that
+        UserError: a missing, damaged, unsafe or foreign checkpoint; a model that this engine does
+            not have; a missing package; a file that finds something else than PyTorch; or one that
             cannot be written.
     """
     for package in PACKAGES:
@@ -98,14 +98,14 @@ def _detector(
     model = for_onnx(predictor.model, int8=bool(calibration))
     example = torch.as_tensor(_in_order(pictures[0], order))
     axes = {INPUTS[0]: {0: "height", 1: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
-    # The tracer's warnings are ignored: what it gets wrong is found below.
+    # The tracer's warnings are ignored, since the check below detects real errors.
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         torch.onnx.export(
             Deployable(model, cfg).eval(),
             (example,),
             target,
             opset_version=OPSET,
-            dynamo=False,  # the newer exporter cannot follow the choice of regions
+            dynamo=False,  # the newer exporter cannot handle the selection of regions
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
             dynamic_axes=axes,
@@ -127,7 +127,7 @@ def _detector(
 def _check_detector(
     path: Path, pictures: Sequence[np.ndarray], wanted: list[Detections], *, strict: bool
 ) -> list[str]:
-    """Run the file in the runtimes that are installed; `strict` where it must not differ."""
+    """Run the file in the installed runtimes; with `strict`, it must find the same as PyTorch."""
     from .runtimes import RUNTIMES, OnnxDetector, agreement
 
     checks = []
@@ -222,7 +222,7 @@ class _Features(nn.Module):
 
 
 def _check_backbone(path: Path, net: nn.Module, pictures: Iterable[np.ndarray]) -> str:
-    """Compare features with PyTorch's, in batches of one and in a batch of two of another size."""
+    """Compare features with PyTorch's, for single pictures and a batch of two at another size."""
     from .runtimes import open_runtime
 
     run, worst = open_runtime(path, "onnxruntime"), 0.0
@@ -241,7 +241,7 @@ def _check_backbone(path: Path, net: nn.Module, pictures: Iterable[np.ndarray]) 
 
 
 def _in_order(picture: np.ndarray, order: str) -> np.ndarray:
-    """An RGB picture in a channel order."""
+    """An RGB picture converted to a channel order."""
     return np.ascontiguousarray(data.in_order(picture, "RGB", order))
 
 
@@ -258,12 +258,12 @@ def _origin(path: Path, calibration: Sequence[np.ndarray]) -> dict:
 
 
 def _describe(path: Path, metadata: Metadata) -> None:
-    """Put the metadata into the file, leave out what nobody reads, and check the whole."""
+    """Write the metadata into the file, remove what is not used, and check the result."""
     import onnx
 
     model = onnx.load(path)
     model.producer_name, model.producer_version = "atto_det", checkpoint.versions()["atto_det"]
-    del model.graph.value_info[:], model.metadata_props[:]  # shapes of inner values
+    del model.graph.value_info[:], model.metadata_props[:]  # shapes of intermediate values
     onnx.helper.set_model_props(model, metadata.as_properties())
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

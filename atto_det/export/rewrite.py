@@ -1,4 +1,4 @@
-"""Exact rewritings of a network before it is exported: the same function in faster layers."""
+"""Exact rewritings of a network for export: the same function with faster layers."""
 
 import copy
 from collections import OrderedDict
@@ -12,11 +12,11 @@ from torchvision.ops import FeaturePyramidNetwork
 from atto_det.nets import AttoModule
 from atto_det.ops.fold_norms import is_norm
 
-NARROW = 16  # channels; a narrower group costs more alone than as part of a larger one
+NARROW = 16  # channels; narrower groups are slower on their own than as part of a larger group
 
 
 class JointRPNHead(nn.Module):
-    """`head` with its last two layers as one, so that what they see is read once."""
+    """`head` with its last two layers joined, so that their input is read once."""
 
     def __init__(self, head: RPNHead) -> None:
         super().__init__()
@@ -37,9 +37,9 @@ class JointRPNHead(nn.Module):
 
 
 class CopyingPyramid(nn.Module):
-    """`fpn` with maps doubled by copying rows and columns, channels last.
+    """`fpn` with maps doubled by copying rows and columns, stored channels-last.
 
-    Of 8-bit maps ONNX Runtime does that 30 times faster than ONNX's Resize.
+    For 8-bit maps, ONNX Runtime does this 30 times faster than ONNX's Resize.
     """
 
     def __init__(self, fpn: FeaturePyramidNetwork) -> None:
@@ -47,7 +47,7 @@ class CopyingPyramid(nn.Module):
         self.fpn = fpn
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Stages (B, C, H, W), each of half the size of the one before, to maps of one width."""
+        """Stages (B, C, H, W), each half the size of the one before, to maps of equal width."""
         fpn, maps = self.fpn, list(x.values())
         total = fpn.get_result_from_inner_blocks(maps[-1], -1)
         results = [fpn.get_result_from_layer_blocks(total, -1)]
@@ -68,14 +68,14 @@ def _doubled(x: Tensor) -> Tensor:
 class RepeatedDepthwise(nn.Module):
     """A depthwise convolution with multiplier M as a plain one on M copies of the channels.
 
-    ONNX Runtime has a fast 8-bit kernel for plain depthwise convolutions alone. Output channel
-    c * M + m of `conv` becomes m * C + c, so what comes next needs its inputs in `order`.
+    ONNX Runtime has a fast 8-bit kernel only for plain depthwise convolutions. Output channel
+    c * M + m of `conv` becomes m * C + c, so the next layer needs its inputs in `order`.
 
     Args:
         conv: with `groups` = C input channels and C * M output channels.
 
     Attributes:
-        order: (C * M,) which channel of `conv` each channel of this one is.
+        order: (C * M,) the channel of `conv` that each channel of this one corresponds to.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -125,11 +125,11 @@ def split_multipliers(network: nn.Module) -> nn.Module:
 
 
 def fill_narrow_groups(network: nn.Module) -> nn.Module:
-    """A copy of `network` whose narrow grouped convolutions have zeros between their groups.
+    """A copy of `network` in which narrow groups of convolutions are joined, with zeros between.
 
-    ONNX Runtime works in 8 bits on one group after the other. For the 24 channels in 4 groups of a
-    condenser of AttendNet-A all at once take 0.6 of the time, though they are 4 times the
-    multiply-adds; groups of 21 channels are faster alone.
+    In 8 bits, ONNX Runtime processes one group after the other. The 24 channels in 4 groups of
+    AttendNet-A's condensers take only 0.6 of the time if joined, with 4 times the multiply-adds;
+    groups of 21 channels are faster on their own.
     """
     network = copy.deepcopy(network)
     for parent in list(network.modules()):
@@ -141,7 +141,7 @@ def fill_narrow_groups(network: nn.Module) -> nn.Module:
 
 
 def _filled(conv: nn.Conv2d) -> nn.Conv2d:
-    """`conv` with one group, which computes the same."""
+    """An equivalent of `conv` with one group."""
     dense = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
@@ -172,7 +172,7 @@ def for_8_bits(network: nn.Module) -> nn.Module:
 
 
 def for_onnx(detector: GeneralizedRCNN, *, int8: bool) -> GeneralizedRCNN:
-    """A copy of `detector`, without norms, as it runs fastest from an ONNX file.
+    """A copy of `detector`, without norms, in the form that runs fastest from an ONNX file.
 
     Args:
         int8: whether its layers will work in 8 bits.

@@ -1,4 +1,4 @@
-"""Detectors in ONNX files, run by ONNX Runtime or OpenVINO behind one call."""
+"""Detectors in ONNX files, run by ONNX Runtime or OpenVINO with the same call."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,24 +19,24 @@ from atto_det.torchvision.predictor import to_detections
 from .metadata import Metadata, read_metadata
 
 RUNTIMES = ("onnxruntime", "openvino")
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # input to outputs by name
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # from the input to outputs by name
 
 
 class OnnxDetector:
-    """A detector that `atto-det export` wrote, used as `atto_det.Predictor` is.
+    """A detector that `atto-det export` wrote, used like `atto_det.Predictor`.
 
     Args:
-        path: the `.onnx` file; it is all that is needed.
-        runtime: one of `RUNTIMES`, on the CPU in single precision where the file asks for no less.
-        threads: 0 leaves it to the runtime.
+        path: the `.onnx` file; nothing else is needed.
+        runtime: one of `RUNTIMES`, on the CPU, in single precision unless the file uses 8 bits.
+        threads: 0 for the runtime's choice.
 
     Attributes:
-        metadata: what the file says of itself.
+        metadata: the description in the file.
         class_names: name of each class index.
 
     Raises:
-        UserError: a missing, damaged or foreign file, a backbone alone, or a runtime that is
-            unknown or not installed.
+        UserError: a missing, damaged or foreign file, a backbone, or a runtime that is unknown or
+            not installed.
     """
 
     def __init__(self, path: str | Path, *, runtime: str = "onnxruntime", threads: int = 0) -> None:
@@ -47,17 +47,17 @@ class OnnxDetector:
         self._run = open_runtime(path, runtime, threads)
 
     def __call__(self, image: str | Path | np.ndarray, *, order: str = "BGR") -> Detections:
-        """Detect in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
+        """Detect objects in a picture: a path, or uint8 (H, W, 3) in BGR order, as OpenCV reads it.
 
         Args:
-            order: of an array's channels: "BGR", or "RGB".
+            order: of an array's channels: "BGR" or "RGB".
 
         Returns:
-            boxes, masks and scores at the picture's own size, highest score first.
+            Boxes, masks and scores at the picture's own size, highest score first.
 
         Raises:
-            UserError: an unreadable picture, an array of another form, or a model that gives values
-                which are not finite, or classes without a name.
+            UserError: an unreadable picture, an array of the wrong shape or type, or a model that
+                returns values that are not finite, or classes without a name.
         """
         image = data.take_picture(image, self.metadata.channel_order, order)
         outputs = self._run(np.ascontiguousarray(image))
@@ -73,7 +73,7 @@ class OnnxDetector:
         ):
             raise UserError(
                 f"the model finds class {int(found['classes'].max())}, but its file names {count} "
-                "classes: it was changed; export it again"
+                "classes: it was modified; export it again"
             )
         found |= {"labels": found["classes"] + 1, "masks": found["masks"][:, None]}
         return to_detections(found, image.shape[:2], image.shape[:2])
@@ -83,8 +83,8 @@ def open_runtime(path: str | Path, runtime: str, threads: int = 0) -> Run:
     """The graph of an ONNX file as a function of its one input, on the CPU.
 
     Raises:
-        UserError: a runtime that is unknown or not installed, or a graph that it cannot run, then
-            or later.
+        UserError: a runtime that is unknown or not installed, or a graph that it cannot run, now
+            or in a later call.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"the runtime is {runtime!r}: choose one of {', '.join(RUNTIMES)}")
@@ -106,7 +106,7 @@ def _one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
         raise UserError(
             f"{runtime} is not installed: pip install 'atto_det[onnx]' ({error})"
         ) from error
-    except Exception as error:  # the runtimes' own kinds have no common one
+    except Exception as error:  # the runtimes' exceptions have no common base class
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{runtime} cannot run {path}: {reason}") from error
 
@@ -117,7 +117,7 @@ def _onnxruntime(path: str, threads: int) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
-    # Or its threads go on spinning for a while, and mask pasting takes twice as long.
+    # Otherwise its threads spin for a while, and mask pasting takes twice as long.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     [name] = (item.name for item in session.get_inputs())
@@ -128,8 +128,7 @@ def _onnxruntime(path: str, threads: int) -> Run:
 def _openvino(path: str, threads: int) -> Run:
     import openvino
 
-    # Without the hint it takes bfloat16 where the CPU has it, and finds four in ten objects
-    # elsewhere.
+    # By default it computes in bfloat16 if the CPU supports it, which moves four in ten objects.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     model = openvino.Core().compile_model(path, "CPU", options)
     [name] = (item.get_any_name() for item in model.inputs)
@@ -143,14 +142,14 @@ def _openvino(path: str, threads: int) -> Run:
 
 
 class Agreement(NamedTuple):
-    """How many detections of two detectors are the same, out of how many of the one with more."""
+    """The number of equal detections of two detectors, and the larger number of detections."""
 
     same: int
     total: int
 
     @property
     def share(self) -> float:
-        """Of the same ones, 0 to 1; 1 where neither found anything."""
+        """The share of equal detections, 0 to 1; 1 if neither found anything."""
         return self.same / self.total if self.total else 1.0
 
 
@@ -161,9 +160,9 @@ def agreement(
     box_iou: float = 0.99,
     mask_iou: float = 0.98,
 ) -> Agreement:
-    """Pair the detections of one class in each picture whose boxes and masks overlap more.
+    """Pair detections of the same class, in each picture, whose boxes and masks overlap enough.
 
-    Two masks without a pixel are the same.
+    Two empty masks are equal.
     """
     same = total = 0
     for one, other in zip(first, second, strict=True):

@@ -1,7 +1,7 @@
-"""Squeeze-and-excitation (arXiv 1709.01507, section 3) as a module of its own, for comparisons.
+"""Squeeze-and-excitation (arXiv 1709.01507, section 3) as a separate module, for comparisons.
 
-It is the attention that visual attention condensers are measured against: of channels alone, from
-the mean of the whole picture.
+It is the attention that visual attention condensers are compared with: only over channels, from the
+mean of the whole picture.
 """
 
 from dataclasses import dataclass
@@ -39,14 +39,14 @@ class SqueezeExcitationSpec:
         return self.expand
 
     def build(self, in_channels: int, *, opens: bool, stride: int, norm: str) -> nn.Module:
-        """The module, which has no norms: (B, expand, H, W) to the same.
+        """The module, which has no norms: (B, expand, H, W) to the same shape.
 
         It is torchvision's, and computes what timm's `SqueezeExcite` does.
 
         Raises:
-            UserError: it opens a stage, or its input has other channels than its output.
+            UserError: it opens a stage, or the numbers of input and output channels differ.
         """
-        from torchvision.ops import SqueezeExcitation  # torchvision takes a second to import
+        from torchvision.ops import SqueezeExcitation  # takes a second to import
 
         if opens or stride != 1 or in_channels != self.expand:
             raise UserError(
