@@ -260,6 +260,16 @@ def class_head(cfg: CfgNode) -> tuple[str, CfgNode]:
     return "MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS
 
 
+def check_values(cfg: CfgNode) -> None:
+    """Refuse values that a key cannot have, in a config that was changed after it was read.
+
+    Raises:
+        UserError: the first of them.
+    """
+    if fault := first_fault(cfg):
+        raise UserError(f"the config's {fault.key} {fault.says}")
+
+
 def use_available_device(cfg: CfgNode) -> None:
     """Switch a config that asks for CUDA to the CPU if there is no CUDA, with a log line."""
     import torch

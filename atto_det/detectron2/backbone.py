@@ -1,10 +1,8 @@
 """AttoNets as Detectron2 backbones: alone, with FPN, with RetinaNet's FPN; timm networks, too."""
 
-import logging
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
-from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import (
@@ -15,14 +13,13 @@ from detectron2.modeling.backbone.fpn import (
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
+from atto_det.config.resnets import say_what_resnets_alone_have
 from atto_det.design.networks import find_network
 from atto_det.errors import UserError
 from atto_det.nets import FEATURES, STAGES, get_spec, shorten_filters
 from atto_det.nets import Backbone as Network
 from atto_det.weights.create import load_weights
 from atto_det.weights.timm_backbone import TimmBackbone
-
-logger = logging.getLogger(__name__)
 
 
 class _Shapes(Backbone):
@@ -88,24 +85,10 @@ def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec | None, out_features: list[s
         raise UserError(
             f"an AttoNet has the features {', '.join(FEATURES)}; the config asks for {out_features}"
         )
-    _say_what_resnets_alone_have(cfg)
+    say_what_resnets_alone_have(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.RESNETS)
     net = AttoNetBackbone(spec, out_features, norm=cfg.MODEL.ATTONET.NORM)
+    net.recomputes = cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING
     return net.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
-
-
-def _say_what_resnets_alone_have(cfg: CfgNode) -> None:
-    """Log the ResNet keys that were changed although they have no effect here."""
-    usual = get_detectron2_cfg().MODEL.RESNETS
-    changed = [
-        f"{key} {value}"
-        for key, value in cfg.MODEL.RESNETS.items()
-        if key != "OUT_FEATURES" and value != usual.get(key)
-    ]
-    if changed:
-        logger.warning(
-            "%s is not a ResNet: it ignores %s of MODEL.RESNETS",
-            *(cfg.MODEL.BACKBONE.NAME, ", ".join(changed)),
-        )
 
 
 def build_attonet_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
@@ -159,8 +142,9 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) 
 
     `res2` is its last feature map of stride 4, `res5` that of stride 32.
     """
-    _say_what_resnets_alone_have(cfg)
+    say_what_resnets_alone_have(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.RESNETS)
     bottom_up = TimmDetectionBackbone(cfg.MODEL.TIMM.NAME, list(cfg.MODEL.FPN.IN_FEATURES))
+    bottom_up.recomputes = cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING
     return _fpn_over(bottom_up.freeze(cfg.MODEL.BACKBONE.FREEZE_AT), cfg, retinanet=False)
 
 

@@ -25,6 +25,9 @@ def add_attonet_config(cfg: CfgNode) -> None:
     cfg.MODEL.ATTONET.NAME = "attonet_a"
     # Batch norm of the backbone: BN, SyncBN (across GPUs), FrozenBN (with trained weights only).
     cfg.MODEL.ATTONET.NORM = "BN"
+    # Recompute the activations of the backbone's stages in the backward pass instead of keeping
+    # them: less memory, more time, the same results. See `atto_det.nets.recomputation`.
+    cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING = False
     cfg.MODEL.TIMM = CfgNode()
     # With MODEL.BACKBONE.NAME build_timm_fpn_backbone: the name of the timm network.
     cfg.MODEL.TIMM.NAME = ""

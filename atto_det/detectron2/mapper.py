@@ -18,6 +18,8 @@ from atto_det.errors import UserError
 from atto_det.training.augmentation import Augmentation, TrainingPicture
 from atto_det.training.batches import draw_seeds
 
+from .masks import SharedMasks
+
 
 class AttoDatasetMapper(DatasetMapper):
     """Detectron2's mapper with strict decoding, palette labels, and flips that can be forbidden.
@@ -49,8 +51,9 @@ class AttoDatasetMapper(DatasetMapper):
         """Map one dict.
 
         Raises:
-            UserError: the picture is unreadable, truncated or not of the annotated size, or its
-                masks are run-length encoded although INPUT.MASK_FORMAT asks for polygons.
+            UserError: the picture is unreadable, truncated or not of the annotated size, an object
+                has no mask although the model needs one, or masks are run-length encoded although
+                INPUT.MASK_FORMAT asks for polygons.
         """
         item = copy.deepcopy(dataset_dict)
         image = data.read_image(item["file_name"])  # (H, W, 3) RGB
@@ -75,7 +78,13 @@ class AttoDatasetMapper(DatasetMapper):
         if not self.is_train:
             item.pop("annotations", None)
         elif "annotations" in item:
-            masks = [annotation.get("segmentation") for annotation in item["annotations"]]
+            objects = [own for own in item["annotations"] if not own.get("iscrowd", 0)]
+            masks = [annotation.get("segmentation") for annotation in objects]
+            if self.use_instance_mask and not all(masks):
+                raise UserError(
+                    f"an object of {item['file_name']} has a box and no mask, which MODEL.MASK_ON "
+                    "needs: set it to False to train on boxes alone"
+                )
             polygons = self.use_instance_mask and self.instance_mask_format == "polygon"
             if polygons and any(isinstance(m, dict) for m in masks):
                 raise UserError(
@@ -83,6 +92,9 @@ class AttoDatasetMapper(DatasetMapper):
                     "run-length encoded: set it to bitmask"
                 )
             self._transform_annotations(item, transforms, shape)
+            objects = item["instances"]
+            if objects.has("gt_masks") and isinstance(objects.gt_masks, BitMasks):
+                objects.gt_masks = SharedMasks(objects.gt_masks.tensor)
         return item
 
 
@@ -129,7 +141,7 @@ class RecipeMapper:
         objects.gt_boxes = Boxes(torch.as_tensor(scene.boxes, dtype=torch.float32))
         objects.gt_classes = torch.as_tensor(scene.classes)
         if self.has_masks:
-            objects.gt_masks = BitMasks(torch.as_tensor(scene.masks))
+            objects.gt_masks = SharedMasks(torch.as_tensor(scene.masks))
         pixels = scene.image[:, :, self.channels].transpose(2, 0, 1)
         own = {key: dicts[index][key] for key in ("file_name", "image_id", "height", "width")}
         image = torch.as_tensor(np.ascontiguousarray(pixels))

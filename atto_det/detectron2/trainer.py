@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from atto_det.config import check_values
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.batches import parts_in, seed_step
@@ -59,13 +60,14 @@ class Trainer(DefaultTrainer):
         policy: the `atto_det.training.policy.Run` that decides what is due after a step.
 
     Raises:
-        UserError: the data contradicts other keys of the config.
+        UserError: a value that a key cannot have, or the data contradicts other keys of the config.
     """
 
     engine = ENGINE
 
     def __init__(self, cfg: CfgNode, *, allow_pickle: bool = False) -> None:
         TrainerBase.__init__(self)
+        check_values(cfg)
         # For a loss of NaN, its logger prints a traceback; run_step raises a readable error.
         logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
         if cfg.TEST.PRECISE_BN.ENABLED:

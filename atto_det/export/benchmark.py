@@ -80,6 +80,8 @@ class ExportedDetector:
         if path == R50_FPN:  # this config has everything else in common with it
             path, keys = str(CONFIGS / "atto_maskrcnn_voc.yaml"), keys + R50_FPN_KEYS
         cfg = read_file(path, keys)
+        if not cfg.MODEL.MASK_ON:
+            raise UserError(f"{path} has MODEL.MASK_ON False: only detectors with masks are timed")
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = case.classes or cfg.MODEL.ROI_HEADS.NUM_CLASSES or 20
         proposals = case.proposals or cfg.MODEL.RPN.POST_NMS_TOPK_TEST
         cfg.TEST.DETECTIONS_PER_IMAGE = case.detections or cfg.TEST.DETECTIONS_PER_IMAGE

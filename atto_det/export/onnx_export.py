@@ -82,6 +82,11 @@ def _detector(
 ) -> Exported:
     predictor = Predictor(path, device="cpu")
     cfg, order = predictor.cfg, predictor.cfg.INPUT.FORMAT
+    if not cfg.MODEL.MASK_ON:
+        raise UserError(
+            f"{path} is a detector of boxes alone (MODEL.MASK_ON False): only detectors with masks "
+            "are exported to ONNX"
+        )
     metadata = Metadata(
         kind="detector",
         network=cfg.MODEL.ATTONET.NAME,

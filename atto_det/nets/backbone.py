@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from atto_det.errors import UserError
 from atto_det.nets.blocks import conv_norm, freeze, is_untrained_frozen_norm
+from atto_det.nets.recomputation import recomputed
 
 STAGES = ("res2", "res3", "res4", "res5")
 FEATURES = ("stem", *STAGES)
@@ -72,6 +73,8 @@ class Backbone(nn.Module):
         out_features: the names returned, in the order of the network.
         channels: feature name to channels.
         strides: feature name to stride in input pixels.
+        recomputes: whether training computes a stage's activations again instead of keeping them
+            (`atto_det.nets.recomputation`); False.
 
     Raises:
         UserError: `out_features` is empty, repeats a name or has an unknown one, `norm` is unknown,
@@ -118,6 +121,7 @@ class Backbone(nn.Module):
             channels[stage] = width
         self.channels = {name: channels[name] for name in self.out_features}
         self.strides = {name: STRIDES[name] for name in self.out_features}
+        self.recomputes = False
         self._norms_were_checked = False
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -126,7 +130,10 @@ class Backbone(nn.Module):
             self._refuse_untrained_frozen_norms()
         features: dict[str, Tensor] = {}
         for name, part in self.named_children():
-            x = part(x)
+            if not torch.jit.is_scripting() and self.recomputes and self.training:
+                x = recomputed(part, x)
+            else:
+                x = part(x)
             if name in self.channels:
                 features[name] = x
         return features

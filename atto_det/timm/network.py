@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from timm.layers import DropPath, create_classifier
 from timm.models import (
     build_model_with_cfg,
-    checkpoint_seq,
     is_model,
     register_model,
     resolve_pretrained_cfg,
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from atto_det.errors import UserError
 from atto_det.nets import STAGES, Backbone, BackboneSpec, get_spec
+from atto_det.nets.recomputation import recomputed
 
 
 class TimmNetwork(nn.Module):
@@ -99,10 +99,9 @@ class TimmNetwork(nn.Module):
         return {"stem": r"^stem", "blocks": blocks}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Whether training recomputes a module's activations instead of keeping them.
+        """Whether training recomputes a stage's activations instead of keeping them.
 
-        A batch norm then sees each batch twice, so that its running statistics move twice as far,
-        as in timm's own networks.
+        Unlike in timm's own networks, a batch updates the running statistics once, not twice.
         """
         self.grad_checkpointing = enable
 
@@ -133,7 +132,7 @@ class TimmNetwork(nn.Module):
         x = self.stem.pool(x)
         stages = (self.res2, self.res3, self.res4, self.res5)
         for index, stage in enumerate(stages[:last] if stop_early else stages, 1):
-            x = checkpoint_seq(stage, x) if self.grad_checkpointing else stage(x)
+            x = recomputed(stage, x) if self.grad_checkpointing else stage(x)
             if index in wanted:
                 intermediates.append(x)
         return intermediates if intermediates_only else (x, intermediates)
@@ -166,8 +165,9 @@ class TimmNetwork(nn.Module):
         """Images (B, in_chans, H, W) to res5 (B, num_features, H / 32, W / 32)."""
         x = self.stem(x)
         if self.grad_checkpointing and not torch.jit.is_scripting():
-            stages = [self.res2, self.res3, self.res4, self.res5]
-            return checkpoint_seq(stages, x, flatten=True)
+            for stage in (self.res2, self.res3, self.res4, self.res5):
+                x = recomputed(stage, x)
+            return x
         x = self.res2(x)  # one by one, as torch.jit.script needs it
         x = self.res3(x)
         x = self.res4(x)

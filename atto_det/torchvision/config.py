@@ -11,6 +11,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from atto_det.config import ConfigReader
+from atto_det.config.resnets import say_what_resnets_alone_have
+from atto_det.config.values import literal
 from atto_det.data import catalog
 from atto_det.design.networks import find_network
 from atto_det.errors import UserError
@@ -28,7 +30,7 @@ class Only:
 DEFAULTS: dict[str, Any] = {
     "MODEL": {
         "META_ARCHITECTURE": Only("GeneralizedRCNN"),
-        "MASK_ON": Only(True, default=False),
+        "MASK_ON": False,
         "KEYPOINT_ON": Only(False),
         "LOAD_PROPOSALS": Only(False),
         "WEIGHTS": "",
@@ -43,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
                 default="build_resnet_backbone",
             ),
             "FREEZE_AT": 2,
+            "GRADIENT_CHECKPOINTING": False,
         },
         "ATTONET": {"NAME": "attonet_a", "NORM": "BN"},
         "TIMM": {"NAME": "", "WEIGHTS": ""},
@@ -233,11 +236,15 @@ class TorchvisionConfigs(ConfigReader):
         Raises:
             UserError: a key that this engine does not support.
         """
+        resnets = dict(_section(content, "MODEL", "RESNETS"))
         keys, values = options[::2], options[1::2]
         if len(keys) == len(values):
-            pairs = [p for p in zip(keys, values, strict=True) if not _is_ignored(p[0])]
-            options = [text for pair in pairs for text in pair]
+            pairs = list(zip(keys, values, strict=True))
+            options = [text for pair in pairs if not _is_ignored(pair[0]) for text in pair]
+            resnets |= {key.removeprefix("MODEL.RESNETS."): value for key, value in pairs}
         cfg = super().merged(_honoured(content), where, options)
+        given = {key: literal(value, text_expected=False) for key, value in resnets.items()}
+        say_what_resnets_alone_have(cfg.MODEL.BACKBONE.NAME, given)
         for key, only in _restricted(DEFAULTS):
             value = cfg
             for name in key.split("."):
@@ -281,6 +288,14 @@ def _honoured(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if not _is_ignored(full):
             kept[key] = _honoured(value, f"{full}.") if isinstance(value, dict) else value
     return kept
+
+
+def _section(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """What `content` has there, if it has a section."""
+    for name in names:
+        inner = content.get(name)
+        content = inner if isinstance(inner, Mapping) else {}
+    return content
 
 
 def _is_ignored(key: str) -> bool:

@@ -35,6 +35,7 @@ class Mapper:
 
     def __init__(self, cfg: CfgNode) -> None:
         self.augmentation = Augmentation(cfg)
+        self.has_masks = cfg.MODEL.MASK_ON
         self.channels = slice(None, None, -1 if cfg.INPUT.FORMAT == "BGR" else 1)
 
     def __call__(self, pictures: Sequence[TrainingPicture], index: int, seed: int) -> Sample:
@@ -45,8 +46,8 @@ class Mapper:
 
         Returns:
             uint8 (3, H, W) in the channel order of INPUT.FORMAT; boxes float (M, 4), x1 y1 x2 y2 in
-            its pixels, labels int64 (M,) from 1, masks uint8 (M, H, W). Objects of which nothing is
-            left are dropped.
+            its pixels, labels int64 (M,) from 1, and for a detector with masks masks uint8
+            (M, H, W). Objects of which nothing is left are dropped.
 
         Raises:
             UserError: a picture is unreadable, truncated or not of the annotated size.
@@ -56,8 +57,9 @@ class Mapper:
         target = {
             "boxes": torch.as_tensor(scene.boxes, dtype=torch.float32),
             "labels": torch.as_tensor(scene.classes + 1),
-            "masks": torch.as_tensor(scene.masks),
         }
+        if self.has_masks:
+            target["masks"] = torch.as_tensor(scene.masks)
         return torch.as_tensor(np.ascontiguousarray(pixels)), target
 
 
@@ -111,7 +113,7 @@ def training_scenes(cfg: CfgNode) -> Iterator[tuple[str, Scene]]:
                     np.ascontiguousarray(image),
                     target["boxes"].numpy(),
                     target["labels"].numpy() - 1,
-                    target["masks"].numpy(),
+                    target["masks"].numpy() if "masks" in target else None,
                 ),
             )
 

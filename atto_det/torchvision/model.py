@@ -81,6 +81,7 @@ def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
         spec = get_spec(cfg.MODEL.ATTONET.NAME, "MODEL.ATTONET.NAME")
         body = Backbone(spec, stages, norm=cfg.MODEL.ATTONET.NORM)
     body.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
+    body.recomputes = cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING
     fpn = FeaturePyramidNetwork(
         list(body.channels.values()),
         width,
@@ -168,14 +169,15 @@ def _heads(cfg: CfgNode, levels: list[str]) -> Heads:
         score_thresh=roi.SCORE_THRESH_TEST,
         nms_thresh=roi.NMS_THRESH_TEST,
         detections_per_img=cfg.TEST.DETECTIONS_PER_IMAGE,
-        mask_roi_pool=AlignedPooler(
-            features, strides, mask.POOLER_RESOLUTION, mask.POOLER_SAMPLING_RATIO
-        ),
-        mask_head=_mask_head(cfg, width),
-        mask_predictor=MaskRCNNPredictor(
-            mask.CONV_DIM if mask.NUM_CONV else width, mask.CONV_DIM, classes
-        ),
     )
+    if cfg.MODEL.MASK_ON:
+        heads.mask_roi_pool = AlignedPooler(
+            features, strides, mask.POOLER_RESOLUTION, mask.POOLER_SAMPLING_RATIO
+        )
+        heads.mask_head = _mask_head(cfg, width)
+        heads.mask_predictor = MaskRCNNPredictor(
+            mask.CONV_DIM if mask.NUM_CONV else width, mask.CONV_DIM, classes
+        )
     _init_heads(heads)
     return heads
 
@@ -197,12 +199,13 @@ def _init_heads(heads: Heads) -> None:
     small = {
         heads.box_predictor.cls_score: 0.01,
         heads.box_predictor.bbox_pred: 0.001,
-        heads.mask_predictor.mask_fcn_logits: 0.001,
     }
+    if heads.has_mask():
+        small[heads.mask_predictor.mask_fcn_logits] = 0.001
+        nn.init.zeros_(heads.mask_predictor.conv5_mask.bias)
     for layer, std in small.items():
         nn.init.normal_(layer.weight, std=std)
         nn.init.zeros_(layer.bias)
-    nn.init.zeros_(heads.mask_predictor.conv5_mask.bias)
 
 
 def _by_level(values: list[list[float]], key: str, levels: list[str]) -> list[list[float]]:

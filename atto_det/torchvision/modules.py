@@ -22,11 +22,12 @@ from torchvision.models.detection.rpn import (
     concat_box_prediction_layers,
 )
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import clip_boxes_to_image, roi_align
+from torchvision.ops import clip_boxes_to_image
 
 from atto_det.nets.levels import SeparableLevels
 from atto_det.ops.chosen_masks import chosen_masks
 from atto_det.ops.nms import grouped_nms
+from atto_det.training.mask_targets import mask_targets
 
 Targets = list[dict[str, Tensor]] | None
 Shapes = list[tuple[int, int]]  # height and width of each picture
@@ -225,11 +226,14 @@ class Heads(RoIHeads):
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """Detections of each picture, or in training the losses.
 
-        Detections have boxes (N, 4), labels (N,) from 1, scores (N,), masks (N, 1, 28, 28).
+        Detections have boxes (N, 4), labels (N,) from 1, scores (N,), and masks (N, 1, 28, 28)
+        where there is a mask head.
         """
         if self.training:
             return [], self._losses(features, proposals, image_shapes, targets)
         result = self.boxes_in(features, proposals, image_shapes)
+        if not self.has_mask():
+            return result, {}
         boxes, labels = ([item[key] for item in result] for key in ("boxes", "labels"))
         masks = self.masks_in(features, boxes, labels, image_shapes)
         for item, own in zip(result, masks, strict=True):
@@ -313,6 +317,8 @@ class Heads(RoIHeads):
             "loss_cls": functional.cross_entropy(logits, flat) if len(flat) else logits.sum() * 0,
             "loss_box_reg": boxes / max(len(flat), 1) * self.box_loss_weight,
         }
+        if not self.has_mask():
+            return losses
         positive = [own > 0 for own in labels]
         regions = [own[keep] for own, keep in zip(proposals, positive, strict=True)]
         objects_of = [own[keep] for own, keep in zip(matched, positive, strict=True)]
@@ -335,11 +341,10 @@ class Heads(RoIHeads):
         masks = self.mask_predictor(self.mask_head(pooled))  # (R, K + 1, 28, 28)
         if not len(labels):
             return masks.sum() * 0
-        cut = []
-        for target, own, index in zip(targets, regions, objects, strict=True):
-            boxes = torch.cat([index[:, None].to(own), own], dim=1)  # (R, 5): mask, x1 y1 x2 y2
-            whole = target["masks"][:, None].to(own)
-            cut.append(roi_align(whole, boxes, masks.shape[-1], 1.0, 0, aligned=True)[:, 0] >= 0.5)
+        cut = [
+            mask_targets(target["masks"], index, own, masks.shape[-1])
+            for target, own, index in zip(targets, regions, objects, strict=True)
+        ]
         chosen = masks[torch.arange(len(labels), device=labels.device), labels]
         return functional.binary_cross_entropy_with_logits(chosen, torch.cat(cut).to(chosen))
 

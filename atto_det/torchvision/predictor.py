@@ -112,13 +112,14 @@ def detect_in_views(
     threshold = cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST
     kept = grouped_nms(boxes, scores, labels - 1, classes, threshold, limit)
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    result = {"boxes": boxes, "scores": scores, "labels": labels}
     masks = []
-    for view, features, shapes, scale in seen:
+    for view, features, shapes, scale in seen if heads.has_mask() else ():
         own = _turned(boxes, width, view) / scale
         [found_masks] = heads.masks_in(features, [own], [labels], shapes)
         masks.append(found_masks.flip(3) if view.mirrored else found_masks)
-    result = {"boxes": boxes, "scores": scores, "labels": labels}
-    result["masks"] = torch.stack(masks).mean(0)
+    if masks:
+        result["masks"] = torch.stack(masks).mean(0)
     result = {key: value.cpu() for key, value in result.items()}
     return to_detections(result, (height, width), (height, width))
 
@@ -136,7 +137,8 @@ def to_detections(
 ) -> Detections:
     """Detections in a picture of shape `seen`, converted to the picture's `native` shape.
 
-    Boxes are clipped, and those without area dropped, as in Detectron2.
+    Boxes are clipped, and those without area dropped, as in Detectron2. `rles` is None if the model
+    predicts no masks.
     """
     height, width = native
     scale = torch.tensor([width / seen[1], height / seen[0]]).repeat(2)
@@ -144,11 +146,12 @@ def to_detections(
     boxes[:, 0::2].clamp_(0, width)
     boxes[:, 1::2].clamp_(0, height)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    boxes, masks = boxes[keep], found["masks"][keep, 0]
-    pasted = paste_masks(masks, boxes, height, width, 0.5).numpy()
+    boxes, rles = boxes[keep], None
+    if "masks" in found:
+        rles = encode_masks(paste_masks(found["masks"][keep, 0], boxes, height, width, 0.5).numpy())
     return Detections(
         boxes=boxes.numpy().astype(np.float64),
-        rles=encode_masks(pasted),
+        rles=rles,
         classes=found["labels"][keep].numpy() - 1,
         scores=found["scores"][keep].numpy().astype(np.float64),
     )

@@ -19,6 +19,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
+from atto_det.config import check_values
 from atto_det.data import catalog
 from atto_det.errors import UserError
 from atto_det.training import run_folder
@@ -56,14 +57,15 @@ class DetectorTraining(LightningModule):
         losses: of the last step, by name, including "total_loss".
 
     Raises:
-        UserError: keys from which no model or no schedule can be built, or data that contradicts
-            them.
+        UserError: a value that a key cannot have, keys from which no model or no schedule can be
+            built, or data that contradicts them.
     """
 
     engine = ENGINE
 
     def __init__(self, cfg: CfgNode, processes: int = 1) -> None:
         super().__init__()
+        check_values(cfg)
         self.cfg, self.processes = cfg, processes
         if processes > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
             torch.cuda.set_device(rank_zero_only.rank)  # what "cuda" means here

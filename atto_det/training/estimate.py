@@ -26,6 +26,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from atto_det.errors import UserError, shown
+from atto_det.nets.recomputation import recomputing
 
 logger = logging.getLogger(__name__)
 _DEAR = 400 * 400  # pixels; larger pictures are measured at reduced sizes
@@ -58,6 +59,7 @@ class Measured(NamedTuple):
         fixed: bytes of gradients, momentum and averaged weights, whatever the batch.
         sample: bytes of a picture that waits in the loader.
         seconds: forward and backward.
+        keeps: whether the backbone keeps activations that it could recompute.
     """
 
     size: tuple[int, int]
@@ -66,6 +68,7 @@ class Measured(NamedTuple):
     fixed: int
     sample: int
     seconds: float
+    keeps: bool = False
 
     def need(self, cfg: CfgNode, pictures: int, parts: int) -> int:
         """Bytes that a process's step on so many pictures needs if it is split into `parts`."""
@@ -88,7 +91,7 @@ def resized(cfg: CfgNode, sizes: np.ndarray) -> np.ndarray:
     scale = shorts[:, None] / sizes.min(1)
     longest = scale * sizes.max(1)
     scale *= np.minimum(1, inputs.MAX_SIZE_TRAIN / longest)
-    return np.round(sizes * scale[..., None])
+    return np.round(sizes * scale[..., None]).clip(1)  # strips keep a pixel
 
 
 def measure(
@@ -143,6 +146,7 @@ def measure(
         weights * (3 if cfg.SOLVER.EMA.DECAY else 2),
         int(sample),
         seconds,
+        not all(part.recomputes for part in recomputing(network)),
     )
 
 
@@ -332,6 +336,8 @@ def _advice(measured: Measured, cfg: CfgNode, pictures: int, free: int) -> str:
     parts = parts_that_fit(measured, cfg, pictures, free)
     if measured.need(cfg, pictures, parts) <= free:
         ways.append(f"set SOLVER.ACCUMULATE to {parts}, or to auto")
+    if measured.keeps:
+        ways.append("set MODEL.BACKBONE.GRADIENT_CHECKPOINTING to True")
     ways.append("lower SOLVER.IMS_PER_BATCH (with SOLVER.BASE_LR in proportion)")
     ways.append("INPUT.MIN_SIZE_TRAIN")
     if cfg.DATALOADER.NUM_WORKERS:
@@ -354,8 +360,9 @@ def out_of_memory_as_sentence() -> Iterator[None]:
         where = "the GPU has" if isinstance(error, torch.OutOfMemoryError) else "there is"
         raise UserError(
             f"{where} not enough memory for a step ({shown(str(error).partition('. ')[0], 120)}): "
-            "raise SOLVER.ACCUMULATE (auto: as much as necessary), or lower SOLVER.IMS_PER_BATCH "
-            "or INPUT.MIN_SIZE_TRAIN; --resume continues from the last checkpoint"
+            "raise SOLVER.ACCUMULATE (auto: as much as necessary), set "
+            "MODEL.BACKBONE.GRADIENT_CHECKPOINTING to True, or lower SOLVER.IMS_PER_BATCH or "
+            "INPUT.MIN_SIZE_TRAIN; --resume continues from the last checkpoint"
         ) from error
 
 

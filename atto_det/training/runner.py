@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 from yacs.config import CfgNode
 
-from atto_det.config import ConfigReader, class_head
+from atto_det.config import ConfigReader, check_values, class_head
 from atto_det.data.catalog import load_dataset, training_sets
 from atto_det.data.catalog import names as known_sets
 from atto_det.data.training_report import format_report, training_report
@@ -143,6 +143,7 @@ class Runner:
             UserError: the folder holds another run and `resume` is False; another run is using it;
                 a mistake in config, data or weights; a loss that is not finite; a full disk.
         """
+        check_values(cfg)
         output = Path(cfg.OUTPUT_DIR)
         with self._alone_in(output):
             if not resume:
@@ -230,6 +231,7 @@ class Runner:
         Raises:
             UserError: no weights, no test set, other classes, or weights that lack a tensor.
         """
+        check_values(cfg)
         path, names = cfg.MODEL.WEIGHTS, list(cfg.DATASETS.TEST)
         if not path or not names:
             raise UserError(

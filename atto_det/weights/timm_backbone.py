@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from atto_det.errors import UserError
 from atto_det.nets.backbone import STAGES, STRIDES
 from atto_det.nets.blocks import reset_lengths
+from atto_det.nets.recomputation import recomputed
 from atto_det.nets.registry import is_backbone
 from atto_det.weights.backbone_file import misfits
 from atto_det.weights.checkpoint import load_checkpoint
@@ -29,6 +30,8 @@ class TimmBackbone(nn.Module):
     Attributes:
         out_features: as above, from the finest map to the coarsest.
         channels, strides: by feature.
+        recomputes: whether training computes the activations of the whole network again instead of
+            keeping them (`atto_det.nets.recomputation`); False.
 
     Raises:
         UserError: timm has no such network, or the network has no such feature map.
@@ -58,6 +61,7 @@ class TimmBackbone(nn.Module):
         self.net = self._create()
         self.channels = dict(zip(self.out_features, self.net.feature_info.channels(), strict=True))
         self.strides = {feature: STRIDES[feature] for feature in self.out_features}
+        self.recomputes = False
 
     def _create(self, **kwargs: Any) -> nn.Module:
         import timm
@@ -66,7 +70,8 @@ class TimmBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) to maps (B, channels, H / stride, W / stride) by feature."""
-        return dict(zip(self.out_features, self.net(x), strict=True))
+        maps = recomputed(self.net, x) if self.recomputes and self.training else self.net(x)
+        return dict(zip(self.out_features, maps, strict=True))
 
     def freeze(self, stages: int) -> "TimmBackbone":
         """Itself, if MODEL.BACKBONE.FREEZE_AT is 0.

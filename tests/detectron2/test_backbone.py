@@ -194,7 +194,7 @@ def test_adding_the_keys_changes_no_other():
     del cfg.MODEL["ATTONET"], cfg.MODEL["SEPARABLE"]
     for key in ("FOLDERS", "COCO", "NO_HORIZONTAL_FLIP"):
         del cfg.DATASETS[key]
-    del cfg.MODEL["TIMM"]
+    del cfg.MODEL["TIMM"], cfg.MODEL.BACKBONE["GRADIENT_CHECKPOINTING"]
     for section, keys in KEYS.items():
         for key in keys:
             del cfg[section][key]
@@ -281,7 +281,7 @@ def test_a_resnet_can_start_as_attonets_do():
 
 
 def test_keys_that_only_a_resnet_has_are_named(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("atto_det.detectron2"), "handlers", [caplog.handler])
+    monkeypatch.setattr(logging.getLogger("atto_det"), "handlers", [caplog.handler])
     cfg = get_cfg()
     cfg.MODEL.RESNETS.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT = ["res5"], 0
     cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ATTONET.NAME = "StandardROIHeads", "attonet_d"

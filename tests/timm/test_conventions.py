@@ -136,15 +136,18 @@ def test_pruning(name, last):
 
 @every_name
 def test_checkpointing_gives_the_same_gradients(name):
-    gradients = []
+    gradients, states = [], []
     for enable in (False, True):
         model = made(name, num_classes=5).double().train()
         model.set_grad_checkpointing(enable)
         assert model.grad_checkpointing == enable
         model(pictures().double()).square().sum().backward()
         gradients.append({key: p.grad for key, p in model.named_parameters()})
+        states.append(model.state_dict())
     for key, gradient in gradients[0].items():
         assert torch.allclose(gradient, gradients[1][key], rtol=1e-8), key
+    for key, value in states[0].items():  # running statistics too
+        assert torch.equal(value, states[1][key]), key
 
 
 def test_checkpointing_keeps_fewer_tensors():

@@ -1,10 +1,12 @@
 """The same experiment files, and an error for what this engine does not support."""
 
+import logging
 from pathlib import Path
 
 import pytest
 import yaml
 
+from atto_det.config import resnets
 from atto_det.errors import UserError
 from atto_det.torchvision import config
 
@@ -59,10 +61,8 @@ def test_the_defaults_are_detectron2_s():
 
 def test_what_detectron2_would_do_by_default_is_refused_not_changed():
     """Keys whose default this engine does not support are errors where a file leaves them out."""
-    with pytest.raises(UserError, match=r"MODEL\.MASK_ON is False"):
-        config.config_from_text("SEED: 1", "it")
     with pytest.raises(UserError, match=r"BACKBONE\.NAME is 'build_resnet_backbone'"):
-        config.config_from_text("MODEL: {MASK_ON: true}", "it")
+        config.config_from_text("SEED: 1", "it")
 
 
 CASES = [
@@ -113,3 +113,28 @@ def test_what_other_models_read_is_ignored(repository, tmp_path):
     cfg = config.read_file(tmp_path / "own.yaml", ["MODEL.RESNETS.DEPTH", "50"])
     assert "RESNETS" not in cfg.MODEL
     assert "NUM_ITER" not in cfg.TEST.PRECISE_BN
+
+
+def test_keys_that_only_a_resnet_has_are_named(repository, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("atto_det"), "handlers", [caplog.handler])
+    path = repository / "configs/atto_maskrcnn_voc.yaml"
+    usual = ["MODEL.RESNETS.NORM", "FrozenBN", "MODEL.RESNETS.OUT_FEATURES", "['res5']"]
+    config.read_file(path, usual)
+    assert not caplog.messages
+    config.read_file(path, ["MODEL.RESNETS.RES5_DILATION", "2", "MODEL.RESNETS.NORM", "BN"])
+    assert "it ignores RES5_DILATION 2, NORM BN of MODEL.RESNETS" in caplog.messages[-1]
+    own = {"BACKBONE": {"NAME": "build_attonet_fpn_backbone"}, "RESNETS": {"DEPTH": [9] * 10**6}}
+    content = config.configs.load_yaml(path)
+    content["MODEL"] |= own
+    config.configs.merged(content, "it", [])
+    assert "DEPTH" in caplog.messages[-1]
+    assert len(caplog.messages[-1]) < 300
+
+
+def test_the_defaults_of_resnets_are_detectron2_s():
+    pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+    from atto_det.detectron2 import get_cfg
+
+    theirs = dict(get_cfg().MODEL.RESNETS)
+    del theirs["OUT_FEATURES"]
+    assert theirs == resnets._DEFAULTS

@@ -30,7 +30,14 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("options", [[], SEPARABLE, OTHERS], ids=["plain", "separable", "others"])
+BOXES_ALONE = ["MODEL.MASK_ON", "False"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], SEPARABLE, OTHERS, BOXES_ALONE],
+    ids=["plain", "separable", "others", "boxes alone"],
+)
 def test_losses_and_gradients_are_the_same(data_root, repository, options):
     file, options = repository / "tests/tiny_mini_voc.yaml", [*EVERYTHING, *options]
     cfg, other = load_config(file, options), atto_det.detectron2.load_config(file, options)

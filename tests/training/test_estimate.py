@@ -45,6 +45,7 @@ def test_the_sizes_in_training():
         [[400, 533], [533, 400], [400, 800]],
         [[800, 1067], [1067, 800], [666, 1333]],  # the last one by MAX_SIZE_TRAIN
     ]
+    assert estimate.resized(config(), np.array([(3, 4000)])).tolist() == [[[1, 1333]]] * 2
     square = estimate.resized(config(INPUT__LSJ__ENABLED=True), SIZES)
     assert square.tolist() == [[[1024, 512]] * 3]
     spread = estimate.resized(config(INPUT__MIN_SIZE_TRAIN_SAMPLING="range"), SIZES[:1])
@@ -122,9 +123,13 @@ def test_it_is_said_or_refused(caplog):
         "set SOLVER.ACCUMULATE to 2, or to auto, lower SOLVER.IMS_PER_BATCH (with SOLVER.BASE_LR "
         "in proportion), INPUT.MIN_SIZE_TRAIN, or DATALOADER.NUM_WORKERS"
     )
+    too_large = ONE._replace(picture=900 * MIB)
     with pytest.raises(UserError, match=r"0.8 GiB are free: lower SOLVER.IMS_PER") as caught:
-        estimate.check(ONE._replace(picture=900 * MIB), config(), 8, 8, 1, 800 * MIB)
+        estimate.check(too_large, config(), 8, 8, 1, 800 * MIB)
     assert "ACCUMULATE" not in str(caught.value)
+    key = "set MODEL.BACKBONE.GRADIENT_CHECKPOINTING to True"
+    with pytest.raises(UserError, match=f"0.8 GiB are free: {key}, lower SOLVER.IMS_PER"):
+        estimate.check(too_large._replace(keeps=True), config(), 8, 8, 1, 800 * MIB)
 
 
 def test_the_limits_of_control_groups(tmp_path):
@@ -229,6 +234,10 @@ def test_what_cannot_fit_is_refused_before_the_first_step(engine, tmp_path, monk
     run, make = engine
     monkeypatch.setattr(estimate, "free_memory", lambda device: 1000)
     cfg = make("OUTPUT_DIR", tmp_path / "out")
-    with pytest.raises(UserError, match=r"a step of 4 pictures, .* and 0 MiB are free: lower SOL"):
+    with pytest.raises(UserError, match=r"a step of 4 pictures, .* and 0 MiB are free: ") as caught:
         run.train(cfg)
+    key = "MODEL.BACKBONE.GRADIENT_CHECKPOINTING"
+    assert f"free: set {key} to True, lower SOLVER.IMS_PER_BATCH" in str(caught.value)
+    with pytest.raises(UserError, match=r"free: lower SOLVER.IMS_PER_BATCH"):
+        run.train(make("OUTPUT_DIR", tmp_path / "other", key, True))
     assert not (tmp_path / "out/last_checkpoint").exists()

@@ -13,6 +13,7 @@ import timm
 import torch
 
 from atto_det import engine as engines
+from atto_det.data import read_image
 from atto_det.errors import UserError
 from atto_det.training import policy
 from atto_det.training.lock import locked
@@ -140,10 +141,49 @@ def test_a_run_that_is_stopped_ends_like_one_that_is_not(
         assert rows(folder)[0]["lr"] == pytest.approx(0.002)
 
 
+def test_what_was_changed_in_python_is_checked_before_a_run(engine, config, out):
+    cfg = config()
+    cfg.defrost()
+    cfg.SOLVER.BASE_LR = -1.0
+    says = "the config's SOLVER.BASE_LR is -1.0: it must be at least 0"
+    starts = [engine.run.train, engine.run.evaluate, engine.run._runner.engine.build_training]
+    for start in starts:
+        with pytest.raises(UserError, match=says):
+            start(cfg)
+    assert not out.exists()
+
+
+def test_a_detector_of_boxes_takes_boxes_without_masks(
+    engine, config, mini_voc, out, tmp_path, monkeypatch
+):
+    """It trains on them, is evaluated by them, and finds boxes."""
+    folder = tmp_path / "root/mini_voc"
+    shutil.copytree(mini_voc / "mini_voc", folder)
+    shutil.rmtree(folder / "SegmentationObject")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(folder.parent))
+    with pytest.raises(UserError, match=r"MODEL\.MASK_ON"):
+        engine.run.train(config("OUTPUT_DIR", tmp_path / "masks"))
+    [result] = engine.run.train(config("MODEL.MASK_ON", False)).values()
+    assert result["AP_m"] is None
+    assert 0 <= result["AP_d"] <= 100
+    assert "data" in json.loads((out / "run.json").read_text())
+    predictor = engine.Predictor(out / "model_best.pth", device="cpu")
+    found = predictor(read_image(next((folder / "JPEGImages").iterdir())), order="RGB")
+    assert found.rles is None
+    assert len(found.boxes) == len(found.scores) > 0
+
+
 def test_another_seed_ends_elsewhere(engine, config, finished, tmp_path):
     engine.run.train(config(*UNTESTED, "SEED", 2, "OUTPUT_DIR", tmp_path / "other"))
     one, other = (final(folder)["model"] for folder in (finished, tmp_path / "other"))
     assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_activations_computed_again_train_the_same_weights(engine, config, finished, tmp_path):
+    other = tmp_path / "other"
+    key = "MODEL.BACKBONE.GRADIENT_CHECKPOINTING"
+    engine.run.train(config(*UNTESTED, key, True, "OUTPUT_DIR", other))
+    torch.testing.assert_close(final(other), final(finished), rtol=0, atol=0)  # bit by bit
 
 
 def test_the_best_checkpoint_by_mask_ap_is_kept_over_a_resume(engine, config, out, monkeypatch):
