@@ -65,7 +65,7 @@ def _backbone(
     from atto_det.weights import backbone_file
     from atto_det.weights.create import create_backbone
 
-    state, description = backbone_file.read_pretraining(args.checkpoint)
+    state, description = backbone_file.read_pretraining(args.checkpoint, content)
     texts = {key: without_folders(getattr(description, key)) for key in ("command", "recipe")}
     description = dataclasses.replace(description, **texts)
     path = folder / f"{description.network}-{args.name}.safetensors"

@@ -20,7 +20,7 @@ import dataclasses
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--int8 and --calibration need each other: ranges are measured on pictures")
     if args.data and not args.weight_bits:
         raise UserError("--data needs --weight-bits 8: top-1 is measured before and after rounding")
-    lines = _onnx(args) if args.format == "onnx" else _detector(args) or _weights(args)
+    lines = _onnx(args) if args.format == "onnx" else _tensors(args)
     print(f"wrote {args.output}, {args.output.stat().st_size / 1e6:.1f} MB")
     print("\n".join(f"  {line}" for line in lines))
     return 0
@@ -96,16 +96,27 @@ def _onnx(args: argparse.Namespace) -> list[str]:
     return [*metadata.summary(), *(f"checked  {check}" for check in checks)]
 
 
-def _detector(args: argparse.Namespace) -> list[str]:
-    """Write a detector file; returns no lines if the file is not a detector's checkpoint."""
-    from atto_det.weights.checkpoint import load_checkpoint, read_description
+def _tensors(args: argparse.Namespace) -> list[str]:
+    """Write a detector or a backbone, whichever the checkpoint holds."""
+    from atto_det.design.networks import find_network
+    from atto_det.weights.backbone_file import read_pretraining
+    from atto_det.weights.checkpoint import load_checkpoint
+    from atto_det.weights.foreign import read_foreign
+
+    if args.network:
+        network = find_network(args.network, key="--network")
+        told = {"mean": args.mean, "std": args.std, "input_size": args.input_size}
+        return _backbone(args, *read_foreign(args.checkpoint, network, **told))
+    content = load_checkpoint(args.checkpoint)
+    if "atto_det" in content and args.format == "safetensors" and not args.weight_bits:
+        return _detector(args, content)
+    return _backbone(args, *read_pretraining(args.checkpoint, content))
+
+
+def _detector(args: argparse.Namespace, content: dict[str, Any]) -> list[str]:
+    from atto_det.weights.checkpoint import read_description
     from atto_det.weights.detector_file import parameter_count, write_detector
 
-    if args.format != "safetensors" or args.network or args.weight_bits:
-        return []
-    content = load_checkpoint(args.checkpoint)
-    if "atto_det" not in content:
-        return []
     part = read_description(content, args.checkpoint)
     sha256 = write_detector(args.output, content)
     return [
@@ -115,21 +126,15 @@ def _detector(args: argparse.Namespace) -> list[str]:
     ]
 
 
-def _weights(args: argparse.Namespace) -> list[str]:
+def _backbone(
+    args: argparse.Namespace, state: dict[str, "Tensor"], description: "Description"
+) -> list[str]:
     from atto_det.config import CONFIGS, load_yaml
-    from atto_det.design.networks import find_network
     from atto_det.nets import list_backbones
     from atto_det.nets.normalisation import Normalisation, difference
     from atto_det.nets.registry import is_backbone
     from atto_det.weights import backbone_file
-    from atto_det.weights.foreign import read_foreign
 
-    if args.network:
-        network = find_network(args.network, key="--network")
-        told = {"mean": args.mean, "std": args.std, "input_size": args.input_size}
-        state, description = read_foreign(args.checkpoint, network, **told)
-    else:
-        state, description = backbone_file.read_pretraining(args.checkpoint)
     if not is_backbone(description.network):
         raise UserError(
             f"checkpoint {args.checkpoint} holds {description.network}; the backbones exported "

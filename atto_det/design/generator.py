@@ -162,13 +162,6 @@ class Generator:
             probabilities[name] = (1 - floor) * own + floor / len(choices)
         return replace(self, probabilities=probabilities, number=self.number + 1)
 
-    def likeliest(self) -> Point:
-        """The most probable choice of each dimension; it may miss the requirements."""
-        return {
-            name: choices[int(np.argmax(self.probabilities[name]))]
-            for name, choices in self.space.dimensions.items()
-        }
-
     def save(self, path: str | Path) -> None:
         """Write the generator as YAML.
 

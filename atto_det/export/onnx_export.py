@@ -72,9 +72,12 @@ def export(
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package} is not installed: pip install 'atto_det[onnx]'")
-    write = _detector if "atto_det" in checkpoint.load_checkpoint(path) else _backbone
+    content = checkpoint.load_checkpoint(path)
     with atomic_path(target) as temporary:
-        return write(Path(path), temporary, pictures, calibration)
+        if "atto_det" in content:
+            return _detector(Path(path), temporary, pictures, calibration)
+        weights = backbone_file.read_pretraining(path, content)
+        return _backbone(Path(path), weights, temporary, pictures, calibration)
 
 
 def _detector(
@@ -156,9 +159,13 @@ def _check_detector(
 
 
 def _backbone(
-    path: Path, target: Path, pictures: Sequence[np.ndarray], calibration: Sequence[np.ndarray]
+    path: Path,
+    weights: backbone_file.Weights,
+    target: Path,
+    pictures: Sequence[np.ndarray],
+    calibration: Sequence[np.ndarray],
 ) -> Exported:
-    state, description = backbone_file.read_pretraining(path)
+    state, description = weights
     if not is_backbone(description.network):
         raise UserError(
             f"checkpoint {path} holds {description.network}; the backbones exported for "

@@ -155,16 +155,19 @@ def _describe(values: Mapping[str, Any], where: str) -> Description:
     return Description(**{name: values[name] for name in _FIELDS})
 
 
-def read_pretraining(path: str | Path) -> Weights:
+def read_pretraining(path: str | Path, content: dict | None = None) -> Weights:
     """The network in a pretraining checkpoint (`.ckpt`), including the head.
 
     Weights of an 8-bit training are returned rounded, as they were validated.
+
+    Args:
+        content: of the checkpoint, if it has already been read.
 
     Raises:
         UserError: no such file; a damaged, unsafe, foreign or newer one; or tensors that are not
             the network's, or not finite.
     """
-    content = load_checkpoint(path)
+    content = load_checkpoint(path) if content is None else content
     part = content.get(TRAINING_PART)
     if not isinstance(part, dict) or type(part.get("format")) is not int:
         raise UserError(

@@ -1,5 +1,6 @@
 """A folder in VOC layout, small enough to be known pixel by pixel; an ImageNet of two classes."""
 
+import json
 import os
 import runpy
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from atto_det.data import VOC_CLASSES, voc_palette
+from atto_det.data.coco import load_coco
 
 tree = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("imagenet_tree.py"))))
 DOG, CAT = VOC_CLASSES.index("dog") + 1, VOC_CLASSES.index("cat") + 1
@@ -117,3 +119,21 @@ def wanted(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(b"# two\r\n" + tree.NAMES.replace(b"\n", b"\r\n"))
     return path
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a JSON of one 8x6 picture with the given annotations, and loads it."""
+    Image.new("RGB", (6, 8)).save(tmp_path / "a.jpg")
+
+    def write(*annotations, **changes):
+        content = {
+            "images": [{"id": 7, "file_name": "a.jpg", "height": 8, "width": 6}],
+            "categories": [{"id": 90, "name": "last"}, {"id": 3, "name": "first"}],
+            "annotations": [{"image_id": 7, "category_id": 90, **item} for item in annotations],
+            **changes,
+        }
+        (tmp_path / "x.json").write_text(json.dumps(content))
+        return load_coco(tmp_path / "x.json", tmp_path)
+
+    return write

@@ -14,10 +14,8 @@ from pycocotools.coco import COCO
 
 from atto_det.data import Dataset, ImageRecord, Instance, load_voc, read_image
 from atto_det.data.coco import load_coco, to_coco
-from atto_det.data.coco_masks import _decompressed, read_mask
 from atto_det.data.coco_reader import read_coco
 from atto_det.data.orientation import turn
-from atto_det.data.outlines import mask_polygons
 from atto_det.data.records import with_masks
 from atto_det.errors import UserError
 
@@ -66,48 +64,6 @@ def test_round_trip_and_pycocotools_agree(tiny_voc, tmp_path):
     assert coco.annToMask(annotation).sum() == 20
 
 
-@pytest.fixture
-def written(tmp_path):
-    """Writes a JSON of one 8x6 picture with the given annotations, and loads it."""
-    Image.new("RGB", (6, 8)).save(tmp_path / "a.jpg")
-
-    def write(*annotations, **changes):
-        content = {
-            "images": [{"id": 7, "file_name": "a.jpg", "height": 8, "width": 6}],
-            "categories": [{"id": 90, "name": "last"}, {"id": 3, "name": "first"}],
-            "annotations": [{"image_id": 7, "category_id": 90, **item} for item in annotations],
-            **changes,
-        }
-        (tmp_path / "x.json").write_text(json.dumps(content))
-        return load_coco(tmp_path / "x.json", tmp_path)
-
-    return write
-
-
-def test_polygon_runs_and_compressed_runs_are_the_same(written):
-    mask = np.zeros((8, 6), np.uint8)
-    mask[2:6, 1:4] = 1
-    compressed = mask_utils.encode(np.asfortranarray(mask))["counts"].decode()
-    dataset = written(
-        {"segmentation": [[1, 2, 4, 2, 4, 6, 1, 6]], "bbox": [0.5, 2, 3.5, 4]},
-        {"segmentation": {"size": [8, 6], "counts": [10, 4, 4, 4, 4, 4, 18]}},
-        {"segmentation": {"size": [8, 6], "counts": compressed}, "category_id": 3},
-    )
-    assert dataset.class_names == ("first", "last")  # by id
-    instances = dataset.records[0].instances
-    assert [item.category for item in instances] == [1, 1, 0]
-    assert [item.box for item in instances] == [(0.5, 2, 4, 6), (1, 2, 4, 6), (1, 2, 4, 6)]
-    for item in instances:
-        assert np.array_equal(mask_utils.decode(item.rle), mask)
-
-
-def test_several_polygons_are_one_object(written):
-    squares = [[0, 0, 2, 0, 2, 2, 0, 2], [4, 4, 6, 4, 6, 8, 4, 8]]
-    (item,) = written({"segmentation": squares}).records[0].instances
-    assert mask_utils.area(item.rle) == 4 + 8
-    assert item.box == (0, 0, 6, 8)
-
-
 def test_left_out(written):
     square = [[0, 0, 2, 0, 2, 2, 0, 2]]
     dataset = written(
@@ -120,31 +76,6 @@ def test_left_out(written):
     assert "annotations[1]" in dataset.findings[1].message
     assert dataset.left_out == 3
     assert len(dataset.records[0].instances) == 1
-
-
-@pytest.mark.parametrize(
-    "segmentation",
-    [
-        None,
-        [],
-        [[]],
-        [[0, 0, 2, 2]],
-        [[0, 0, 2, 2, 1, 1, 5]],
-        [[0, 0, 2, 2, "1", 1]],
-        [1, 2, 3, 4, 5, 6],
-        [[0, 0, 1e9, 0, 1e9, 1e9]],
-        {"size": [6, 8], "counts": [48]},
-        {"size": [8, 6], "counts": [47]},
-        {"size": [8, 6], "counts": [50, -2]},
-        {"size": [8, 6], "counts": "PPPP"},
-        {"size": [8, 6], "counts": "é"},
-        {"size": [8, 6]},
-    ],
-)
-def test_malformed_masks(written, segmentation):
-    sentence = r"x\.json: annotations\[0\] needs polygons or an RLE of 8x6"
-    with pytest.raises(UserError, match=sentence):
-        written({"segmentation": segmentation})
 
 
 @pytest.mark.parametrize(
@@ -343,57 +274,6 @@ def test_missing_picture_bad_box_and_no_json(written, tmp_path):
         load_coco(tmp_path / "x.json", tmp_path)
     with pytest.raises(UserError, match=r"y\.json cannot be read"):
         load_coco(tmp_path / "y.json", tmp_path)
-
-
-@given(MASKS)
-def test_length_of_compressed_runs(mask):
-    counts = mask_utils.encode(np.asfortranarray(mask))["counts"].decode()
-    assert sum(_decompressed(counts)) == mask.size
-    found = read_mask({"size": list(mask.shape), "counts": counts}, *mask.shape)
-    assert (found.rle is None) == (not mask.any())
-    if found.rle:
-        assert np.array_equal(mask_utils.decode(found.rle), mask)
-
-
-@given(st.text(max_size=12))
-def test_no_text_gets_past_the_checks_to_crash(counts):
-    found = read_mask({"size": [3, 4], "counts": counts}, 3, 4)
-    if found.rle:
-        assert mask_utils.decode(found.rle).shape == (3, 4)
-
-
-def test_a_number_of_seven_characters(written):
-    """2 of 48 pixels, each run written with as many zeros in front as C's int does not hold."""
-
-    def long(run: int) -> str:
-        parts = [run & 31, *[0] * 6]
-        return "".join(chr(48 + part + (32 if k < 6 else 0)) for k, part in enumerate(parts))
-
-    counts = long(10) + long(2) + chr(48 + (4 | 32)) + "1"  # 36 = 4 + 1 * 32
-    (item,) = written({"segmentation": {"size": [8, 6], "counts": counts}}).records[0].instances
-    assert mask_utils.area(item.rle) == 2
-    assert item.box == (1, 2, 2, 4)
-
-
-@given(MASKS)
-@settings(max_examples=300)
-def test_polygons_give_the_same_mask(mask):
-    polygons = mask_polygons(mask)
-    assert all(len(polygon) >= 8 for polygon in polygons)
-    if mask.any():
-        rle = mask_utils.merge(mask_utils.frPyObjects(polygons, *mask.shape))
-        assert np.array_equal(mask_utils.decode(rle), mask)
-    else:
-        assert polygons == []
-
-
-def test_polygons_by_hand():
-    mask = np.zeros((5, 7), np.uint8)
-    mask[1:3, 1:4] = 1
-    mask[4, 6] = 1
-    one, other = (set(zip(p[::2], p[1::2], strict=True)) for p in mask_polygons(mask))
-    assert one == {(1, 1), (4, 1), (4, 3), (1, 3)}
-    assert other == {(6, 4), (7, 4), (7, 5), (6, 5)}
 
 
 def test_a_data_set_in_polygons_is_the_same(photos, tmp_path):

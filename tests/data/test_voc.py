@@ -1,7 +1,6 @@
 """Folders in VOC layout: the rules for objects, and a sentence for everything that is wrong."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +12,8 @@ from pycocotools import mask as mask_utils
 from atto_det.data import (
     VOC_CLASSES,
     check_disjoint,
-    find_voc_root,
     list_splits,
     load_voc,
-    read_class_names,
-    read_split,
     voc_palette,
 )
 from atto_det.data.orientation import turn
@@ -51,23 +47,6 @@ def test_order_is_that_of_the_list(tiny_voc):
     for name in ("c", "a", "b"):
         tiny_voc.add(name)
     assert [record.image_id for record in load_voc(tiny_voc.root, "train").records] == list("cab")
-
-
-def test_own_classes(tiny_voc):
-    tiny_voc.add("one")
-    (tiny_voc.root / "class_names.txt").write_text("\ufeffcat\n\ndog\n", encoding="utf-8")
-    assert read_class_names(tiny_voc.root) == ("cat", "dog")
-    with pytest.raises(UserError, match=r"SegmentationClass/one\.png has pixels of value 8"):
-        load_voc(tiny_voc.root, "train")  # the masks still have VOC's numbers
-    assert load_voc(tiny_voc.root, "train", VOC_CLASSES).class_names == VOC_CLASSES
-
-
-@pytest.mark.parametrize("text", ["", "cat\ncat\n"])
-def test_unusable_class_names(tiny_voc, text):
-    tiny_voc.add("one")
-    (tiny_voc.root / "class_names.txt").write_text(text)
-    with pytest.raises(UserError, match=r"class_names\.txt must have each class name once"):
-        load_voc(tiny_voc.root, "train")
 
 
 def test_mask_value_without_object(tiny_voc):
@@ -150,38 +129,6 @@ def test_any_label_image_comes_back_as_masks(tmp_path_factory, data):
     assert [item.kind for item in findings] == ["no_mask"] * (3 - len(present))
     for number, item in zip(present, record.instances, strict=True):
         assert np.array_equal(mask_utils.decode(item.rle), labels == number)
-
-
-def test_find_voc_root(tmp_path):
-    with pytest.raises(UserError, match=r"VOC2012.*prepare-voc.*DETECTRON2_DATASETS.*make-mini"):
-        find_voc_root(tmp_path)
-    nested = tmp_path / "VOCdevkit" / "VOC2012"
-    (nested / "ImageSets" / "Segmentation").mkdir(parents=True)
-    assert find_voc_root(tmp_path) == nested
-    (tmp_path / "VOC2012" / "ImageSets" / "Segmentation").mkdir(parents=True)
-    assert find_voc_root(tmp_path) == tmp_path / "VOC2012"
-
-
-def test_lists(tiny_voc):
-    with pytest.raises(UserError, match="is not a folder in VOC layout"):
-        list_splits(tiny_voc.root)
-    folder = tiny_voc.root / "ImageSets" / "Segmentation"
-    (folder / "val.txt").write_text("b\r\n\r\n a \r\n")
-    (folder / "empty.txt").write_text("\n")
-    (folder / "twice.txt").write_text("a\nb\na\n")
-    (folder / "path.txt").write_text("../../secret\n")
-    (folder / "bytes.txt").write_bytes(b"\xff\xfe\x00")
-    assert list_splits(tiny_voc.root) == ["bytes", "empty", "path", "twice", "val"]
-    assert read_split(tiny_voc.root, "val") == ["b", "a"]
-    for split, sentence in {
-        "empty": r"empty\.txt is empty",
-        "twice": r"twice\.txt lists a twice",
-        "path": "not a path",
-        "bytes": r"bytes\.txt is not UTF-8 text",
-        "train": r"train\.txt does not exist: the splits .* are bytes, empty, path, twice, val",
-    }.items():
-        with pytest.raises(UserError, match=sentence):
-            load_voc(tiny_voc.root, split)
 
 
 def test_overlapping_lists_are_refused():
@@ -337,17 +284,6 @@ def test_an_xml_of_the_stored_picture(tiny_voc):
     assert "one.xml has the size of one.jpg as stored" in dataset.findings[0].message
 
 
-def test_photos_of_any_suffix_and_two_of_one_name(tiny_voc):
-    for name, suffix in (("a", ".png"), ("b", ".JPG"), ("c", ".jpeg"), ("d", ".jpg")):
-        tiny_voc.add(name)
-        tiny_voc.jpeg(name).rename(tiny_voc.jpeg(name).with_suffix(suffix))
-    records = load_voc(tiny_voc.root, "train").records
-    assert [Path(item.file_name).name for item in records] == ["a.png", "b.JPG", "c.jpeg", "d.jpg"]
-    Image.new("RGB", (12, 8)).save(tiny_voc.root / "JPEGImages/d.png")
-    with pytest.raises(UserError, match=r"JPEGImages has d\.jpg and d\.png: an image id must be"):
-        load_voc(tiny_voc.root, "train")
-
-
 def test_boxes_without_masks(tiny_voc):
     """As labelImg and CVAT export them: lists in Main or none, classes in CVAT's labelmap.txt."""
     tiny_voc.add("one")
@@ -372,19 +308,6 @@ def test_boxes_without_masks(tiny_voc):
     (tiny_voc.root / "ImageSets/Main/cat_default.txt").write_text("one 1\n")
     assert list_splits(tiny_voc.root) == ["default"]
     assert load_voc(tiny_voc.root, "default").records == dataset.records
-
-
-def test_photos_and_xml_side_by_side(tiny_voc, tmp_path):
-    tiny_voc.add("one")
-    folder = tmp_path / "flat"
-    folder.mkdir()
-    for path in (tiny_voc.jpeg("one"), tiny_voc.xml("one")):
-        path.rename(folder / path.name)
-    (folder / "class_names.txt").write_text("dog\ncat\n")
-    Image.new("RGB", (12, 8)).save(folder / "unlabelled.jpg")
-    dataset = load_voc(folder, "all")
-    assert [record.image_id for record in dataset.records] == ["one"]
-    assert [item.category for item in dataset.records[0].instances] == [0, 1]
 
 
 def test_a_box_outside_the_picture_is_left_out(tiny_voc):
@@ -414,21 +337,6 @@ def test_masks_without_boxes(tiny_voc):
     [finding] = dataset.findings  # half of it has no class
     assert (finding.kind, finding.severity) == ("class", "warning")
     assert "mask value 4 has pixels of the values [0, 2]" in finding.message
-
-
-def test_more_classes_than_an_eight_bit_image_holds(tiny_voc):
-    tiny_voc.add("one")
-    (tiny_voc.root / "class_names.txt").write_text("\n".join(map(str, range(255))))
-    with pytest.raises(UserError, match="has 255 classes, but VOC's layout holds at most 254"):
-        load_voc(tiny_voc.root, "train")
-
-
-@pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
-def test_names_that_no_file_can_have(tiny_voc, name):
-    (tiny_voc.root / "ImageSets/Segmentation/train.txt").write_text(name)
-    with pytest.raises(UserError, match="an image id is a name, not a path") as caught:
-        load_voc(tiny_voc.root, "train")
-    assert len(str(caught.value)) < 600
 
 
 def test_real_voc_photos(photos):

@@ -102,6 +102,17 @@ def never(point) -> float:
     return 0.0
 
 
+def in_state(study, state) -> list:
+    return study.get_trials(states=(state,))
+
+
+def wait_until(is_so, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def run_worker(folder, generator, estimate, trials):
     search(study_in(folder, generator), generator, estimate, trials, folder)
 
@@ -111,16 +122,11 @@ def test_two_workers_one_killed(generator, tmp_path):
     doomed = context.Process(target=run_worker, args=(tmp_path, generator, never, 16))
     doomed.start()
     study = study_in(tmp_path, generator)
-    deadline = time.monotonic() + 60
-    while not any(t.params for t in study.get_trials(states=(TrialState.RUNNING,))):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    begun = study.get_trials(states=(TrialState.RUNNING,))[0]
+    wait_until(lambda: any(t.params for t in in_state(study, TrialState.RUNNING)), 60)
+    begun = in_state(study, TrialState.RUNNING)[0]
     other = context.Process(target=run_worker, args=(tmp_path, generator, slow, 16))
     other.start()
-    while len(study.get_trials(states=(TrialState.COMPLETE,))) < 5:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: len(in_state(study, TrialState.COMPLETE)) >= 5, 60)
     os.kill(doomed.pid, signal.SIGKILL)
     doomed.join()
     other.join(120)
@@ -212,14 +218,9 @@ def test_two_workers_on_postgresql(generator, tmp_path, postgresql):
     for worker in (doomed, *workers):
         worker.start()
     study = on(postgresql, generator)
-    deadline = time.monotonic() + 600
-    while not any(t.params for t in study.get_trials(states=(TrialState.RUNNING,))):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: any(t.params for t in in_state(study, TrialState.RUNNING)), 600)
     begin.set()
-    while len(study.get_trials(states=(TrialState.COMPLETE,))) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: len(in_state(study, TrialState.COMPLETE)) >= 3, 600)
     os.kill(doomed.pid, signal.SIGKILL)
     doomed.join()
     for worker in workers:

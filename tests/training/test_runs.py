@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +11,9 @@ import pytest
 import timm
 import torch
 
-from atto_det import engine as engines
 from atto_det.data import read_image
 from atto_det.errors import UserError
 from atto_det.training import policy
-from atto_det.training.lock import locked
 from atto_det.weights import checkpoint
 
 UNTESTED = ["DATASETS.TEST", "()"]
@@ -27,39 +24,6 @@ RECIPE = [
     *("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", "(80, 96)"),
     *("INPUT.COPY_PASTE.PROBABILITY", 0.5, "INPUT.COLOR_JITTER.BRIGHTNESS", 0.4),
 ]
-
-
-@pytest.fixture(scope="module", params=["detectron2", "torchvision"])
-def engine(request):
-    """The package of an engine."""
-    if request.param == "detectron2":
-        pytest.importorskip("detectron2", reason="Detectron2 is not installed")
-    return engines.choose(request.param, say=None)
-
-
-@pytest.fixture
-def config(engine, data_root, repository, tmp_path):
-    """A function from further options to the frozen tiny config, with its own OUTPUT_DIR."""
-
-    def make(*options: object):
-        given = ["OUTPUT_DIR", tmp_path / "out", *options]
-        return engine.load_config(repository / "tests/tiny_mini_voc.yaml", list(map(str, given)))
-
-    return make
-
-
-@pytest.fixture
-def out(tmp_path) -> Path:
-    """OUTPUT_DIR of `config`."""
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def finished(engine, request, out) -> Path:
-    """OUTPUT_DIR, with a finished run of two steps in it."""
-    names = {"detectron2": "trained", "torchvision": "trained_by_torchvision"}
-    shutil.copytree(request.getfixturevalue(names[engine.ENGINE]).parent, out)
-    return out
 
 
 class Stop(Exception):
@@ -292,68 +256,6 @@ def test_killed_between_the_last_two_checkpoints_it_gets_its_final_one(engine, c
     assert (finished / "last_checkpoint").read_text() == "model_final.pth"
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (["MODEL.ROI_BOX_HEAD.FC_DIM", 24], "tensors of checkpoint .* do not fit the config"),
-        (["MODEL.ATTONET.NAME", "attonet_c"], "tensors of checkpoint .* do not fit the config"),
-        (["SOLVER.WEIGHT_DECAY_BIAS", 0.5], "cannot be resumed from with this config"),
-        (["SEED", 2], "SEED is 2, but .*model_final.pth was trained with 1: resume with that"),
-        (
-            ["DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, "DATASETS.TRAIN", "['mini_voc_val']"],
-            "DATASETS.TRAIN is .'mini_voc_val'., but",
-        ),
-    ],
-)
-def test_resuming_with_another_config_is_refused(engine, config, finished, change, sentence):
-    with pytest.raises(UserError, match=sentence):
-        engine.run.train(config(*UNTESTED, *change, "SOLVER.MAX_ITER", 4), resume=True)
-
-
-def test_resuming_with_other_classes_is_refused(engine, config, finished, voc_folder, tmp_path):
-    voc_folder(tmp_path / "cups", [f"cup {k}" for k in range(20)], train=["a", "b"])
-    own = ["DATASETS.FOLDERS", [["cups", str(tmp_path / "cups")]], "DATASETS.TRAIN", ["cups_train"]]
-    with pytest.raises(UserError, match="was trained on other classes"):
-        engine.run.train(config(*UNTESTED, *own, "SOLVER.MAX_ITER", 4), resume=True)
-
-
-def test_other_pictures_under_the_same_names_and_a_second_run_are_refused(
-    engine, config, out, voc_folder, tmp_path
-):
-    def own(folder: str):
-        path = str(voc_folder(tmp_path / folder, ["cup"], train={"one": "ab", "two": "ac"}[folder]))
-        return config(
-            *(*UNTESTED, "DATASETS.TRAIN", ["own_train"], "DATASETS.FOLDERS", [["own", path]])
-        )
-
-    engine.run.train(own("one"))
-    with pytest.raises(UserError, match="was trained on other pictures or annotations than"):
-        engine.run.train(own("two"), resume=True)
-    cfg = own("one")
-    with locked(out), pytest.raises(UserError, match="another run is using"):
-        engine.run.train(cfg, resume=True)
-    assert engine.run.train(cfg, resume=True) == {}
-
-
-def test_a_run_of_the_other_engine_is_not_resumed(engine, config, finished):
-    other = {"detectron2": "torchvision", "torchvision": "detectron2"}[engine.ENGINE]
-    content = checkpoint.load_checkpoint(finished / "model_final.pth")
-    checkpoint.save_checkpoint(finished / "model_final.pth", content | {"engine": other})
-    sentence = f"with the engine {other}: resume it with --engine {other}"
-    with pytest.raises(UserError, match=sentence):
-        engine.run.train(config(*UNTESTED), resume=True)
-
-
-def test_a_last_checkpoint_that_is_gone_or_damaged_is_named(engine, config, finished):
-    path = finished / "model_final.pth"
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"model_final.pth"):
-        engine.run.train(config(*UNTESTED), resume=True)
-    path.unlink()
-    with pytest.raises(UserError, match=r"model_final.pth does not exist"):
-        engine.run.train(config(*UNTESTED), resume=True)
-
-
 @pytest.mark.parametrize("source", ["trained", "trained_by_torchvision"])
 def test_training_starts_from_given_weights_of_either_engine(engine, config, out, source, request):
     if source == "trained":
@@ -383,21 +285,6 @@ def test_training_starts_from_weights_of_timm_and_needs_their_file_no_more(
     key = "conv_stem.weight"
     assert torch.equal(final(out)["model"][f"backbone.bottom_up.net.{key}"], state[key])
     assert engine.Predictor(out / "model_final.pth").class_names
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        ({"model": {"a": "text"}}, "holds no weights"),
-        ({"model": [1, 2]}, "holds no weights"),
-        ({"epoch": 3}, "holds no weights"),
-        ({"model": {"other.weight": torch.zeros(2)}}, "no tensor of (the )?checkpoint .*fits"),
-    ],
-)
-def test_weights_that_are_none_are_refused(engine, config, tmp_path, content, sentence):
-    torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match=sentence):
-        engine.run.train(config(*UNTESTED, "MODEL.WEIGHTS", tmp_path / "weights.pth"))
 
 
 def test_a_loss_of_nan_is_a_sentence_and_leaves_what_was_saved(engine, config, out):
@@ -447,18 +334,3 @@ def test_pictures_held_out_choose_the_best_model(engine, config, out):
         "mini_voc_val_0000002.json",
     ]
     assert final(out)["run"]["best"] >= results["mini_voc_train_held_out"]["AP_m"]
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["DATASETS.TEST", "['mini_voc_trainval']"], "8 pictures of the test set"),
-        (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN names no data set"),
-        (["SOLVER.STEPS", "(2,)"], "the keys of SOLVER give no schedule"),
-        (["MODEL.WEIGHTS", "nothing.pth"], "nothing.pth does not exist"),
-        (["MODEL.ATTONET.NORM", "FrozenBN"], "frozen batch norms without trained statistics"),
-    ],
-)
-def test_what_cannot_end_well_is_refused(engine, config, options, sentence):
-    with pytest.raises(UserError, match=sentence):
-        engine.run.train(config(*options))
