@@ -21,13 +21,13 @@ setup: .venv/installed detectron2
 	$(BIN)/pip install --quiet -c requirements/tested.txt -e '.[dev,exploration,onnx,pretraining,robustness,timm,train]'
 	@touch $@
 
-# Not a dependency: without it the rest works, so a failure is one line. Tried again at each call.
+# Not a dependency: everything else works without it, so a failure is one line. Retried at each call.
 detectron2: .venv/installed
 	@$(BIN)/python -c "import detectron2" 2>/dev/null \
 	|| { echo "building Detectron2 (about 2 minutes; log in .venv/detectron2.log)"; \
 	     $(BIN)/pip install --no-build-isolation -c requirements/tested.txt $(DETECTRON2) \
 	         > .venv/detectron2.log 2>&1; } \
-	|| echo "Detectron2 could not be installed: going on without it (see .venv/detectron2.log)"
+	|| echo "Detectron2 could not be installed: continuing without it (see .venv/detectron2.log)"
 
 demo: setup
 	$(BIN)/python tools/demo.py

@@ -257,7 +257,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--output", type=Path, help="found.png, or the folder found of several")
     parser.add_argument("--json", type=Path, help="write the detections to this file, too")
-    parser.add_argument("--threshold", type=float, default=0.5, help="least score shown")
+    parser.add_argument("--threshold", type=float, default=0.5, help="minimum score shown")
     args = parser.parse_args(arguments)
     session, metadata = load_model(args.model)
     names, inputs = metadata["class_names"], list_inputs(args.inputs)

@@ -1,4 +1,4 @@
-"""Draw the mini VOC: a small data set in VOC's layout with its 20 classes, for want of VOC."""
+"""Draw the mini VOC: a small data set in VOC's layout with its 20 classes, to replace VOC."""
 
 import sys
 

@@ -25,12 +25,10 @@ def parser() -> argparse.ArgumentParser:
     result = verb_parser("add-to-zoo", __doc__)
     add = result.add_argument
     add("--checkpoint", type=Path, required=True, help=".ckpt of a classifier, .pth of a detector")
-    add(
-        "--name", required=True, help='what create_backbone calls the weights, or Predictor "zoo:…"'
-    )
+    add("--name", required=True, help='for create_backbone(weights=NAME) or Predictor("zoo:NAME")')
     add("--check", required=True, metavar="DATA", help="folder with train/ and val/, or a data set")
-    add("--terms", required=True, help="of the data and the teacher, which the weights carry")
-    add("--limits", required=True, help="what the weights are not for")
+    add("--terms", required=True, help="of the data and the teacher, which apply to the weights")
+    add("--limits", required=True, help="what the weights are not suitable for")
     add("--output", type=Path, metavar="FOLDER", help="default: the package's own zoo")
     return result
 

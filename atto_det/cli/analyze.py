@@ -31,10 +31,15 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--input", **sizes, help="pixels after resizing; 800x1088 1024x1024")
     result.add_argument("--proposals", type=int, default=1000, help="through the box head; 1000")
     result.add_argument("--detections", type=int, default=100, help="through the mask head; 100")
-    result.add_argument("--images", nargs="+", type=Path, help="files, folders: count on them too")
+    result.add_argument(
+        "--images",
+        nargs="+",
+        type=Path,
+        help="files, folders: also count with regions found in them",
+    )
     result.add_argument("--classes", type=int, help="instead of the config's class count")
-    result.add_argument("--memory", action="store_true", help="peak memory by part too, counted")
-    measured = "that, and the peak of a whole run, measured on the CPU"
+    result.add_argument("--memory", action="store_true", help="also count peak memory by part")
+    measured = "the same, and measure the peak of a whole run on the CPU"
     result.add_argument("--measure-memory", action="store_true", help=measured)
     result.add_argument("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
     return result

@@ -23,7 +23,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--engine", choices=("auto", "detectron2", "torchvision"), default="auto")
     result.add_argument("--output", type=Path, default=Path("output/errors"), metavar="FOLDER")
     result.add_argument(
-        "--threshold", type=float, default=0.5, help="least score in confusion and pictures"
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="minimum score in confusion matrix and pictures",
     )
     result.add_argument("--worst", type=int, default=12, help="pictures drawn")
     return result

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--json", type=Path, required=True, metavar="FILE", help="the comparison")
     result.add_argument("--runs", **folders, help="outputs of atto-det train, the baseline first")
     result.add_argument("--ablation", **folders, help="outputs: the base, then its variants")
-    unlike = "schedules may differ; what in, is said below the table"
+    unlike = "schedules may differ; the table's remarks say how"
     result.add_argument("--unlike", action="store_true", help=unlike)
     result.add_argument("--input", default="800x1088", metavar="HxW", help="of costs; 800x1088")
     result.add_argument("--proposals", type=int, default=1000, help="of costs; 1000")

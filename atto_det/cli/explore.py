@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     result.add_argument("--storage", help="of the study; default: OUTPUT/journal.log")
     result.add_argument("--sampler", choices=("generator", "random", "tpe", "nsga2"))
-    result.add_argument("--hours", type=float, help="stop after so many; run again to go on")
+    result.add_argument("--hours", type=float, help="stop after this time; run again to continue")
     result.add_argument("--seed", type=int, default=1)
     return result
 

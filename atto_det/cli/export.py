@@ -50,9 +50,9 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="FILE")
     add("--network", help="of a state dict or a checkpoint of timm's or torchvision's scripts")
     colour = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
-    add("--mean", **colour, help="network: of its training, from 0 to 1")
-    add("--std", **colour, help="network: likewise (default: as the file says, else ImageNet's)")
-    add("--input-size", type=int, metavar="PIXELS", help="network: likewise (else 224)")
+    add("--mean", **colour, help="network: normalisation of its training, 0 to 1")
+    add("--std", **colour, help="network: also (default: from the file, else ImageNet's)")
+    add("--input-size", type=int, metavar="PIXELS", help="network: side of its pictures (else 224)")
     add("--images", type=Path, nargs="+", help="onnx: check on these (default: a painted picture)")
     add("--int8", action="store_true", help="onnx: convolutions and dense layers in 8 bits")
     add("--calibration", metavar="FOLDER|DATASET", help="int8: pictures to measure ranges on")

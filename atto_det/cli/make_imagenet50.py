@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--imagenet", type=Path, required=True, metavar="FOLDER", help="the source")
     result.add_argument("--classes", type=Path, required=True, metavar="LIST", help="class list")
     default = Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), "ImageNet50")
-    help_text = "to be made (default %(default)s)"
+    help_text = "folder to create (default %(default)s)"
     result.add_argument("--output", type=Path, default=default, metavar="FOLDER", help=help_text)
     links = ("symbolic", "hard")
     result.add_argument("--link", choices=links, help="link the pictures instead of copying them")

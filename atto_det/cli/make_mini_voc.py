@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = verb_parser("make-mini-voc", __doc__)
     default = os.environ.get("DETECTRON2_DATASETS", "datasets")
     parser.add_argument(
-        "--root", type=Path, default=default, help="mini_voc is made in it (default %(default)s)"
+        "--root", type=Path, default=default, help="mini_voc is created in it (default %(default)s)"
     )
     parser.add_argument("--train", type=int, default=400, help="pictures (default %(default)s)")
     parser.add_argument("--val", type=int, default=100, help="pictures (default %(default)s)")

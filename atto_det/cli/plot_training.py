@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     result = verb_parser("plot-training", __doc__)
     result.add_argument("run", type=Path, help="OUTPUT_DIR of a training")
-    result.add_argument("--output", type=Path, help="a picture elsewhere than RUN/curve.png")
+    result.add_argument("--output", type=Path, help="picture to write instead of RUN/curve.png")
     return result
 
 

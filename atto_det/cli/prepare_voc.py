@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Download, check or convert, depending on the flags."""
     parser = verb_parser("prepare-voc", __doc__)
     default = os.environ.get("DETECTRON2_DATASETS", "datasets")
-    parser.add_argument("--root", type=Path, default=default, help="has VOC2012 (%(default)s)")
+    parser.add_argument("--root", type=Path, default=default, help="contains VOC2012 (%(default)s)")
     parser.add_argument("--folder", type=Path, help="another data set: see above")
     parser.add_argument("--images", type=Path, help="folder of a COCO JSON's pictures (its own)")
     parser.add_argument("--check", action="store_true", help="only check what is there")
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--polygons", action="store_true", help="with --to-coco: no RLE masks")
     parser.add_argument("--to-voc", type=Path, metavar="NEW", help="write it as a VOC folder")
     parser.add_argument(
-        "--from-colours", type=Path, metavar="TABLE", help="its label images are in these colours"
+        "--from-colours", type=Path, metavar="TABLE", help="colour table of its label images"
     )
     parser.add_argument("--output", type=Path, help="file of --to-coco, or of the check's report")
     parser.add_argument("--url", help="a mirror of VOC's tar")

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     result = verb_parser("reconstruct-attendnets", __doc__)
     add = result.add_argument
-    add("--seed", type=int, default=1, help="of what is drawn, and of the training (default: 1)")
+    add("--seed", type=int, default=1, help="of the drawing and the training (default: 1)")
     add("--candidates", type=int, default=400_000, help="for each pattern (default: 400,000)")
     add("--train", metavar="FOLDER", help="train each finalist on these pictures by class")
     add("--epochs", type=int, default=1, help="of that training (default: 1)")

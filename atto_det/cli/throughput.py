@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     from atto_det.weights.checkpoint import versions
 
     if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("--device is cuda, and there is no CUDA device: take cpu")
+        raise UserError("--device is cuda, but there is no CUDA device: use cpu")
     if args.threads:
         torch.set_num_threads(args.threads)
     own = (found_network(name, "NETWORK") for name in args.networks)

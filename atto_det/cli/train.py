@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags; the remaining arguments are config keys."""
     result = verb_parser("train", __doc__)
     result.add_argument("--config-file", help="YAML experiment; default: that in MODEL.WEIGHTS")
-    result.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    result.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     result.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     add_shared(result)
     return result

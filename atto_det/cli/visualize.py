@@ -26,7 +26,9 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     result = verb_parser("visualize", __doc__)
     result.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, videos")
-    result.add_argument("--checkpoint", type=Path, help="draw its predictions; it carries all else")
+    result.add_argument(
+        "--checkpoint", type=Path, help="draw its predictions; it contains its config"
+    )
     result.add_argument("--dataset", help="draw the pictures of this data set")
     result.add_argument(
         "--config-file",
@@ -42,9 +44,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", type=Path, default=Path("output/visualize"), metavar="FOLDER")
     result.add_argument("--sheet", type=Path, help="write one contact sheet instead of many files")
     result.add_argument("--columns", type=int, default=4, help="of the contact sheet")
-    result.add_argument("--threshold", type=float, default=0.5, help="least score drawn")
+    result.add_argument("--threshold", type=float, default=0.5, help="minimum score drawn")
     result.add_argument("--labels", choices=("auto", "all", "none"), default="auto")
-    result.add_argument("--limit", type=int, help="at most so many pictures")
+    result.add_argument("--limit", type=int, help="maximum number of pictures")
     return result
 
 

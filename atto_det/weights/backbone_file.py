@@ -155,7 +155,7 @@ def _describe(values: Mapping[str, Any], where: str) -> Description:
     return Description(**{name: values[name] for name in _FIELDS})
 
 
-def read_pretraining(path: str | Path, content: dict | None = None) -> Weights:
+def read_pretraining(path: str | Path, content: dict[str, Any] | None = None) -> Weights:
     """The network in a pretraining checkpoint (`.ckpt`), including the head.
 
     Weights of an 8-bit training are returned rounded, as they were validated.
