@@ -1,6 +1,7 @@
 """Training of any Detectron2 model from a config, with exact resume and the best model by AP."""
 
 import logging
+import time
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -31,7 +32,8 @@ from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.batches import parts_in, seed_step
 from atto_det.training.finite import finite_outputs
-from atto_det.training.policy import Run
+from atto_det.training.policy import PERIOD, Run
+from atto_det.training.step_times import StepTimes, describe_step
 from atto_det.weights import checkpoint
 
 from .accumulation import Accumulating
@@ -105,6 +107,8 @@ class Trainer(DefaultTrainer):
         model = create_ddp_model(self.network, broadcast_buffers=False, device_ids=device_ids)
         step = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = step(model, loader, optimizer)
+        self.times = StepTimes(self.network)
+        self._trainer.after_backward = self.times.backward_ends
         self.use_parts(parts_in(cfg))
         self.register_hooks(self.build_hooks())
 
@@ -222,10 +226,14 @@ class Trainer(DefaultTrainer):
     def run_step(self) -> None:
         """One step, with all random choices seeded by (seed, iteration, process)."""
         seed_step(self.cfg.SEED, self.iter, comm.get_rank())
+        self.times.begin()
+        begin = time.perf_counter()
         try:
             super().run_step()
         except FloatingPointError:
             raise run_folder.divergence(self.cfg, self.iter) from None
+        speed = self.cfg.SOLVER.IMS_PER_BATCH / (time.perf_counter() - begin)
+        self.storage.put_scalars(**self.times.end(), pictures_per_second=speed)
 
     def evaluate(self, name: str) -> dict | None:
         """The result on a data set in the main process; None in the others."""
@@ -236,6 +244,9 @@ class Trainer(DefaultTrainer):
         self.storage.put_scalars(**found, smoothing_hint=False)
         for writer in self.writers:
             writer.write()
+        latest = self.storage.latest_with_smoothing_hint(PERIOD)
+        if "pictures_per_second" in latest:
+            logger.info("a step: %s", describe_step({key: v for key, (v, _) in latest.items()}))
 
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors, on the CPU."""

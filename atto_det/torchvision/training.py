@@ -25,6 +25,7 @@ from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.batches import parts_in, parts_of, seed_step
 from atto_det.training.policy import PERIOD, Run
+from atto_det.training.step_times import StepTimes, describe_step
 
 from . import ENGINE
 from .evaluator import evaluate_model
@@ -87,6 +88,7 @@ class DetectorTraining(LightningModule):
         # Tensors without a counterpart in Detectron2, which nothing reads, are zero from the start,
         # since a checkpoint does not contain them.
         self.network.load_state_dict(to_torchvision(self.weights(), cfg))
+        self.times = StepTimes(self.network)
 
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors, on the CPU, under Detectron2's names."""
@@ -199,6 +201,7 @@ class DetectorTraining(LightningModule):
             self.iteration = self.start_iter + index // self.parts
             self.losses = {}
             self.meter.batch_has_come(self.trainer.optimizers[0].param_groups[0]["lr"])
+            self.times.begin()
             self.policy.before_step(self.iteration)
             seed_step(self.cfg.SEED, self.iteration, self.global_rank)
         return None
@@ -220,15 +223,18 @@ class DetectorTraining(LightningModule):
 
     def configure_gradient_clipping(self, optimizer: SGD, **_: object) -> None:
         """Clip each parameter's gradient separately."""
+        self.times.backward_ends()
         clip_gradients(self.cfg, self.network.parameters())
 
     def on_train_batch_end(self, outputs: object, part: list[Sample], index: int) -> None:
         """Record the step, and do what is due."""
         if (index + 1) % self.parts:
             return
+        parts = self.times.end()
         own = torch.stack(list(self.losses.values()))
         means = self.trainer.strategy.reduce(own, reduce_op="mean")
-        self.meter.note(dict(zip(self.losses, means.tolist(), strict=True)))
+        losses = dict(zip(self.losses, means.tolist(), strict=True))
+        self.meter.note(losses, parts, self.cfg.SOLVER.IMS_PER_BATCH)
         self.policy.after_step(self.iteration)
         if self.iteration + 1 >= self.max_iter:
             self.trainer.should_stop = True
@@ -288,11 +294,12 @@ class Meter:
         """Called when the batch has arrived; `rate` is the learning rate of the step."""
         self.waited, self.rate = time.monotonic() - self.mark, rate
 
-    def note(self, losses: dict[str, float]) -> None:
-        """Called when the step ends."""
+    def note(self, losses: dict[str, float], parts: dict[str, float], pictures: int) -> None:
+        """The step ends, with parts of its time, on so many pictures."""
         self.names = sorted(losses)
-        times = {"time": time.monotonic() - self.mark, "data_time": self.waited}
-        for key, value in (losses | times).items():
+        step = time.monotonic() - self.mark
+        times = {"time": step, "data_time": self.waited, "pictures_per_second": pictures / step}
+        for key, value in (losses | times | parts).items():
             self.recent.setdefault(key, deque(maxlen=PERIOD)).append(value)
 
     def write(self, found: dict[str, float], iteration: int, max_iter: int) -> None:
@@ -308,11 +315,11 @@ class Meter:
         row |= found | {"iteration": iteration, "lr": self.rate, "eta_seconds": eta}
         self._add(row)
         logger.info(
-            "iteration %d of %d: %s, lr %.3g, %.3f s a step (%.3f s for data), %.0f minutes left",
+            "iteration %d of %d: %s, lr %.3g, %.3f s a step (%s), %.0f minutes left",
             iteration + 1,
             max_iter,
             ", ".join(f"{key} {row[key]:.3f}" for key in self.names),
-            *(row["lr"], row["time"], row["data_time"], eta / 60),
+            *(row["lr"], row["time"], describe_step(row), eta / 60),
         )
 
     def _add(self, row: dict[str, float]) -> None:

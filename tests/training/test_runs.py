@@ -234,6 +234,11 @@ def test_a_run_leaves_what_it_follows_from_and_what_came_of_it(engine, config, o
         *("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc", "total_loss"),
         *("lr", "time", "data_time", "eta_seconds", "mini_voc_val/AP_d", "mini_voc_val/AP_m"),
     }
+    parts = [row[key] for key in ("forward_time", "backward_time", "optimizer_time")]
+    assert min(parts) > 0
+    assert sum(parts) < 1.5 * row["time"]  # medians of four steps each
+    assert row["pictures_per_second"] > 0
+    assert f"{row['pictures_per_second']:.1f} pictures a second" in (out / "log.txt").read_text()
     assert "training from iteration 0 to 4" in (out / "log.txt").read_text()
 
 
