@@ -1,13 +1,9 @@
-"""COCO's metrics, by pycocotools' own COCOeval."""
+"""COCO's metrics, by faster-coco-eval: COCOeval's figures to the last digit in less time."""
 
-import contextlib
-import copy
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from faster_coco_eval import COCO, COCOeval_faster
 
 from atto_det.evaluation.arrays import Detections, GroundTruth, have_masks, mask_areas
 
@@ -43,37 +39,28 @@ def coco_metrics(
         kinds["mask"] = "segm"
     most = max(MAX_DETECTIONS, detections_per_image)
     metrics = {name: dict.fromkeys(COLUMNS) for name in ("box", "mask")}
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        truth, found = to_coco(ground_truth, detections, class_names)
-        for name, kind in kinds.items():
-            _set_areas(found, kind)
-            metrics[name] = _columns(COCOeval(truth, found, kind), most)
+    truth, found = to_coco(ground_truth, detections, class_names)
+    for name, kind in kinds.items():
+        _set_areas(found, kind)
+        metrics[name] = _columns(truth, found, kind, most)
     return metrics
 
 
-def _columns(judge: COCOeval, most: int) -> dict[str, float | None]:
-    every = (0.0, 1e10)
-    judge.params.areaRng = [every, *SIZES.values()]
+def _columns(truth: COCO, found: COCO, kind: str, most: int) -> dict[str, float | None]:
+    judge = COCOeval_faster(truth, found, kind)
+    judge.params.areaRng = [(0.0, 1e10), *SIZES.values()]
     judge.params.areaRngLbl = ["all", *SIZES]
-    judge.params.maxDets = sorted({*LIMITS, most})
+    judge.params.maxDets = limits = sorted({*LIMITS, most})
     judge.evaluate()
+    judge.accumulate()
     # precision: threshold, recall, class, size, limit; recall: threshold, class, size, limit
-    by_size = _accumulated(judge, judge.params.areaRng, [most])
-    by_limit = _accumulated(judge, [every], LIMITS)
-    precision, recall = by_size["precision"][..., 0], by_size["recall"][..., 0]
-    values = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]]
-    values += [precision[..., 1 + k] for k in range(len(SIZES))]
-    values += [by_limit["recall"][..., k] for k in range(len(LIMITS))]
-    values += [recall[..., 1 + k] for k in range(len(SIZES))]
+    precision, recall = judge.eval["precision"], judge.eval["recall"]
+    last, sizes = limits.index(most), range(1, 1 + len(SIZES))
+    values = [precision[..., 0, last], precision[0, ..., 0, last], precision[5, ..., 0, last]]
+    values += [precision[..., size, last] for size in sizes]
+    values += [recall[..., 0, limits.index(limit)] for limit in LIMITS]
+    values += [recall[..., size, last] for size in sizes]
     return dict(zip(COLUMNS, map(_mean, values), strict=True))
-
-
-def _accumulated(judge: COCOeval, areas: Sequence, limits: Sequence[int]) -> dict[str, np.ndarray]:
-    """Precision and recall for only these, since each pair of an area and a limit takes time."""
-    params = copy.copy(judge.params)
-    params.areaRng, params.maxDets = list(areas), list(limits)
-    judge.accumulate(params)
-    return judge.eval
 
 
 def _set_areas(found: COCO, kind: str) -> None:
@@ -92,7 +79,7 @@ def to_coco(
     detections: Mapping[str, Detections],
     class_names: Sequence[str],
 ) -> tuple[COCO, COCO]:
-    """Both sides as pycocotools' COCO objects."""
+    """Both sides as COCO objects of faster-coco-eval."""
     images = [{"id": number} for number in range(1, len(ground_truth) + 1)]
     categories = [{"id": k, "name": name} for k, name in enumerate(class_names)]
     sides: tuple[list[dict], list[dict]] = ([], [])
