@@ -2,12 +2,14 @@
 
 python infer_onnx.py street.jpg --model model.onnx --output found.png
 python infer_onnx.py photos/ drive.mp4 --model model.onnx --output found/ --json found.json
+python infer_onnx.py aerial.png --model model.onnx --tile 640     in tiles, where it is larger
 
 It needs onnxruntime, numpy and OpenCV. The model's own metadata describe the model and its input.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -105,6 +107,79 @@ def detect(session: onnxruntime.InferenceSession, metadata: dict, picture: np.nd
     return [values[kept] for values in found]
 
 
+def tiles_of(height: int, width: int, side: int) -> list[tuple[int, int, int, int]]:
+    """top, left, bottom, right of tiles that overlap by a quarter, at least."""
+    starts = []
+    for length in (height, width):
+        steps = max(0, -(-4 * (length - side) // (3 * side)))
+        starts.append([(length - side) * k // steps if steps else 0 for k in range(steps + 1)])
+    return [
+        (top, left, min(top + side, height), min(left + side, width))
+        for top in starts[0]
+        for left in starts[1]
+    ]
+
+
+def detect_in_tiles(look: Callable[[np.ndarray], list], picture: np.ndarray, side: int) -> list:
+    """What `look` finds in tiles of a picture; the masks are pixels of the boxes, bool (h, w).
+
+    Two detections of one class are one object where half of their masks agree in what both tiles
+    show: then their masks and boxes are joined, and the higher score counts.
+    """
+    parts = []
+    for tile in tiles_of(*picture.shape[:2], side):
+        top, left, bottom, right = tile
+        for box, index, score, mask in zip(*look(picture[top:bottom, left:right]), strict=True):
+            (rows, columns), inside = paste(mask, box, bottom - top, right - left)
+            whole = np.zeros((bottom - top, right - left), bool)
+            whole[rows, columns] = inside
+            parts.append((tile, box + np.float64([left, top, left, top]), index, score, whole))
+    groups = {k: [k] for k in range(len(parts))}
+    for _, one, other in sorted(same_objects(parts), key=lambda pair: -pair[0]):
+        one, other = (next(g for g, own in groups.items() if k in own) for k in (one, other))
+        tiles = {parts[k][0] for k in groups[one]}
+        if one != other and not any(parts[k][0] in tiles for k in groups[other]):
+            groups[one] += groups.pop(other)
+    merged = []
+    for own in ([parts[k] for k in group] for group in groups.values()):
+        boxes = np.array([part[1] for part in own])
+        box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+        (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
+        top, left = np.min([part[0][:2] for part in own], axis=0)
+        canvas = np.zeros(np.max([part[0][2:] for part in own], axis=0) - (top, left), bool)
+        for tile, *_, whole in own:
+            canvas[tile[0] - top : tile[2] - top, tile[1] - left : tile[3] - left] |= whole
+        mask = canvas[y1 - top : y2 - top, x1 - left : x2 - left]
+        merged.append((box, own[0][2], max(part[3] for part in own), mask))
+    merged.sort(key=lambda item: -item[2])
+    masks = np.empty(len(merged), object)
+    masks[:] = [item[3] for item in merged]
+    boxes = np.array([item[0] for item in merged]).reshape(-1, 4)
+    return [boxes, np.array([i[1] for i in merged], int), np.array([i[2] for i in merged]), masks]
+
+
+def same_objects(parts: list) -> list[tuple[float, int, int]]:
+    """IoU in what both tiles show, and the places, of each two parts of one object."""
+    pairs = []
+    for first, (tile, box, index, _, mask) in enumerate(parts):
+        for second, (tile2, box2, index2, _, mask2) in enumerate(parts[:first]):
+            apart = (np.maximum(box, box2)[:2] >= np.minimum(box, box2)[2:]).any()
+            if index != index2 or tile == tile2 or apart:
+                continue
+            (top, left), (bottom, right) = (
+                map(max, tile[:2], tile2[:2]),
+                map(min, tile[2:], tile2[2:]),
+            )
+            one, other = (
+                whole[top - at[0] : max(0, bottom - at[0]), left - at[1] : max(0, right - at[1])]
+                for at, whole in ((tile, mask), (tile2, mask2))
+            )
+            overlap = (one & other).sum() / max(1, (one | other).sum())
+            if overlap >= 0.5:
+                pairs.append((overlap, first, second))
+    return pairs
+
+
 def spread(start: float, end: float, low: int, high: int, cells: int) -> np.ndarray:
     """(high - low, cells): the weight of each cell of a mask for each pixel."""
     places = (np.arange(low, high) + 0.5 - start) / (end - start) * cells - 0.5
@@ -112,9 +187,14 @@ def spread(start: float, end: float, low: int, high: int, cells: int) -> np.ndar
 
 
 def paste(mask: np.ndarray, box: np.ndarray, height: int, width: int) -> tuple[slice, np.ndarray]:
-    """A mask (28, 28) in its box: the place in the picture, and which pixels belong to it."""
+    """A mask on its box: the place in the picture, and whether each pixel belongs.
+
+    One (28, 28) of probabilities, or of bool for each pixel.
+    """
     x1, y1 = np.clip(np.floor(box[:2]).astype(int), 0, None)
     x2, y2 = np.minimum(np.ceil(box[2:]).astype(int), (width, height))
+    if mask.dtype == bool:
+        return np.s_[y1:y2, x1:x2], mask
     rows = spread(box[1], box[3], y1, y2, mask.shape[0])
     columns = spread(box[0], box[2], x1, x2, mask.shape[1])
     return np.s_[y1:y2, x1:x2], rows @ mask @ columns.T >= 0.5
@@ -258,7 +338,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="found.png, or the folder found of several")
     parser.add_argument("--json", type=Path, help="write the detections to this file, too")
     parser.add_argument("--threshold", type=float, default=0.5, help="minimum score shown")
+    parser.add_argument("--tile", type=int, help="look at larger pictures in tiles of this side")
     args = parser.parse_args(arguments)
+    if args.tile is not None and args.tile < 64:
+        raise Mistake(f"--tile is {args.tile}: give 64 pixels or more")
     session, metadata = load_model(args.model)
     names, inputs = metadata["class_names"], list_inputs(args.inputs)
     single = inputs == args.inputs and len(inputs) == 1 and not is_video(inputs[0])
@@ -286,7 +369,9 @@ def main(arguments: list[str] | None = None) -> None:
             nonlocal separator
             height, width = picture.shape[:2]
             try:
-                found = detect(session, metadata, picture)
+                whole = args.tile is None or max(height, width) <= args.tile
+                see = functools.partial(detect, session, metadata)
+                found = see(picture) if whole else detect_in_tiles(see, picture, args.tile)
             except Mistake as mistake:
                 raise Mistake(f"{path}: {mistake}") from mistake
             found = [values[found[2] >= args.threshold] for values in found]

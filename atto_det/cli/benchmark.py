@@ -6,6 +6,8 @@ atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml \\
     atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --against r50-fpn \\
     --onnx yolo.onnx --input 640x640 --modes onnx onnx-int8 openvino openvino-int8
+atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --profile \
+    --modes onnx onnx-int8      where the time goes: the graph's nodes by kind of layer
 
 The docstring of atto_det/detectron2/benchmark.py says what is real and what is fixed. A ratio is a
 detector's median divided by that of the first one in the same mode (or in eager mode, if that was
@@ -15,10 +17,15 @@ not timed in this mode); a gain is its eager median divided by this one.
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
+
+if TYPE_CHECKING:
+    from atto_det.complexity.benchmarking import BenchmarkCase
 
 ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8")
 FILES = ("onnx", "openvino")  # modes that take a file as it is
@@ -41,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     add("--classes", type=int, help="instead of the configs' class counts")
     add("--device", default="cpu", choices=("cpu", "cuda"))
     modes = ("eager", "fast", "compile", *ENGINES)
-    add("--modes", nargs="+", choices=modes, default=["eager", "fast"], help="eager and fast")
+    add("--modes", nargs="+", choices=modes, help="eager and fast; onnx with --profile")
+    add("--profile", action="store_true", help="time the nodes of each graph, by kind of layer")
     add("--image", type=Path, help="a picture; default: a painted one")
     add("--no-memory", action="store_true", help="leave peak memory out")
     add("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
@@ -59,28 +67,43 @@ def main(arguments: list[str] | None = None) -> int:
             "least 1, --warmup at least 0"
         )
 
-    from rich.progress import track
-
     from atto_det.config import check_device
     from atto_det.detectron2 import benchmark
-    from atto_det.export.benchmark import contestant
-    from atto_det.reports.latency import print_latencies, write_latencies
     from atto_det.weights import checkpoint
 
     check_device(args.device)
     keys = ("proposals", "detections", "batch", "device", "classes")
     work = {key: getattr(args, key) for key in keys} | {"image": args.image and str(args.image)}
+    modes = args.modes or (["onnx"] if args.profile else ["eager", "fast"])
     cases = [
         benchmark.BenchmarkCase(name, mode, height, width, **work)
         for name, height, width in (
             benchmark.parse_detector(text, args.input)
             for text in args.config_file + args.against + args.onnx
         )
-        for mode in dict.fromkeys(args.modes)
+        for mode in dict.fromkeys(modes)
         if _is_timed(name, mode)
     ]
     on = benchmark.machine(args.device, args.threads)
-    date = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    context = {"command": sys.argv, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": on}
+    context["versions"] = checkpoint.versions()
+    write = (_profile if args.profile else _time)(args, cases, context)
+    if args.output:
+        for path in write(args.output):
+            print(f"wrote {path}")
+    return 0
+
+
+def _time(
+    args: argparse.Namespace, cases: list["BenchmarkCase"], context: dict[str, Any]
+) -> Callable[[Path], list[Path]]:
+    """Time and print; returns what writes the files into a folder."""
+    from rich.progress import track
+
+    from atto_det.detectron2 import benchmark
+    from atto_det.export.benchmark import contestant
+    from atto_det.reports.latency import print_latencies, write_latencies
+
     latencies = benchmark.run(
         cases,
         repeats=args.repeats,
@@ -90,15 +113,34 @@ def main(arguments: list[str] | None = None) -> int:
         others=dict.fromkeys(ENGINES, contestant),
         progress=lambda rounds: track(rounds, "timing"),
     )
-    versions = checkpoint.versions()
-    remarks = benchmark.remarks(on, versions, cases[0], latencies, args.repeats, args.warmup)
+    remarks = benchmark.remarks(
+        context["machine"], context["versions"], cases[0], latencies, args.repeats, args.warmup
+    )
     print_latencies(latencies)
     print("\n".join(remarks))
-    if args.output:
-        context = {"command": sys.argv, "date": date, "machine": on, "versions": versions}
-        for path in write_latencies(args.output, latencies, context, remarks):
-            print(f"wrote {path}")
-    return 0
+    return lambda folder: write_latencies(folder, latencies, context, remarks)
+
+
+def _profile(
+    args: argparse.Namespace, cases: list["BenchmarkCase"], context: dict[str, Any]
+) -> Callable[[Path], list[Path]]:
+    """Profile and print; returns what writes the files into a folder."""
+    from rich.progress import track
+
+    from atto_det.export.profiling import profile
+    from atto_det.reports.grid import print_grids
+    from atto_det.reports.profile import profile_tables, remarks, write_profiles
+
+    profiles, limits = profile(
+        cases,
+        repeats=args.repeats,
+        threads=args.threads,
+        progress=lambda rounds: track(rounds, "profiling"),
+    )
+    lines = remarks(context["machine"], args.repeats)
+    print_grids(profile_tables(profiles, limits))
+    print("\n".join(lines))
+    return lambda folder: write_profiles(folder, profiles, limits, context, lines)
 
 
 def _is_timed(name: str, mode: str) -> bool:

@@ -36,6 +36,7 @@ ONLY = {
     "images": "onnx",
     "int8": "onnx",
     "calibration": "onnx",
+    "score_threshold": "onnx",
     "weight_bits": "safetensors",
     "data": "safetensors",
 }
@@ -54,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
     add("--std", **colour, help="network: also (default: from the file, else ImageNet's)")
     add("--input-size", type=int, metavar="PIXELS", help="network: side of its pictures (else 224)")
     add("--images", type=Path, nargs="+", help="onnx: check on these (default: a painted picture)")
+    least = (
+        "onnx: least score of a detection; of fewer, fewer masks are computed (default: its own)"
+    )
+    add("--score-threshold", type=float, metavar="SCORE", help=least)
     add("--int8", action="store_true", help="onnx: convolutions and dense layers in 8 bits")
     add("--calibration", metavar="FOLDER|DATASET", help="int8: pictures to measure ranges on")
     add("--weight-bits", type=int, choices=(8,), help="safetensors: round to and store in 8 bits")
@@ -70,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.output.suffix != f".{args.format}":
         raise UserError(f"--output {args.output} must end in .{args.format}, as --format says")
     for name, form in ONLY.items():
-        if getattr(args, name) and args.format != form:
+        if getattr(args, name) not in (None, False) and args.format != form:
             raise UserError(f"--{name.replace('_', '-')} is for --format {form}")
     if args.network and args.format == "onnx":
         raise UserError("--network is for --format safetensors and pth")
@@ -92,7 +97,13 @@ def _onnx(args: argparse.Namespace) -> list[str]:
 
     source, path = args.calibration, args.checkpoint
     measured = calibration_pictures(source, path) if args.int8 else []
-    metadata, checks = export(path, args.output, pictures_to_check(args.images or []), measured)
+    metadata, checks = export(
+        path,
+        args.output,
+        pictures_to_check(args.images or []),
+        measured,
+        score_threshold=args.score_threshold,
+    )
     return [*metadata.summary(), *(f"checked  {check}" for check in checks)]
 
 

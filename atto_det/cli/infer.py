@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", type=Path, help="found.png, or the folder found of several")
     result.add_argument("--json", type=Path, help="write the detections to this file, too")
     result.add_argument("--threshold", type=float, default=0.5, help="minimum score shown")
+    result.add_argument("--tile", type=int, help="look at larger pictures in tiles of this side")
     return result
 
 

@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--sheet", type=Path, help="write one contact sheet instead of many files")
     result.add_argument("--columns", type=int, default=4, help="of the contact sheet")
     result.add_argument("--threshold", type=float, default=0.5, help="minimum score drawn")
+    result.add_argument(
+        "--tile", type=int, metavar="PIXELS", help="look at larger pictures in tiles of this side"
+    )
     result.add_argument("--labels", choices=("auto", "all", "none"), default="auto")
     result.add_argument("--limit", type=int, help="maximum number of pictures")
     return result
@@ -62,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("drawing on images and videos needs --checkpoint")
     if (args.limit is not None and args.limit < 1) or args.columns < 1:
         raise UserError("--limit and --columns must be at least 1")
+    if args.tile is not None and not args.checkpoint:
+        raise UserError("--tile is for the predictions of --checkpoint")
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold is {args.threshold}; scores lie between 0 and 1")
 
@@ -97,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     threshold = args.threshold
     package = engine.choose() if args.checkpoint or args.config_file else None
     predictor = args.checkpoint and package.Predictor(
-        args.checkpoint, cfg=args.config_file, score_threshold=threshold
+        args.checkpoint, cfg=args.config_file, score_threshold=threshold, tile=args.tile
     )
     if args.config_file:
         package.load_config(args.config_file)

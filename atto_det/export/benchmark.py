@@ -2,13 +2,15 @@
 
 The workload is that of `atto_det.detectron2.benchmark`: one picture, resized beforehand, random
 weights, a fixed number of proposals and detections after the network's own work on each, masks
-pasted. Exporting drops what does not contribute to an output, so the network's own results, times
-zero, are added to the fixed ones. R50-FPN is built with timm's ResNet-50 here. For an ONNX file
-from elsewhere, only the network is timed, on noise.
+pasted and run-length encoded, as `Predictor` returns them. Exporting drops what does not contribute
+to an output, so the network's own results, times zero, are added to the fixed ones. R50-FPN is
+built with timm's ResNet-50 here. For an ONNX file from elsewhere, only the network is timed, on
+noise.
 """
 
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +24,14 @@ from atto_det.complexity.regions import spread_boxes, sure_scores
 from atto_det.config import CONFIGS
 from atto_det.data.sample import sample_picture
 from atto_det.errors import UserError
+from atto_det.evaluation import Detections
 from atto_det.export.onnx_export import OPSET
 from atto_det.export.rewrite import for_onnx
 from atto_det.export.runtimes import Run, open_runtime
 from atto_det.ops.fold_norms import folded
-from atto_det.ops.paste_masks import paste_masks
 from atto_det.torchvision.config import read_file
 from atto_det.torchvision.model import build_model
+from atto_det.torchvision.predictor import to_detections
 
 RUNTIME_OF_MODE = {  # mode: runtime, whether in 8 bits
     "onnx": ("onnxruntime", False),
@@ -45,16 +48,22 @@ R50_FPN_KEYS = [
 NETWORK_OUTPUTS = ("boxes", "scores", "labels", "masks")
 
 
+Opened = Callable[[Path, str, int], Run]  # as `open_runtime`
+
+
 def contestant(
-    case: BenchmarkCase, threads: int | None = None
+    case: BenchmarkCase, threads: int | None = None, opened: Opened = open_runtime
 ) -> "ExportedDetector | ForeignNetwork":
     """The contestant for a case: an ONNX file, or a detector that is built here.
+
+    Args:
+        opened: opens ONNX files.
 
     Raises:
         UserError, Unavailable: as `ExportedDetector` and `ForeignNetwork`.
     """
     made = ForeignNetwork if Path(case.detector).suffix == ".onnx" else ExportedDetector
-    return made(case, threads)
+    return made(case, threads, opened)
 
 
 class ExportedDetector:
@@ -63,6 +72,7 @@ class ExportedDetector:
     Args:
         case: its mode is one of `MODES`, its device the CPU, its batch one picture.
         threads: of the runtime; None for the runtime's choice.
+        opened: opens ONNX files.
 
     Attributes:
         limits: proposals and detections.
@@ -73,7 +83,9 @@ class ExportedDetector:
         Unavailable: another device or batch, or a runtime that is not installed.
     """
 
-    def __init__(self, case: BenchmarkCase, threads: int | None = None) -> None:
+    def __init__(
+        self, case: BenchmarkCase, threads: int | None = None, opened: Opened = open_runtime
+    ) -> None:
         _check_work(case)
         self.case = case
         path, keys = case.detector, ["MODEL.DEVICE", "cpu"]
@@ -95,23 +107,32 @@ class ExportedDetector:
             model.to(memory_format=torch.channels_last)
             self._find = partial(_Fixed(model, proposals, case.height, case.width), pixels)
         else:
-            run = _open(model, proposals, pixels, *RUNTIME_OF_MODE[case.mode], threads)
+            runtime, int8 = RUNTIME_OF_MODE[case.mode]
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.onnx"
+                _write(path, model, proposals, pixels, int8)
+                try:
+                    run = opened(path, runtime, threads or 0)
+                except UserError as error:
+                    raise Unavailable(str(error)) from error
             self._find = partial(_find, run, pixels.numpy())
-        found = len(self.run(lambda name: None))
+        found = len(self.run(lambda name: None).scores)
         if found != self.limits[1]:
             raise UserError(
                 f"{proposals} proposals in {case.name} leave {found} of {self.limits[1]} "
                 "detections: lower --detections or raise --proposals"
             )
 
-    def run(self, mark: Mark) -> Tensor:
-        """Masks (N, height, width) of the picture."""
+    def run(self, mark: Mark) -> Detections:
+        """What is found in the picture, its masks encoded as `Predictor` gives them."""
+        size = (self.case.height, self.case.width)
         with torch.inference_mode():
-            boxes, _, _, masks = self._find()
+            boxes, scores, labels, masks = self._find()
             mark("network")
-            pasted = paste_masks(masks[:, 0], boxes, self.case.height, self.case.width, 0.5)
+            found = {"boxes": boxes, "scores": scores, "labels": labels, "masks": masks}
+            detections = to_detections(found, size, size)
         mark("mask pasting")
-        return pasted
+        return detections
 
 
 class _Fixed(nn.Module):
@@ -146,6 +167,7 @@ class ForeignNetwork:
     Args:
         case: its mode is "onnx" or "openvino", whether or not the file is in 8 bits.
         threads: of the runtime; None for the runtime's choice.
+        opened: opens ONNX files.
 
     Attributes:
         limits: None for proposals and detections, since the network has its own.
@@ -157,13 +179,15 @@ class ForeignNetwork:
 
     limits = (None, None)
 
-    def __init__(self, case: BenchmarkCase, threads: int | None = None) -> None:
+    def __init__(
+        self, case: BenchmarkCase, threads: int | None = None, opened: Opened = open_runtime
+    ) -> None:
         _check_work(case)
         runtime, int8 = RUNTIME_OF_MODE.get(case.mode, ("", True))
         if int8:
             raise Unavailable("an ONNX file is timed as it is: in modes onnx and openvino")
         self.case = case
-        self._run = open_runtime(case.detector, runtime, threads or 0)
+        self._run = opened(Path(case.detector), runtime, threads or 0)
         noise = np.random.default_rng(SEED).random((1, 3, case.height, case.width))
         self._pixels = noise.astype(np.float32)
         self.run(lambda name: None)
@@ -184,30 +208,22 @@ def _find(run: Run, pixels: np.ndarray) -> tuple[Tensor, ...]:
     return tuple(map(torch.as_tensor, run(pixels).values()))  # OpenVINO uses other names
 
 
-def _open(
-    model: nn.Module, proposals: int, pixels: Tensor, runtime: str, int8: bool, threads: int | None
-) -> Run:
-    """The model in a runtime, prepared as in `onnx_export`."""
+def _write(path: Path, model: nn.Module, proposals: int, pixels: Tensor, int8: bool) -> None:
+    """The model as an ONNX file, prepared as in `onnx_export`."""
     fixed = _Fixed(for_onnx(model, int8=int8), proposals, *pixels.shape[1:])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # from the tracer
-            torch.onnx.export(
-                fixed,
-                (pixels,),
-                path,
-                opset_version=OPSET,
-                dynamo=False,
-                input_names=["image"],
-                output_names=list(NETWORK_OUTPUTS),
-            )
-        if int8:
-            try:
-                from atto_det.export.quantise import quantise
-            except ImportError as error:
-                raise Unavailable(f"{error.name} is not installed") from error
-            quantise(path, path, [pixels.numpy()], detector=True)
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # from the tracer
+        torch.onnx.export(
+            fixed,
+            (pixels,),
+            path,
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=["image"],
+            output_names=list(NETWORK_OUTPUTS),
+        )
+    if int8:
         try:
-            return open_runtime(path, runtime, threads or 0)
-        except UserError as error:
-            raise Unavailable(str(error)) from error
+            from atto_det.export.quantise import quantise
+        except ImportError as error:
+            raise Unavailable(f"{error.name} is not installed") from error
+        quantise(path, path, [pixels.numpy()], detector=True)

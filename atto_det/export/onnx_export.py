@@ -26,6 +26,7 @@ from atto_det.ops.fold_norms import folded
 from atto_det.ops.resize import resize
 from atto_det.torchvision.predictor import Predictor
 from atto_det.weights import backbone_file, checkpoint
+from atto_det.weights.zoo import find_file
 
 from .deployable import INPUTS, OUTPUTS, Deployable
 from .metadata import Metadata
@@ -55,6 +56,8 @@ def export(
     target: str | Path,
     pictures: Sequence[np.ndarray],
     calibration: Sequence[np.ndarray] = (),
+    *,
+    score_threshold: float | None = None,
 ) -> Exported:
     """Write the detector, or the classifier's backbone, of a checkpoint to an ONNX file.
 
@@ -63,6 +66,8 @@ def export(
         target: the `.onnx` file.
         pictures: uint8 RGB (H, W, 3), on which the file must find the same as PyTorch.
         calibration: pictures to measure ranges on; if given, the file uses 8 bits.
+        score_threshold: of a detector; None for the checkpoint's. Masks of detections below it are
+            not computed, so a higher threshold makes the file faster.
 
     Raises:
         UserError: a missing, damaged, unsafe or foreign checkpoint; a model that this engine does
@@ -72,18 +77,26 @@ def export(
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package} is not installed: pip install 'atto_det[onnx]'")
+    path = find_file(path)
     content = checkpoint.load_checkpoint(path)
+    is_detector = "atto_det" in content
+    if score_threshold is not None and not is_detector:
+        raise UserError(f"{path} is no detector: only detectors have a score threshold")
     with atomic_path(target) as temporary:
-        if "atto_det" in content:
-            return _detector(Path(path), temporary, pictures, calibration)
+        if is_detector:
+            return _detector(path, temporary, pictures, calibration, score_threshold)
         weights = backbone_file.read_pretraining(path, content)
-        return _backbone(Path(path), weights, temporary, pictures, calibration)
+        return _backbone(path, weights, temporary, pictures, calibration)
 
 
 def _detector(
-    path: Path, target: Path, pictures: Sequence[np.ndarray], calibration: Sequence[np.ndarray]
+    path: Path,
+    target: Path,
+    pictures: Sequence[np.ndarray],
+    calibration: Sequence[np.ndarray],
+    score_threshold: float | None,
 ) -> Exported:
-    predictor = Predictor(path, device="cpu")
+    predictor = Predictor(path, device="cpu", score_threshold=score_threshold)
     cfg, order = predictor.cfg, predictor.cfg.INPUT.FORMAT
     if not cfg.MODEL.MASK_ON:
         raise UserError(

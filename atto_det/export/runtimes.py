@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -14,6 +14,7 @@ from atto_det import data
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.evaluation.arrays import mask_areas
+from atto_det.evaluation.tiling import check_tile, detect_in_tiles
 from atto_det.torchvision.predictor import to_detections
 
 from .metadata import Metadata, read_metadata
@@ -29,6 +30,7 @@ class OnnxDetector:
         path: the `.onnx` file; nothing else is needed.
         runtime: one of `RUNTIMES`, on the CPU, in single precision unless the file uses 8 bits.
         threads: 0 for the runtime's choice.
+        tile: side in pixels of the tiles that larger pictures are cut into, as in `Predictor`.
 
     Attributes:
         metadata: the description in the file.
@@ -39,7 +41,16 @@ class OnnxDetector:
             not installed.
     """
 
-    def __init__(self, path: str | Path, *, runtime: str = "onnxruntime", threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        runtime: str = "onnxruntime",
+        threads: int = 0,
+        tile: int | None = None,
+    ) -> None:
+        check_tile(tile)
+        self.tile = tile
         self.metadata: Metadata = read_metadata(path)
         if self.metadata.kind != "detector":
             raise UserError(f"{path} holds a {self.metadata.kind}, which detects nothing by itself")
@@ -60,6 +71,10 @@ class OnnxDetector:
                 returns values that are not finite, or classes without a name.
         """
         image = data.take_picture(image, self.metadata.channel_order, order)
+        return detect_in_tiles(self._detect, image, self.tile)
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        """Detections in uint8 (H, W, 3), in the file's order of channels."""
         outputs = self._run(np.ascontiguousarray(image))
         if broken := [name for name, value in outputs.items() if not np.isfinite(value).all()]:
             raise UserError(
@@ -88,18 +103,19 @@ def open_runtime(path: str | Path, runtime: str, threads: int = 0) -> Run:
     """
     if runtime not in RUNTIMES:
         raise UserError(f"the runtime is {runtime!r}: choose one of {', '.join(RUNTIMES)}")
-    with _one_sentence(path, runtime):
-        run = (_onnxruntime if runtime == "onnxruntime" else _openvino)(os.fspath(path), threads)
+    with one_sentence(path, runtime):
+        run = (_onnxruntime if runtime == "onnxruntime" else _openvino)(path, threads)
 
     def run_checked(value: np.ndarray) -> dict[str, np.ndarray]:
-        with _one_sentence(path, runtime):
+        with one_sentence(path, runtime):
             return run(value)
 
     return run_checked
 
 
 @contextmanager
-def _one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
+def one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
+    """What a runtime raises inside, as a `UserError`."""
     try:
         yield
     except ImportError as error:
@@ -111,7 +127,15 @@ def _one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
         raise UserError(f"{runtime} cannot run {path}: {reason}") from error
 
 
-def _onnxruntime(path: str, threads: int) -> Run:
+def session(
+    path: str | Path, threads: int = 0, *, profile: str = "", optimisation: Any = None
+) -> tuple[Any, Run]:
+    """A session of ONNX Runtime, and its graph as a function.
+
+    Args:
+        profile: begin of the name of the file that its profiler writes; none without.
+        optimisation: a `GraphOptimizationLevel`; None for all.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -119,20 +143,37 @@ def _onnxruntime(path: str, threads: int) -> Run:
     options.log_severity_level = 3  # errors
     # Otherwise its threads spin for a while, and mask pasting takes twice as long.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    [name] = (item.name for item in session.get_inputs())
-    names = [item.name for item in session.get_outputs()]
-    return lambda value: dict(zip(names, session.run(names, {name: value}), strict=True))
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    if optimisation is not None:
+        options.graph_optimization_level = optimisation
+    made = onnxruntime.InferenceSession(
+        os.fspath(path), options, providers=["CPUExecutionProvider"]
+    )
+    [name] = (item.name for item in made.get_inputs())
+    names = [item.name for item in made.get_outputs()]
+    return made, lambda value: dict(zip(names, made.run(names, {name: value}), strict=True))
 
 
-def _openvino(path: str, threads: int) -> Run:
+def compiled_model(
+    path: str | Path, threads: int = 0, **options: object
+) -> tuple[Any, tuple[list[str], list[str]]]:
+    """A model compiled by OpenVINO with further options, and names of its inputs and outputs."""
     import openvino
 
     # By default it computes in bfloat16 if the CPU supports it, which moves four in ten objects.
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    model = openvino.Core().compile_model(path, "CPU", options)
-    [name] = (item.get_any_name() for item in model.inputs)
-    names = [item.get_any_name() for item in model.outputs]
+    options |= {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    model = openvino.Core().compile_model(os.fspath(path), "CPU", options)
+    inputs, outputs = ([item.get_any_name() for item in at] for at in (model.inputs, model.outputs))
+    return model, (inputs, outputs)
+
+
+def _onnxruntime(path: str | Path, threads: int) -> Run:
+    return session(path, threads)[1]
+
+
+def _openvino(path: str | Path, threads: int) -> Run:
+    model, ([name], names) = compiled_model(path, threads)
 
     def run(value: np.ndarray) -> dict[str, np.ndarray]:
         result = model({name: value})

@@ -3,6 +3,7 @@
 import itertools
 import math
 import mmap
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -39,20 +40,48 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     return pasted.mT
 
 
+def paste_crops(
+    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float
+) -> tuple[list[Tensor], list[tuple[int, int]]]:
+    """What `paste_masks` puts into the picture, each mask alone on the pixels around its box.
+
+    Returns:
+        crops (h, w) of bool, columns first in memory, and x and y of each one's first pixel.
+    """
+    crops, corners = [], []
+    with torch.inference_mode():
+        for _, place, values in _pixels(masks, boxes, height, width):
+            crops.append((values >= threshold).mT)
+            corners.append((place[0], place[1]))
+    return crops, corners
+
+
 @torch.inference_mode()  # set here, since threads do not inherit it
 def _paste(masks: Tensor, boxes: Tensor, pasted: Tensor, threshold: float) -> None:
     """Paste into `pasted` (N, width, height), which is all False."""
+    width, height = pasted.shape[1:]
+    for index, (x1, y1, x2, y2), values in _pixels(masks, boxes, height, width):
+        torch.ge(values, threshold, out=pasted[index, x1:x2, y1:y2])
+
+
+def _pixels(
+    masks: Tensor, boxes: Tensor, height: int, width: int
+) -> Iterator[tuple[int, list[int], Tensor]]:
+    """Index, x1 y1 x2 y2 of the pixels around its box, and their values (w, h), of each mask.
+
+    The values are overwritten by the next ones.
+    """
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
-    high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor(pasted.shape[1:])).long()
+    high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor([width, height])).long()
     across, down = (high - low).clamp(min=0).amax(dim=0).tolist() if len(boxes) else (0, 0)
     columns = _interpolation(boxes[:, ::2], low[:, 0], across, masks.shape[2])  # (N, across, M)
     rows = masks.mT @ _interpolation(boxes[:, 1::2], low[:, 1], down, masks.shape[1]).mT
     room = masks.new_empty(across * down)  # reused, since fresh memory costs more than the sums
     for index, (x1, y1, x2, y2) in enumerate(torch.cat([low, high], dim=1).tolist()):
-        if x1 < x2 and y1 < y2:
-            values = room[: (x2 - x1) * (y2 - y1)].view(x2 - x1, y2 - y1)
-            torch.mm(columns[index, : x2 - x1], rows[index, :, : y2 - y1], out=values)
-            torch.ge(values, threshold, out=pasted[index, x1:x2, y1:y2])
+        x2, y2 = max(x1, x2), max(y1, y2)
+        values = room[: (x2 - x1) * (y2 - y1)].view(x2 - x1, y2 - y1)
+        torch.mm(columns[index, : x2 - x1], rows[index, :, : y2 - y1], out=values)
+        yield index, [x1, y1, x2, y2], values
 
 
 def _interpolation(ends: Tensor, first: Tensor, length: int, cells: int) -> Tensor:

@@ -19,6 +19,7 @@ from atto_det.config import (
 )
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections
+from atto_det.evaluation.tiling import check_tile, detect_in_tiles
 from atto_det.training.finite import finite_outputs
 from atto_det.weights import checkpoint
 
@@ -42,6 +43,8 @@ class CheckpointPredictor(ABC):
         device: "cpu", "cuda" …; by default the config's, or the CPU if there is no GPU.
         score_threshold: detections below it are dropped; by default the config's
             MODEL.ROI_HEADS.SCORE_THRESH_TEST.
+        tile: side in pixels of the tiles that larger pictures are looked at in, each as a picture
+            of its own (`atto_det.evaluation.tiling`); by default pictures are seen as a whole.
 
     Attributes:
         class_names: name of each class index.
@@ -64,7 +67,10 @@ class CheckpointPredictor(ABC):
         class_names: Sequence[str] | None = None,
         device: str | None = None,
         score_threshold: float | None = None,
+        tile: int | None = None,
     ) -> None:
+        check_tile(tile)
+        self.tile = tile
         content = checkpoint.load_checkpoint(path)
         if cfg is None or "atto_det" in content:
             part = checkpoint.read_description(content, path)
@@ -116,8 +122,11 @@ class CheckpointPredictor(ABC):
         """
         with finite_outputs(self.model):
             if isinstance(image, list | tuple):
-                return [self.detect(self._picture(one, order)) for one in image]
-            return self.detect(self._picture(image, order))
+                return [self._detect(one, order) for one in image]
+            return self._detect(image, order)
+
+    def _detect(self, image: PictureSource, order: str) -> Detections:
+        return detect_in_tiles(self.detect, self._picture(image, order), self.tile)
 
     def _picture(self, image: PictureSource, order: str) -> np.ndarray:
         return data.take_picture(image, self.cfg.INPUT.FORMAT, order)

@@ -25,7 +25,8 @@ def test_fixed_regions_reach_the_heads_and_come_out(mode):
     detector = ExportedDetector(case(mode), threads=1)
     assert detector.limits == (30, 12)
     marks = []
-    assert detector.run(marks.append).shape == (12, 64, 96)
+    found = detector.run(marks.append)
+    assert [rle["size"] for rle in found.rles] == [[64, 96]] * 12
     assert marks == ["network", "mask pasting"]
     boxes = detector._find()[0].detach()
     among = (boxes[:, None] - spread_boxes(30, 64, 96)).abs().amax(dim=2).amin(dim=1)
@@ -37,7 +38,7 @@ def test_the_network_s_own_work_is_not_left_out():
     detector = ExportedDetector(case("torchvision"))
     network = detector._find.func.model
     torch.nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias, float("nan"))
-    assert len(detector.run(lambda name: None)) == 0
+    assert len(detector.run(lambda name: None).scores) == 0
 
 
 def test_r50_fpn_is_that_of_the_zoo():

@@ -93,6 +93,25 @@ def test_what_is_no_picture(exported, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_detector_of_the_zoo(tmp_path):
+    done = export("zoo:carparts_tiny", tmp_path / "tiny.onnx", pictures()[:1], score_threshold=0.01)
+    assert len(done.metadata.class_names) == 18
+    assert (done.metadata.min_size, done.metadata.score_threshold) == (224, 0.01)
+
+
+def test_a_higher_score_threshold(exported, classifier, tmp_path):
+    done = export(exported.checkpoint, tmp_path / "sure.onnx", pictures()[:1], score_threshold=0.5)
+    assert done.metadata.score_threshold == 0.5
+    sure, every = OnnxDetector(tmp_path / "sure.onnx"), OnnxDetector(exported.path)
+    found, wanted = sure(pictures()[3]), every(pictures()[3])
+    count = int((wanted.scores > 0.5).sum())
+    assert 0 < len(found.scores) == count < len(wanted.scores)
+    np.testing.assert_allclose(found.boxes, wanted.boxes[:count], atol=1e-3)
+    trained, _ = classifier("attonet_d")
+    with pytest.raises(UserError, match="only detectors have a score threshold"):
+        export(trained, tmp_path / "no.onnx", pictures()[:1], score_threshold=0.5)
+
+
 def test_where_nothing_is_found(tmp_path):
     path = file.write(tmp_path / "m.pth", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.9999999")
     done = export(path, tmp_path / "m.onnx", pictures()[:1])

@@ -34,6 +34,8 @@ TOOL = ROOT / "tools/infer_onnx.py"
 file = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 tool = SimpleNamespace(**runpy.run_path(str(TOOL)))
 
+MODEL = ("--model", "model.onnx")
+
 # What is neither of the standard library nor of the three packages cannot be imported.
 START = """
 import importlib.abc, runpy, sys
@@ -209,6 +211,52 @@ def mask_area(rle: dict) -> float:
     return mask_util.area(rle)
 
 
+def test_tiles_as_everywhere(infer_here, device):
+    done = infer_here("photo.png", *MODEL, "--threshold", 0, "--tile", 160, "--json", "tiles.json")
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads((device / "tiles.json").read_text())
+    found = row["detections"]
+    wanted = OnnxDetector(device / "model.onnx", tile=160)(device / "photo.png")
+    assert len(found) == len(wanted.scores) > 10
+    unlike = 0
+    for one in found:
+        same = np.abs(wanted.boxes - one["box"]).max(axis=1) < 1e-3
+        [index] = np.flatnonzero(same & (wanted.classes == one["class_index"]))
+        assert one["score"] == pytest.approx(wanted.scores[index])
+        mask = np.repeat(np.arange(len(one["mask"]["counts"])) % 2, one["mask"]["counts"])
+        mask = mask.reshape(*one["mask"]["size"], order="F")
+        unlike += (mask != mask_util.decode(wanted.rles[index])).sum()
+    assert unlike <= 5 * len(found)  # where the value is within rounding of a half
+    untiled, large = (
+        infer_here("photo.png", *MODEL, "--tile", side).stdout for side in (401, 1000)
+    )
+    assert untiled == large == infer_here("photo.png", *MODEL).stdout
+
+
+def test_objects_over_borders_of_tiles():
+    """The rectangles of tests/evaluation/test_tiling.py, as masks that fill their boxes."""
+    here = Path(__file__).parents[1] / "evaluation/test_tiling.py"
+    tiling = SimpleNamespace(**runpy.run_path(str(here)))
+
+    def look(image: np.ndarray) -> list:
+        found = tiling.seen(image)
+        masks = np.ones((len(found.scores), 28, 28), np.float32)
+        return [found.boxes, found.classes, found.scores, masks]
+
+    picture = tiling.painted(
+        150, 301, across=(20, 30, 280, 60), corner=(80, 65, 160, 140), small=(170, 100, 176, 110)
+    )
+    wanted = look(picture)
+    order = np.argsort(-wanted[2])
+    boxes, classes, scores, masks = tool.detect_in_tiles(look, picture, 100)
+    assert boxes.tolist() == wanted[0][order].tolist()
+    assert classes.tolist() == wanted[1][order].tolist()
+    assert [mask.shape for mask in masks] == [(30, 260), (75, 80), (10, 6)]
+    assert min(mask.mean() for mask in masks) > 0.9  # all but corners of each tile's part
+    drawn = tool.draw(picture, [boxes, classes, scores, masks], ["a", "b"])
+    assert (drawn != picture).any()
+
+
 def test_nothing_above_the_threshold(infer_here, device):
     done = infer_here(
         "photo.jpg", "--model", "model.onnx", "--threshold", "1.1", "--output", "same.png"
@@ -310,6 +358,6 @@ def test_masks_are_pasted_as_everywhere(seed, corner, size):
 
 def test_it_is_one_short_file_of_its_own():
     text = TOOL.read_text()
-    assert len(text.splitlines()) < 340
+    assert len(text.splitlines()) < 420
     assert "import atto_det" not in text
     assert "from atto_det" not in text
