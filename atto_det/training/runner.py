@@ -197,7 +197,9 @@ class Runner:
         pictures = cfg.SOLVER.IMS_PER_BATCH // self.engine.processes
         automatic = cfg.SOLVER.ACCUMULATE == AUTO
         measured, free = None, None
-        if self.engine.is_main and hasattr(training.loader, "sample"):
+        # Synchronised batch norms wait for the other processes, which measure as well then.
+        measures = self.engine.is_main or ranks()[1] > 1
+        if measures and hasattr(training.loader, "sample"):
             network = training.network.to(device)
             free = estimate.free_memory(device)
             sharing = 1 if free is None or device.startswith("cuda") else self.engine.processes
@@ -206,7 +208,8 @@ class Runner:
                 with out_of_memory_as_sentence():
                     measured = estimate.measure(cfg, training.loader, network, training.try_step)
             except UserError:
-                raise
+                if self.engine.is_main:  # said once
+                    raise
             except Exception as error:  # from a user's own model: its first step will show it
                 logger.warning("what a step needs could not be measured: %s", shown(error))
         if automatic and not run.parts:
@@ -219,7 +222,7 @@ class Runner:
         if automatic:
             training.use_parts(run.parts)
             logger.info("SOLVER.ACCUMULATE auto: %d", run.parts)
-        if measured is None:
+        if measured is None or not self.engine.is_main:
             return {"parts": run.parts} if automatic else {}
         steps = training.max_iter - training.start_iter
         parts = run.parts or cfg.SOLVER.ACCUMULATE
