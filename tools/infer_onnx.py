@@ -55,12 +55,11 @@ def load_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
         metadata = {}
     names = metadata.get("class_names")
     fits = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    fits = fits and metadata["kind"] in ("detector", "backbone")
     if not fits or metadata["channel_order"] not in ("RGB", "BGR"):
         raise Mistake(f"{path} has metadata that was damaged: export it again")
-    if metadata["kind"] != "detector":
-        raise Mistake(
-            f"{path} holds a {str(metadata['kind'])[:40]}, which detects nothing by itself"
-        )
+    if metadata["kind"] == "backbone":
+        raise Mistake(f"{path} holds a backbone, which detects nothing by itself")
     return session, metadata
 
 

@@ -84,7 +84,7 @@ def read_metadata(path: str | Path) -> Metadata:
         raise UserError(f"{path} is not an ONNX file, or a damaged one ({error})") from error
     values = _parsed({item.key: item.value for item in model.metadata_props})
     number = values.pop(KEY, None)
-    if type(number) is not int:
+    if type(number) is not int or not 0 < number < 10**9:
         raise UserError(f"{path} was not written by atto_det: make one with atto-det export")
     if number > FORMAT:
         raise UserError(
