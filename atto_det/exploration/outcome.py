@@ -90,7 +90,7 @@ def collect(exploration: Exploration) -> dict[str, Any]:
         "finals": finals,
         "ranking": _ranking(exploration),
         "samplers": _samplers(exploration, study),
-        "importance": _importance(study),
+        "importance": importance_of(study),
         "winner": winner and {"network": winner["network"], "spec": winner["spec"]},
     }
 
@@ -236,7 +236,8 @@ def _trained(storage: Any, name: str) -> float | None:
     return max((t.value for t in trials if satisfies(t) and t.value is not None), default=None)
 
 
-def _importance(study: Study) -> dict[str, float]:
+def importance_of(study: Study) -> dict[str, float]:
+    """The importance of each parameter for the value; empty if there are too few trials."""
     values = [trial.value for trial in studies.finished(study) if trial.value is not None]
     if len(values) < FEWEST or len(set(values)) < 3:
         return {}

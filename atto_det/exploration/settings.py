@@ -122,9 +122,9 @@ def read_settings(path: str | Path) -> Settings:
         prototype=content["prototype"],
         requirements=Requirements.from_dict(content["requirements"], where),
         recipe=_arguments(Classifier, content["recipe"], f"{where}: recipe", own),
-        supernet=_section(SupernetSettings, content["supernet"], f"{where}: supernet"),
-        search=_section(SearchSettings, content["search"], f"{where}: search"),
-        alone=_section(AloneSettings, content["alone"], f"{where}: alone"),
+        supernet=read_section(SupernetSettings, content["supernet"], f"{where}: supernet"),
+        search=read_section(SearchSettings, content["search"], f"{where}: search"),
+        alone=read_section(AloneSettings, content["alone"], f"{where}: alone"),
         space=Space.from_dict(content["space"], where),
     )
 
@@ -144,7 +144,12 @@ def _arguments(kind: type, content: Any, where: str, skip: set[str]) -> dict[str
     return dict(content)
 
 
-def _section(kind: type, content: Any, where: str) -> Any:
+def read_section(kind: type, content: Any, where: str) -> Any:
+    """A mapping as an instance of a dataclass whose fields are text and numbers above 0.
+
+    Raises:
+        UserError: an unknown key, or a value of another type.
+    """
     names = {field.name: field for field in fields(kind)}
     if not isinstance(content, Mapping) or not set(content) <= set(names):
         raise UserError(f"{where} is a mapping with keys {', '.join(names)}")

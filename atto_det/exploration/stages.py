@@ -70,7 +70,6 @@ class Exploration:
 
     Raises:
         UserError: the data has one class, or no network of the space meets the requirements.
-        UserError: data of one class, or requirements that no network of the space meets.
     """
 
     def __init__(

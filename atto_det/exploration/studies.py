@@ -50,13 +50,18 @@ PAUSE = 0.2  # seconds between checks whether the other workers are done
 DEFINITION = "atto_det_generator"  # the study's attribute that says what it explores
 
 
-def make_sampler(name: str, first: Generator, *, population: int, seed: int) -> BaseSampler:
+def make_sampler(
+    name: str, first: Generator | None = None, *, population: int, seed: int
+) -> BaseSampler:
     """The sampler of that name.
+
+    Args:
+        first: G_0, for the sampler "generator".
 
     Raises:
         UserError: no such name.
     """
-    if name == "generator":
+    if name == "generator" and first is not None:
         return GeneratorSampler(first, population=population)
     if name == "random":
         return RandomSampler(seed=seed)
@@ -215,13 +220,13 @@ def score(
         time_taken = milliseconds(point)
         excess = generator.requirements.excess(cost, milliseconds=time_taken)
     if any(value > 0 for value in excess.values()):
-        _constrain(trial, excess)
+        constrain(trial, excess)
         study.tell(trial, state=TrialState.PRUNED)
         return
     top1 = estimate(point)
     trial.set_user_attr("top1", top1)
     excess = generator.requirements.excess(cost, top1=top1, milliseconds=time_taken)
-    _constrain(trial, excess)
+    constrain(trial, excess)
     study.tell(trial, finite(performance(top1, cost)))
 
 
@@ -259,7 +264,7 @@ def train(
         study.tell(trial, state=TrialState.PRUNED)
         return
     wanted = generator.requirements
-    _constrain(trial, wanted.excess(cost, top1=top1 * scale, milliseconds=milliseconds(point)))
+    constrain(trial, wanted.excess(cost, top1=top1 * scale, milliseconds=milliseconds(point)))
     study.tell(trial, finite(performance(top1, cost)))
 
 
@@ -272,7 +277,8 @@ def _suggested(trial: Trial, generator: Generator) -> tuple[Point, ClassifierCos
     return point, cost
 
 
-def _constrain(trial: Trial, excess: Mapping[str, float]) -> None:
+def constrain(trial: Trial, excess: Mapping[str, float]) -> None:
+    """Store by how much a trial misses each requirement."""
     for name, value in excess.items():
         trial.set_constraint(name, value)
 

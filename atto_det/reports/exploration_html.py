@@ -6,7 +6,18 @@ from html import escape
 from typing import Any
 
 from atto_det.reports.grid import Grid
-from atto_det.reports.html import bar, columns, document
+from atto_det.reports.html import bar, columns, document, table
+from atto_det.reports.svg import (
+    BOTTOM,
+    HIGH,
+    LEFT,
+    TOP,
+    WIDE,
+    axes,
+    log_ticks,
+    make_scale,
+    ticks,
+)
 
 _STYLE = """
 .plot { max-width: 44rem; margin: 0; } .plot text { fill: var(--dim); font-size: 12px; }
@@ -21,7 +32,6 @@ _STYLE = """
 td:first-child { text-align: left; }
 """
 _LINES = ("curve", "line2", "line3", "line4")
-_WIDE, _HIGH, _LEFT, _TOP, _BOTTOM = 640, 340, 56, 16, 40
 
 
 def page(content: Mapping[str, Any], grids: Sequence[Grid]) -> str:
@@ -55,8 +65,8 @@ def page(content: Mapping[str, Any], grids: Sequence[Grid]) -> str:
     parts.append(columns(beside))
     parts += ["<h2>What the networks are like</h2>", _threads(content)]
     if content["importance"]:
-        parts += ["<h2>Which choices matter for U</h2>", _importance(content["importance"])]
-    parts += ["<h2>Tables</h2>", *(_table(grid) for grid in grids)]
+        parts += ["<h2>Which choices matter for U</h2>", importance_bars(content["importance"])]
+    parts += ["<h2>Tables</h2>", *(table(grid) for grid in grids)]
     return document(content["title"], content["remarks"], parts, _STYLE)
 
 
@@ -77,8 +87,8 @@ def _front(content: Mapping[str, Any]) -> str:
     scored = [one for one in content["networks"] if one["top1"] is not None]
     finals, prototype = content["finals"], content["prototype"]
     everything = [*scored, *finals, prototype]
-    x = _scale([math.log10(one["macs"]) for one in everything], _LEFT, _WIDE - 12)
-    y = _scale([one["top1"] for one in everything], _HIGH - _BOTTOM, _TOP)
+    x = make_scale([math.log10(one["macs"]) for one in everything], LEFT, WIDE - 12)
+    y = make_scale([one["top1"] for one in everything], HIGH - BOTTOM, TOP)
 
     def place(one: Mapping[str, Any]) -> tuple[float, float]:
         return x(math.log10(one["macs"])), y(one["top1"])
@@ -95,8 +105,8 @@ def _front(content: Mapping[str, Any]) -> str:
         f"<title>{_words(prototype)}</title></path>"
     )
     low, high = (10**value for value in x.bounds)
-    ticks = [(x(math.log10(v)), f"{v / 1e6:.3g}") for v in _log_ticks(low, high)]
-    return _axes(marks, ticks, _ticks(y), "multiply-adds, millions (logarithmic)", "top-1, percent")
+    x_ticks = [(x(math.log10(v)), f"{v / 1e6:.3g}") for v in log_ticks(low, high)]
+    return axes(marks, x_ticks, ticks(y), "multiply-adds, millions (logarithmic)", "top-1, percent")
 
 
 def _plot(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], x_name: str, y_name: str) -> str:
@@ -104,8 +114,8 @@ def _plot(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], x_name: str, y
     lines = [(name, points) for name, points in lines if points]
     if not lines:
         return "<p>None yet.</p>"
-    x = _scale([p[0] for _, points in lines for p in points], _LEFT, _WIDE - 110)
-    y = _scale([p[1] for _, points in lines for p in points], _HIGH - _BOTTOM, _TOP)
+    x = make_scale([p[0] for _, points in lines for p in points], LEFT, WIDE - 110)
+    y = make_scale([p[1] for _, points in lines for p in points], HIGH - BOTTOM, TOP)
     marks, ends = [], []
     for index, (name, points) in enumerate(lines):
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
@@ -121,7 +131,7 @@ def _plot(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], x_name: str, y
     for height, text, right in sorted(ends):  # names do not cover each other
         before = max(height, before + 14)
         marks.append(f'<text x="{right + 6:.1f}" y="{before + 4:.1f}">{escape(text)}</text>')
-    return _axes(marks, _ticks(x, whole=True), _ticks(y), x_name, y_name)
+    return axes(marks, ticks(x, whole=True), ticks(y), x_name, y_name)
 
 
 def _threads(content: Mapping[str, Any]) -> str:
@@ -140,7 +150,7 @@ def _threads(content: Mapping[str, Any]) -> str:
     ]
     names, wide = list(rows[0]), 1100
     step = (wide - 80) / (len(names) - 1)
-    scales = {name: _scale([row[name] for row in rows], 250, 40, margin=0) for name in names}
+    scales = {name: make_scale([row[name] for row in rows], 250, 40, margin=0) for name in names}
     marks = []
     for index, name in enumerate(names):
         a = 40 + index * step
@@ -167,91 +177,14 @@ def _threads(content: Mapping[str, Any]) -> str:
     )
 
 
-def _importance(importance: Mapping[str, float]) -> str:
+def importance_bars(importance: Mapping[str, float]) -> str:
+    """A bar for each choice by its importance, the greatest first; `importance` is not empty."""
     found = sorted(importance.items(), key=lambda item: -item[1])[:12]
     greatest = max(found[0][1], 1e-9)
     rows = [bar(name, value / greatest, f"{value:.3f}") for name, value in found]
     return (
-        "<p>PED-ANOVA (arXiv 2304.10255) over the networks scored; the twelve largest.</p>"
+        "<p>PED-ANOVA (arXiv 2304.10255) over all that were judged; the twelve largest.</p>"
         f'<div class="bars">{"".join(rows)}</div>'
-    )
-
-
-def _table(grid: Grid) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in grid.header)
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in grid.rows
-    )
-    return (
-        f"<p>{escape(grid.title)}</p>"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        "</div>"
-    )
-
-
-class _Scale:
-    """A linear map from a range of values to positions."""
-
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.bounds, self.start, self.end = (low, high), start, end
-
-    def __call__(self, value: float) -> float:
-        low, high = self.bounds
-        return self.start + (self.end - self.start) * (value - low) / (high - low)
-
-
-def _scale(values: Sequence[float], start: float, end: float, margin: float = 0.06) -> _Scale:
-    low, high = min(values), max(values)
-    room = margin * (high - low) or (0.5 if high == low else 0.0)
-    return _Scale(low - room, high + room, start, end)
-
-
-def _ticks(scale: _Scale, *, whole: bool = False) -> list[tuple[float, str]]:
-    low, high = scale.bounds
-    step = 10 ** math.floor(math.log10((high - low) / 3))
-    step = next(step * k for k in (1, 2, 5, 10) if (high - low) / (step * k) <= 6)
-    step = max(step, 1) if whole else step
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return [(scale(k * step), f"{k * step:g}") for k in range(first, last + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found: list[float] = []
-    for steps in ((1, 2, 5), (1, 2, 3, 5, 7), range(1, 10), [k / 10 for k in range(10, 100)]):
-        found = [k * 10.0**power for power in powers for k in steps]
-        found = [value for value in found if low <= value <= high]
-        if len(found) > 2:
-            break
-    return found[:: -(-len(found) // 9)] if found else []
-
-
-def _axes(
-    marks: Sequence[str],
-    x_ticks: Sequence[tuple[float, str]],
-    y_ticks: Sequence[tuple[float, str]],
-    x_name: str,
-    y_name: str,
-) -> str:
-    floor = _HIGH - _BOTTOM
-    grid = [
-        f'<line class="grid" x1="{a:.1f}" y1="{_TOP}" x2="{a:.1f}" y2="{floor}"/>'
-        f'<text x="{a:.1f}" y="{floor + 16}" text-anchor="middle">{text}</text>'
-        for a, text in x_ticks
-    ]
-    grid += [
-        f'<line class="grid" x1="{_LEFT}" y1="{b:.1f}" x2="{_WIDE - 12}" y2="{b:.1f}"/>'
-        f'<text x="{_LEFT - 6}" y="{b + 4:.1f}" text-anchor="end">{text}</text>'
-        for b, text in y_ticks
-    ]
-    names = (
-        f'<text x="{(_LEFT + _WIDE) / 2}" y="{_HIGH - 6}" text-anchor="middle">{x_name}</text>'
-        f'<text transform="translate(14 {_HIGH / 2}) rotate(-90)" text-anchor="middle">{y_name}'
-        "</text>"
-    )
-    return (
-        f'<figure class="plot"><svg viewBox="0 0 {_WIDE} {_HIGH}">{"".join(grid)}{names}'
-        f"{''.join(marks)}</svg></figure>"
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+from atto_det.reports.grid import Grid
+
 _STYLE = """
 :root { --ink: #1d2430; --dim: #667085; --paper: #ffffff; --line: #d9dee7; --bar: #2f6fbb;
   --heat: 47, 111, 187; --panel: #f6f8fb; --second: #c2571a; }
@@ -53,4 +55,17 @@ def bar(name: str, share: float, text: str, title: str = "") -> str:
     return (
         f'<span title="{escape(title)}">{escape(name)}</span>'
         f'<i style="width:{100 * share:.1f}%"></i><span>{escape(text)}</span>'
+    )
+
+
+def table(grid: Grid) -> str:
+    """A table, with its title above it."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in grid.header)
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in grid.rows
+    )
+    return (
+        f"<p>{escape(grid.title)}</p>"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        "</div>"
     )
