@@ -27,6 +27,7 @@ from atto_det.exploration import studies
 from atto_det.exploration.detector_settings import SAMPLERS, DetectorSettings
 from atto_det.exploration.studies import TimeIsOver, locked, make_sampler, open_study
 from atto_det.export.benchmark import contestant
+from atto_det.ops.resize import resized_shape
 from atto_det.reports.detector_search import front
 from atto_det.training.scoring import judged_by
 
@@ -212,12 +213,9 @@ class DetectorExploration:
 
     def _size(self, cfg: CfgNode) -> tuple[int, int]:
         """The first training picture's height and width as the network gets it in a test."""
-        from detectron2.data.transforms import ResizeShortestEdge
-
         if not cfg.INPUT.MIN_SIZE_TEST:
             return self.picture
-        shortest, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
-        return ResizeShortestEdge.get_output_shape(*self.picture, shortest, longest)
+        return resized_shape(*self.picture, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
     def _check_space(self) -> None:
         """Read every value of every key once, and compare the smallest detector with the limits.
