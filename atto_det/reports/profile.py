@@ -10,6 +10,7 @@ from atto_det.errors import atomic_path
 from atto_det.reports.grid import MEASURED, Grid, markdown_grids
 
 SLOWEST = 12  # nodes in a table
+SHORT = 36  # characters of their names there
 
 
 def by_kind(nodes: Sequence[NodeTime]) -> dict[str, list[NodeTime]]:
@@ -34,7 +35,7 @@ def profile_tables(profiles: Sequence[Profile], limits: Sequence[Limit]) -> list
         header = ("kind", "nodes", "ms", "%", "GMACs", "ms/GMAC")
         grids.append(Grid(f"{one.name}, by kind of layer", header, (*rows,)))
         slowest = sorted(one.nodes, key=lambda node: -node.seconds)[:SLOWEST]
-        rows = [(n.name, n.kind, *_cells(n.seconds, n.macs, whole)) for n in slowest]
+        rows = [(_short(n.name), n.kind, *_cells(n.seconds, n.macs, whole)) for n in slowest]
         header = ("node", "kind", "ms", "%", "GMACs", "ms/GMAC")
         grids.append(Grid(f"{one.name}, slowest nodes", header, (*rows,)))
     rows = []
@@ -54,6 +55,11 @@ def remarks(on: dict[str, Any], repeats: int) -> list[str]:
         "By the runtimes' own profilers. Multiply-adds are those of the file's convolutions and "
         "products; bytes of a copy are read and written ones. Pasting masks does not count.",
     ]
+
+
+def _short(name: str) -> str:
+    """The end of a node's name, which tells what it is."""
+    return name if len(name) <= SHORT else f"…{name[1 - SHORT :]}"
 
 
 def _seconds(nodes: Sequence[NodeTime]) -> float:
