@@ -21,8 +21,7 @@ def to_coco(dataset: Dataset, image_root: str | os.PathLike, *, polygons: bool =
     Args:
         image_root: folder that `file_name` is relative to.
         polygons: write masks as polygons instead of RLE; pycocotools turns them into the same
-        masks.
-            torchvision's first reference scripts read only polygons.
+            masks. torchvision's first reference scripts read only polygons.
 
     Raises:
         UserError: a picture lies outside `image_root`.

@@ -25,7 +25,7 @@ def read_colours(path: str | os.PathLike) -> dict[str, int]:
 
     Raises:
         UserError: the file is unreadable, a line has the wrong form, or a class or colour is
-        repeated.
+            repeated.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
