@@ -100,11 +100,11 @@ def test_a_detector_of_the_zoo(tmp_path):
 
 
 def test_a_higher_score_threshold(exported, classifier, tmp_path):
-    done = export(exported.checkpoint, tmp_path / "sure.onnx", pictures()[:1], score_threshold=0.5)
-    assert done.metadata.score_threshold == 0.5
+    done = export(exported.checkpoint, tmp_path / "sure.onnx", pictures()[:1], score_threshold=0.9)
+    assert done.metadata.score_threshold == 0.9
     sure, every = OnnxDetector(tmp_path / "sure.onnx"), OnnxDetector(exported.path)
     found, wanted = sure(pictures()[3]), every(pictures()[3])
-    count = int((wanted.scores > 0.5).sum())
+    count = int((wanted.scores > 0.9).sum())
     assert 0 < len(found.scores) == count < len(wanted.scores)
     np.testing.assert_allclose(found.boxes, wanted.boxes[:count], atol=1e-3)
     trained, _ = classifier("attonet_d")
