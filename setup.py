@@ -8,11 +8,12 @@ CONFIGS = [
 ]
 
 setup(
-    packages=[*find_packages(include=["atto_det", "atto_det.*"]), *CONFIGS],
+    packages=[*find_packages(include=["atto_det", "atto_det.*"]), "atto_det.zoo", *CONFIGS],
     py_modules=["atto_det.tools.infer_onnx"],
     package_dir={"atto_det.configs": "configs", "atto_det.tools": "tools"},
     package_data={
-        "atto_det": ["py.typed", "zoo/*"],
+        "atto_det": ["py.typed"],
+        "atto_det.zoo": ["*"],
         **{name: ["*.yaml", "*.txt"] for name in CONFIGS},
     },
 )
