@@ -200,10 +200,11 @@ DEFAULTS: dict[str, Any] = {
     "SEED": -1,
     "CUDNN_BENCHMARK": False,
     "FLOAT32_PRECISION": Only(""),
+    "VIS_PERIOD": Only(0),
 }
 
 IGNORED = (
-    *("VERSION", "GLOBAL", "VIS_PERIOD"),
+    *("VERSION", "GLOBAL"),
     *("MODEL.RESNETS", "MODEL.RETINANET", "MODEL.PANOPTIC_FPN", "MODEL.SEM_SEG_HEAD"),
     *("MODEL.ROI_KEYPOINT_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD", "MODEL.ANCHOR_GENERATOR.ANGLES"),
     # Only relevant for features that are fixed above: box head convolutions, federated loss, …

@@ -36,13 +36,15 @@ ZOO = Path(model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml"
 
 @pytest.mark.parametrize("name", sorted(str(p.relative_to(ZOO)) for p in ZOO.glob("*/*.yaml")))
 def test_detectron2_s_zoo_by_name(name):
-    theirs, ours = model_zoo.get_config(name), read_file(name)
-    for key, node in theirs.items():
-        if isinstance(node, CfgNode):
-            for below, value in node.items():
-                assert ours[key][below] == value
+    assert_contains(read_file(name), model_zoo.get_config(name))
+
+
+def assert_contains(ours: CfgNode, theirs: CfgNode) -> None:
+    for key, value in theirs.items():
+        if isinstance(value, CfgNode):
+            assert_contains(ours[key], value)
         else:
-            assert ours[key] == node
+            assert ours[key] == value
 
 
 def test_a_base_in_detectron2_s_zoo(tmp_path):
