@@ -6,6 +6,7 @@ has the masks of both, a box around both boxes, and the higher score.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -117,6 +118,12 @@ class _Part:
         crop = rle_masks.decode(self._rle).view(bool)
         return encode_crops([crop], [(self.tile.left, self.tile.top)], height, width)[0]
 
+    def is_in(self, area: Tile) -> bool:
+        """Whether the box reaches into a part of the picture."""
+        x1, y1 = np.maximum(self.box[:2], (area.left, area.top))
+        x2, y2 = np.minimum(self.box[2:], (area.right, area.bottom))
+        return bool(x1 < x2 and y1 < y2)
+
     def inside(self, area: Tile) -> np.ndarray:
         """The mask in a part of the tile; of a detector without masks the box, as one."""
         top, left = self.tile.top, self.tile.left
@@ -132,20 +139,22 @@ class _Part:
 def _same(parts: Sequence[_Part]) -> list[tuple[float, int, int]]:
     """IoU in the area that both show, and the indices, of each two parts of one object."""
     pairs = []
-    for first, one in enumerate(parts):
-        for second in range(first + 1, len(parts)):
-            other = parts[second]
-            if one.label != other.label or one.tile == other.tile:
+    of_tile: dict[Tile, list[int]] = {}
+    for index, part in enumerate(parts):
+        of_tile.setdefault(part.tile, []).append(index)
+    for (tile, own), (other, others) in combinations(of_tile.items(), 2):
+        area = Tile(*map(max, tile[:2], other[:2]), *map(min, tile[2:], other[2:]))
+        if area.top >= area.bottom or area.left >= area.right:
+            continue
+        near = [(index, parts[index].inside(area)) for index in others if parts[index].is_in(area)]
+        for first in own if near else ():
+            if not parts[first].is_in(area):
                 continue
-            area = Tile(
-                *map(max, one.tile[:2], other.tile[:2]), *map(min, one.tile[2:], other.tile[2:])
-            )
-            x1, y1 = np.maximum(np.maximum(one.box[:2], other.box[:2]), area[1::-1])
-            x2, y2 = np.minimum(np.minimum(one.box[2:], other.box[2:]), area[:1:-1])
-            if x1 >= x2 or y1 >= y2:
-                continue  # both boxes reach no place that both tiles show
-            masks = one.inside(area), other.inside(area)
-            overlap = np.logical_and(*masks).sum() / max(1, np.logical_or(*masks).sum())
-            if overlap >= SAME:
-                pairs.append((float(overlap), first, second))
+            mask = parts[first].inside(area)
+            for second, its in near:
+                if parts[first].label != parts[second].label:
+                    continue
+                overlap = np.logical_and(mask, its).sum() / max(1, np.logical_or(mask, its).sum())
+                if overlap >= SAME:
+                    pairs.append((float(overlap), first, second))
     return pairs
