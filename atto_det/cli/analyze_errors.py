@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Detect in every picture, judge, draw, write."""
     args = parser().parse_args(arguments)
     if not 0 <= args.threshold <= 1:
-        raise UserError(f"--threshold is {args.threshold}; scores lie between 0 and 1")
+        raise UserError(f"--threshold is {args.threshold}; it must be between 0 and 1")
     if args.worst < 0:
         raise UserError(f"--worst is {args.worst}: give 0 or more pictures")
 

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.tile is not None and not args.checkpoint:
         raise UserError("--tile is for the predictions of --checkpoint")
     if not 0 <= args.threshold <= 1:
-        raise UserError(f"--threshold is {args.threshold}; scores lie between 0 and 1")
+        raise UserError(f"--threshold is {args.threshold}; it must be between 0 and 1")
 
     # Our own messages report broken input; set before OpenCV is loaded.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
