@@ -255,7 +255,7 @@ def test_copy_paste_takes_every_form_of_mask_that_detectron2_s_data_sets_have(pa
     boxes = RecipeMapper(make(*PASTING, "MODEL.MASK_ON", False))(dicts, 0, 1)["instances"]
     assert not boxes.has("gt_masks")
     dicts = [item | {"annotations": [first | {"segmentation": []}]}]
-    with pytest.raises(UserError, match=r"an object of .*one.jpg has a box but no mask"):
+    with pytest.raises(UserError, match=r"an object in .*one.jpg has a box but no mask"):
         RecipeMapper(cfg)(dicts, 0, 1)
 
 

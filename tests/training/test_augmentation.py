@@ -133,7 +133,7 @@ def test_objects_without_masks_train_boxes_alone_and_are_not_pasted(pictures):
     keys = {"RANDOM_FLIP": "none", "COPY_PASTE__PROBABILITY": 1.0, "LSJ__ENABLED": True}
     keys |= {"LSJ__SIZE": (40, 40), "LSJ__SCALE_RANGE": (0.5, 2.0)}
     make = augmentation(**keys)
-    with pytest.raises(UserError, match=r"an object of .*0.png has a box but no mask, which MODEL"):
+    with pytest.raises(UserError, match=r"an object in .*0.png has a box but no mask, which MODEL"):
         make(bare, 0, 0)
     make.needs_masks = False
     keys["COPY_PASTE__PROBABILITY"] = 0.0
