@@ -169,7 +169,7 @@ def test_a_wrong_download_is_removed(run, tmp_path):
         server.shutdown()
     assert result.returncode == 1
     assert "error: " in result.stderr
-    assert "instead of 6cd6e144f989b92b3379bac3b3de84fd: it was removed" in result.stderr
+    assert "instead of 6cd6e144f989b92b3379bac3b3de84fd, which was removed" in result.stderr
     assert list((tmp_path / "fresh").iterdir()) == []
 
 
