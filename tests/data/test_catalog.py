@@ -156,7 +156,7 @@ def test_broken_test_pictures_are_found_before_a_training(root, voc_folder):
     for name in ("b", "c"):
         path = root / f"parts/JPEGImages/{name}.jpg"
         path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"own_val cannot .*b\.jpg is cut short.*2 pictures of"):
+    with pytest.raises(UserError, match=r"own_val cannot .*b\.jpg is cut short"):
         catalog.check_test_pictures(["own_val"])
 
 
@@ -268,7 +268,8 @@ def test_a_picture_held_out_is_trained_on_by_no_other_set(root, voc_folder):
 @pytest.mark.parametrize("count", [2, 3, -1])
 def test_something_must_be_left_to_train_on(root, voc_folder, count):
     voc_folder(root / "parts", ["wheel"], train=["a", "b"])
-    with pytest.raises(UserError, match=rf"DATASETS.HOLD_OUT is {count}; own_train has 2 pictures"):
+    message = f"DATASETS.HOLD_OUT is {count}, but own_train has 2 pictures"
+    with pytest.raises(UserError, match=message):
         held([["own", "parts"]], ["own_train"], count)
 
 

@@ -95,7 +95,7 @@ def test_complete_part_only_needs_its_check(server, tmp_path):
 
 
 def test_wrong_md5_removes_the_file(server, tmp_path):
-    with pytest.raises(UserError, match=rf"md5 {MD5} instead of 00: it was removed"):
+    with pytest.raises(UserError, match=rf"md5 {MD5} instead of 00, which was removed"):
         download(server.url, tmp_path / "a.tar", "00")
     assert list(tmp_path.iterdir()) == []
 
