@@ -156,7 +156,9 @@ def test_broken_test_pictures_are_found_before_a_training(root, voc_folder):
     for name in ("b", "c"):
         path = root / f"parts/JPEGImages/{name}.jpg"
         path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"own_val cannot .*b\.jpg is cut short"):
+    with pytest.raises(
+        UserError, match=r"own_val cannot .*b\.jpg is cut short.*\(2 of its pictures in all\)"
+    ):
         catalog.check_test_pictures(["own_val"])
 
 
