@@ -20,17 +20,29 @@ from atto_det.training.batches import draw_seeds
 
 from .masks import SharedMasks
 
+# Detectron2's architectures that do not read semantic labels; a user's own may.
+_WITHOUT_LABELS = ("GeneralizedRCNN", "ProposalNetwork", "RetinaNet", "FCOS")
+
 
 class AttoDatasetMapper(DatasetMapper):
     """Detectron2's mapper with strict decoding, palette labels, and flips that can be forbidden.
 
     Pictures are decoded by Pillow, so that a truncated file is an error, and turned upright as EXIF
-    says, like the masks and boxes of our data sets. Semantic labels are palette indices.
+    says, like the masks and boxes of our data sets. Semantic labels are palette indices, and are
+    read only for architectures that may need them.
     """
 
     @configurable
-    def __init__(self, is_train: bool, *, unflipped: list[T.Augmentation], **kwargs) -> None:
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        unflipped: list[T.Augmentation],
+        use_labels: bool = True,
+        **kwargs,
+    ) -> None:
         super().__init__(is_train, **kwargs)
+        self.use_labels = use_labels and is_train
         self.unflipped = T.AugmentationList(unflipped)
 
     @classmethod
@@ -45,6 +57,7 @@ class AttoDatasetMapper(DatasetMapper):
             "augmentations": augmentations,
             "unflipped": [a for a in augmentations if not _mirrors(a)],
             "use_instance_mask": uses_masks(cfg),
+            "use_labels": cfg.MODEL.META_ARCHITECTURE not in _WITHOUT_LABELS,
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -66,7 +79,7 @@ class AttoDatasetMapper(DatasetMapper):
             )
         item["height"], item["width"] = stated
         labels = item.pop("sem_seg_palette_file_name", None)
-        labels = data.read_palette_png(labels) if labels and self.is_train else None
+        labels = data.read_palette_png(labels) if labels and self.use_labels else None
         augmented = T.AugInput(image, sem_seg=labels)
         forbidden = item.pop("no_horizontal_flip", False)
         transforms = (self.unflipped if forbidden else self.augmentations)(augmented)

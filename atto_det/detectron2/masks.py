@@ -8,6 +8,7 @@ from detectron2.structures import BitMasks
 from torch import Tensor
 
 from atto_det.training.mask_targets import mask_targets
+from atto_det.training.packing import packed_in_transit
 
 
 class SharedMasks(BitMasks):
@@ -21,7 +22,7 @@ class SharedMasks(BitMasks):
     """
 
     def __init__(self, tensor: Tensor | np.ndarray) -> None:
-        self.objects = BitMasks(tensor).tensor
+        self.objects = packed_in_transit(BitMasks(tensor).tensor)
         self.image_size = self.objects.shape[1:]
         self.chosen = torch.arange(len(self.objects), device=self.objects.device)
 

@@ -21,6 +21,7 @@ from atto_det.training.batches import (
     draw_seeds,
     training_items,
 )
+from atto_det.training.packing import packed_in_transit
 from atto_det.training.scene import Scene
 
 Sample = tuple[Tensor, dict[str, Tensor]]  # picture and target
@@ -59,7 +60,7 @@ class Mapper:
             "labels": torch.as_tensor(scene.classes + 1),
         }
         if self.has_masks:
-            target["masks"] = torch.as_tensor(scene.masks)
+            target["masks"] = packed_in_transit(torch.as_tensor(scene.masks))
         return torch.as_tensor(np.ascontiguousarray(pixels)), target
 
 

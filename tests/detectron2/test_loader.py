@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,12 @@ from atto_det.detectron2 import loader as module
 from atto_det.detectron2.loader import TrainLoader, training_dicts
 from atto_det.errors import UserError
 from atto_det.training import batches
+
+
+@pytest.fixture
+def config(config):
+    """The tiny config of a model that also reads semantic labels."""
+    return partial(config, "MODEL.META_ARCHITECTURE", "PanopticFPN")
 
 
 def signature(batch: list[dict]) -> list[tuple]:

@@ -24,7 +24,7 @@ def parts(config, voc_folder, tmp_path):
     """A config function and the dict of the one picture of a folder written by hand."""
     root = voc_folder(tmp_path / "parts", ["wheel", "door"], train=["one"])
     own = ["DATASETS.FOLDERS", f"[['parts', {str(root)!r}]]", "DATASETS.TEST", "()"]
-    own += ["DATASETS.TRAIN", "['parts_train']"]
+    own += ["DATASETS.TRAIN", "['parts_train']", "MODEL.META_ARCHITECTURE", "PanopticFPN"]
 
     def make(*options):
         return config(*own, *NO_RESIZE, *options)
@@ -58,6 +58,18 @@ def test_pixels_and_labels_by_hand(parts):
     assert objects.gt_classes.tolist() == [0]
     assert objects.gt_boxes.tensor.tolist() == [[8, 16, 24, 40]]
     assert np.array_equal(objects.gt_masks.tensor[0].numpy(), labels == 1)  # void is not a mask
+
+
+def test_labels_are_read_only_for_who_may_need_them(parts):
+    make, item = parts
+    for draw in range(8):
+        whole = mapped(make(), item, draw)
+        without = mapped(make("MODEL.META_ARCHITECTURE", "GeneralizedRCNN"), item, draw)
+        assert whole.keys() - without.keys() == {"sem_seg"}
+        assert torch.equal(whole["image"], without["image"])
+        one, other = whole["instances"], without["instances"]
+        assert torch.equal(one.gt_boxes.tensor, other.gt_boxes.tensor)
+        assert torch.equal(one.gt_masks.tensor, other.gt_masks.tensor)
 
 
 def test_bgr_is_rgb_turned_around(parts):
@@ -160,7 +172,8 @@ def test_boxes_alone_train_a_detector_of_boxes(parts):
 
 
 def test_a_box_has_its_own_mask_and_void_is_in_none(config, data_root):
-    cfg = config("INPUT.RANDOM_FLIP", "none", "INPUT.MIN_SIZE_TRAIN", "(0,)")  # 0: no resizing
+    own = ["INPUT.RANDOM_FLIP", "none", "INPUT.MIN_SIZE_TRAIN", "(0,)"]  # 0: no resizing
+    cfg = config(*own, "MODEL.META_ARCHITECTURE", "PanopticFPN")
     for item in DatasetCatalog.get("mini_voc_train"):
         result = mapped(cfg, item)
         masks = result["instances"].gt_masks.tensor.numpy()
@@ -227,6 +240,7 @@ def test_polygons_are_refused_in_a_sentence(parts):
 
 
 PASTING = ["INPUT.COPY_PASTE.PROBABILITY", 1.0, "INPUT.RANDOM_FLIP", "none"]
+PASTING += ["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"]
 
 
 def test_copy_paste_takes_every_form_of_mask_that_detectron2_s_data_sets_have(parts):
