@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,9 +164,20 @@ def compiled_model(
 
     # By default it computes in bfloat16 if the CPU supports it, which moves four in ten objects.
     options |= {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    model = openvino.Core().compile_model(os.fspath(path), "CPU", options)
+    model = _only(openvino.Core).compile_model(os.fspath(path), "CPU", options)
     inputs, outputs = ([item.get_any_name() for item in at] for at in (model.inputs, model.outputs))
     return model, (inputs, outputs)
+
+
+@cache
+def _only(core: type) -> Any:
+    """OpenVINO's core, of which a process has one.
+
+    Each makes the thread's signals use a stack of its own, and at its end puts back what it found.
+    If the first of two ends first, that is memory already freed, and the next signal, such as the
+    end of a loader's worker, is a segmentation fault (2026.4).
+    """
+    return core()
 
 
 def _onnxruntime(path: str | Path, threads: int) -> Run:

@@ -1,6 +1,8 @@
 """Which detections count as the same, and what is not a file of this project."""
 
 import json
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -190,6 +192,24 @@ def test_a_graph_as_a_function(file, runtime):
     run = open_runtime(file({}), runtime, 1)
     assert run(np.float32([1, 2]))["result"].tolist() == [2, 3]
     assert run(np.float32([5]))["result"].tolist() == [6]
+
+
+@pytest.mark.parametrize("runtime", runtimes.RUNTIMES)
+def test_signals_still_arrive_after_graphs_are_gone(runtime, file):
+    """Whatever the order in which they go; a process that ends is a signal to its parent."""
+    pytest.importorskip(runtime)
+    program = f"""
+import signal, subprocess
+from atto_det.export.runtimes import open_runtime
+graphs = [open_runtime({str(file({}))!r}, {runtime!r}) for _ in "ab"]
+del graphs[0]
+del graphs[0]
+signal.signal(signal.SIGCHLD, lambda *_: print("arrived"))
+subprocess.run(["true"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode != -signal.SIGSEGV
+    assert done.stdout == "arrived\n", done.stderr
 
 
 def test_runtimes_that_cannot(file, tmp_path, monkeypatch):

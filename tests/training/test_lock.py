@@ -39,7 +39,6 @@ def test_a_folder_is_locked_until_the_end_and_holds_no_more_files(tmp_path):
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_the_lock_of_a_killed_process_is_released_though_its_workers_live(tmp_path):
     """A worker of a loader is forked, and outlives its parent by some seconds."""
     program = """
