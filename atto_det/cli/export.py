@@ -2,6 +2,8 @@
 
 atto-det export --checkpoint model_best.pth --format onnx --output model.onnx \\
     --int8 --calibration FOLDER     in 8 bits; without this line in single precision
+atto-det export --checkpoint model_best.pth --format onnx --output model.onnx \\
+    INPUT.MIN_SIZE_TEST 320         with changes to the config that the checkpoint carries
 atto-det export --checkpoint last.ckpt --format onnx --output attonet_a.onnx
 atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a.safetensors
     for MODEL.WEIGHTS of atto-det train
@@ -37,6 +39,7 @@ ONLY = {
     "int8": "onnx",
     "calibration": "onnx",
     "score_threshold": "onnx",
+    "options": "onnx",
     "weight_bits": "safetensors",
     "data": "safetensors",
 }
@@ -65,18 +68,20 @@ def parser() -> argparse.ArgumentParser:
     add("--data", metavar="FOLDER", help="weight-bits: measure top-1 before and after on its val")
     fitted = "pth: detector whose PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT the stem is made for"
     add("--config-file", type=Path, help=f"{fitted} (default: configs/{BASE})")
+    add("options", nargs="*", metavar="KEY VALUE", help="onnx: config keys of a detector")
     return result
 
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
     """Read, write, and print what was written."""
-    args = parser().parse_args(arguments)
+    args = parser().parse_intermixed_args(arguments)
     if args.output.suffix != f".{args.format}":
         raise UserError(f"--output {args.output} must end in .{args.format}, as --format says")
     for name, form in ONLY.items():
-        if getattr(args, name) not in (None, False) and args.format != form:
-            raise UserError(f"--{name.replace('_', '-')} is for --format {form}")
+        if getattr(args, name) not in (None, False, []) and args.format != form:
+            flag = "KEY VALUE" if name == "options" else f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} is for --format {form}")
     if args.network and args.format == "onnx":
         raise UserError("--network is for --format safetensors and pth")
     if not args.network and (args.mean or args.std or args.input_size):
@@ -103,6 +108,7 @@ def _onnx(args: argparse.Namespace) -> list[str]:
         pictures_to_check(args.images or []),
         measured,
         score_threshold=args.score_threshold,
+        options=args.options,
     )
     return [*metadata.summary(), *(f"checked  {check}" for check in checks)]
 

@@ -58,6 +58,7 @@ def export(
     calibration: Sequence[np.ndarray] = (),
     *,
     score_threshold: float | None = None,
+    options: Sequence[str] = (),
 ) -> Exported:
     """Write the detector, or the classifier's backbone, of a checkpoint to an ONNX file.
 
@@ -68,6 +69,7 @@ def export(
         calibration: pictures to measure ranges on; if given, the file uses 8 bits.
         score_threshold: of a detector; None for the checkpoint's. Masks of detections below it are
             not computed, so a higher threshold makes the file faster.
+        options: changes to a detector's config: KEY, VALUE, KEY, VALUE …
 
     Raises:
         UserError: a missing, damaged, unsafe or foreign checkpoint; a model that this engine does
@@ -82,21 +84,25 @@ def export(
     is_detector = "atto_det" in content
     if score_threshold is not None and not is_detector:
         raise UserError(f"{path} is no detector: only detectors have a score threshold")
+    if options and not is_detector:
+        raise UserError(f"{path} is no detector: only detectors have a config to change")
     with atomic_path(target) as temporary:
         if is_detector:
-            return _detector(path, temporary, pictures, calibration, score_threshold)
+            predictor = Predictor(
+                path, device="cpu", score_threshold=score_threshold, options=options
+            )
+            return _detector(path, predictor, temporary, pictures, calibration)
         weights = backbone_file.read_pretraining(path, content)
         return _backbone(path, weights, temporary, pictures, calibration)
 
 
 def _detector(
     path: Path,
+    predictor: Predictor,
     target: Path,
     pictures: Sequence[np.ndarray],
     calibration: Sequence[np.ndarray],
-    score_threshold: float | None,
 ) -> Exported:
-    predictor = Predictor(path, device="cpu", score_threshold=score_threshold)
     cfg, order = predictor.cfg, predictor.cfg.INPUT.FORMAT
     if not cfg.MODEL.MASK_ON:
         raise UserError(

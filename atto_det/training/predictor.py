@@ -45,6 +45,7 @@ class CheckpointPredictor(ABC):
             MODEL.ROI_HEADS.SCORE_THRESH_TEST.
         tile: side in pixels of the tiles that larger pictures are looked at in, each as a picture
             of its own (`atto_det.evaluation.tiling`); by default pictures are seen as a whole.
+        options: changes to the config that the checkpoint carries: KEY, VALUE, KEY, VALUE …
 
     Attributes:
         class_names: name of each class index.
@@ -68,6 +69,7 @@ class CheckpointPredictor(ABC):
         device: str | None = None,
         score_threshold: float | None = None,
         tile: int | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         check_tile(tile)
         self.tile = tile
@@ -75,9 +77,11 @@ class CheckpointPredictor(ABC):
         if cfg is None or "atto_det" in content:
             part = checkpoint.read_description(content, path)
             where = f"the config in checkpoint {path}"
-            self.cfg = self.configs.config_from_text(part["config"], where)
+            self.cfg = self.configs.config_from_text(part["config"], where, options)
             self.class_names: list[str] = part["class_names"]
             check_class_names(self.cfg, self.class_names, f"checkpoint {path}")
+        elif options:
+            raise UserError(f"checkpoint {path} carries no config that options could change")
         else:
             self._take_config(cfg, class_names)
             content = {"model": content.get("model", content)}

@@ -112,6 +112,20 @@ def test_a_higher_score_threshold(exported, classifier, tmp_path):
         export(trained, tmp_path / "no.onnx", pictures()[:1], score_threshold=0.5)
 
 
+def test_changes_to_the_checkpoint_s_config(exported, classifier, tmp_path):
+    changes = ["INPUT.MIN_SIZE_TEST", "96", "TEST.DETECTIONS_PER_IMAGE", "3"]
+    done = export(exported.checkpoint, tmp_path / "m.onnx", pictures()[:1], options=changes)
+    assert (done.metadata.min_size, done.metadata.detections_per_image) == (96, 3)
+    assert len(OnnxDetector(tmp_path / "m.onnx")(pictures()[3]).scores) == 3
+    with pytest.raises(UserError, match=r"MODEL\.ROI_MASK_HEAD\.NO: unknown key|no.*NO"):
+        export(
+            exported.checkpoint, tmp_path / "n.onnx", [], options=["MODEL.ROI_MASK_HEAD.NO", "1"]
+        )
+    trained, _ = classifier("attonet_d")
+    with pytest.raises(UserError, match="only detectors have a config to change"):
+        export(trained, tmp_path / "n.onnx", [], options=changes)
+
+
 def test_where_nothing_is_found(tmp_path):
     path = file.write(tmp_path / "m.pth", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.9999999")
     done = export(path, tmp_path / "m.onnx", pictures()[:1])
