@@ -3,8 +3,9 @@
 Weights are symmetric around zero with a scale for each output channel; activations are uint8 with
 one range each, measured on real pictures. They are uint8 rather than int8 because ONNX Runtime on a
 CPU is only fast for products of uint8 and int8: AttoNet-A's backbone took 0.38 of its time in
-single precision with uint8 activations and 1.1 with int8 ones (x86 with VNNI, 2 threads). On an x86
-CPU without VNNI, sums of two such products may saturate.
+single precision with uint8 activations and 1.1 with int8 ones (x86 with VNNI, 2 threads). Weights
+use 7 of their 8 bits, since an x86 CPU without VNNI adds pairs of such products in 16 bits, and
+pairs of full range saturate there (`docs/export.md` says what that cost).
 
 Proposals, non-maximum suppression, ROIAlign and the last layers, whose outputs are boxes, scores
 and masks, stay in single precision.
@@ -58,6 +59,7 @@ def quantise(source: Path, target: Path, inputs: Iterable[np.ndarray], *, detect
             _CalibrationReader({name: value} for value in useful),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=[*WEIGHTED, *CARRIERS],

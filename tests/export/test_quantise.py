@@ -39,6 +39,7 @@ def test_a_detector(tmp_path):
     assert read_metadata(tmp_path / "m8.onnx").precision == "int8"
     model = onnx.load(tmp_path / "m8.onnx")
     kinds = {item.name: item.data_type for item in model.graph.initializer}
+    values = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
     eight, single = Counter(), Counter()
     for node in model.graph.node:
@@ -48,6 +49,8 @@ def test_a_detector(tmp_path):
             assert in_eight != any(part in node.name for part in LAST), node.name
             if in_eight:
                 assert kinds[weight.input[0]] == onnx.TensorProto.INT8
+                # Two products with uint8 activations fit into 16 bits.
+                assert 2 * 255 * np.abs(values[weight.input[0]].astype(int)).max() < 2**15
                 activation = makers[node.input[0]]
                 assert kinds[activation.input[2]] == onnx.TensorProto.UINT8
                 groups = [item.i for item in node.attribute if item.name == "group"] or [1]
