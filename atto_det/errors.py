@@ -252,6 +252,12 @@ def write_error(path: str | os.PathLike, error: OSError) -> UserError:
     """The error for an `OSError` that occurred while `path` was being written."""
     if error.errno == errno.ENOSPC:
         return UserError(f"{path} was not written: the disk is full; free some space and run again")
+    if isinstance(error, FileExistsError | NotADirectoryError):  # mkdir's, if a file is in the way
+        for above in Path(path).parents:
+            if above.is_file():
+                return UserError(
+                    f"{path} was not written: {above} is a file, not a folder; choose another place"
+                )
     return UserError(f"{path} was not written: {error.strerror or error}")
 
 

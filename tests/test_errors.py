@@ -211,9 +211,13 @@ def test_an_os_error_names_the_file(tmp_path, number, says):
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="was not written"), atomic_path(tmp_path / "file" / "a"):
-        pytest.fail("there is nowhere to write to")
+    file = tmp_path / "file"
+    file.write_text("")
+    for path in (file / "a", file / "folder" / "a"):
+        with pytest.raises(UserError) as caught, atomic_path(path):
+            pytest.fail("there is nowhere to write to")
+        says = f"{file} is a file, not a folder; choose another place"
+        assert str(caught.value) == f"{path} was not written: {says}"
 
 
 def test_a_folder_where_the_file_should_be(tmp_path):
