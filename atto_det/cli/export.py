@@ -68,18 +68,25 @@ def parser() -> argparse.ArgumentParser:
     add("--data", metavar="FOLDER", help="weight-bits: measure top-1 before and after on its val")
     fitted = "pth: detector whose PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT the stem is made for"
     add("--config-file", type=Path, help=f"{fitted} (default: configs/{BASE})")
-    add("options", nargs="*", metavar="KEY VALUE", help="onnx: config keys of a detector")
+    add(
+        "options",
+        nargs="*",
+        default=[],
+        metavar="KEY VALUE",
+        help="onnx: config keys of a detector",
+    )
     return result
 
 
 @command_line
 def main(arguments: list[str] | None = None) -> int:
     """Read, write, and print what was written."""
-    args = parser().parse_intermixed_args(arguments)
+    flags = parser()
+    args = flags.parse_intermixed_args(arguments)
     if args.output.suffix != f".{args.format}":
         raise UserError(f"--output {args.output} must end in .{args.format}, as --format says")
     for name, form in ONLY.items():
-        if getattr(args, name) not in (None, False, []) and args.format != form:
+        if getattr(args, name) != flags.get_default(name) and args.format != form:
             flag = "KEY VALUE" if name == "options" else f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} is for --format {form}")
     if args.network and args.format == "onnx":

@@ -117,10 +117,13 @@ def test_changes_to_the_checkpoint_s_config(exported, classifier, tmp_path):
     done = export(exported.checkpoint, tmp_path / "m.onnx", pictures()[:1], options=changes)
     assert (done.metadata.min_size, done.metadata.detections_per_image) == (96, 3)
     assert len(OnnxDetector(tmp_path / "m.onnx")(pictures()[3]).scores) == 3
-    with pytest.raises(UserError, match=r"MODEL\.ROI_MASK_HEAD\.NO: unknown key|no.*NO"):
-        export(
-            exported.checkpoint, tmp_path / "n.onnx", [], options=["MODEL.ROI_MASK_HEAD.NO", "1"]
-        )
+    for wrong, says in (
+        (["MODEL.ROI_MASK_HEAD.NO", "1"], r"there is no key MODEL\.ROI_MASK_HEAD\.NO; the nearest"),
+        (["INPUT.MIN_SIZE_TEST"], r"'INPUT\.MIN_SIZE_TEST' has no partner"),
+        (["INPUT.MIN_SIZE_TEST", "-3"], r"INPUT\.MIN_SIZE_TEST is -3: it must be between 0 and"),
+    ):
+        with pytest.raises(UserError, match=says):
+            export(exported.checkpoint, tmp_path / "n.onnx", [], options=wrong)
     trained, _ = classifier("attonet_d")
     with pytest.raises(UserError, match="only detectors have a config to change"):
         export(trained, tmp_path / "n.onnx", [], options=changes)

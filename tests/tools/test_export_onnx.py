@@ -94,6 +94,12 @@ def test_mistakes_are_one_sentence(export, run_tool, sentence, tmp_path):
     assert "--config-file is for --format pth" in text
     arguments = ("--checkpoint", path, "--format", "pth", "--output", "m.pth", "--images", "a.jpg")
     assert "--images is for --format onnx" in sentence(run_tool("export.py", *arguments))
+    for more, name in (
+        (("--score-threshold", 0), "--score-threshold"),
+        (("INPUT.MIN_SIZE_TEST", 96), "KEY VALUE"),
+    ):
+        text = sentence(run_tool("export.py", *arguments[:-2], *more))
+        assert f"{name} is for --format onnx" in text
     assert "no.pth does not exist" in sentence(export("no.pth", "m.onnx"))
     (tmp_path / "text.pth").write_text("no checkpoint")
     assert "text.pth" in sentence(export("text.pth", "m.onnx"))
