@@ -6,8 +6,10 @@ atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml \\
     atto_maskrcnn_tiny_voc.yaml@320x320 --against r50-fpn --threads 2 --output FOLDER
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --against r50-fpn \\
     --onnx yolo.onnx --input 640x640 --modes onnx onnx-int8 openvino openvino-int8
-atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --profile \
+atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --profile \\
     --modes onnx onnx-int8      where the time goes: the graph's nodes by kind of layer
+atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --modes fast \
+    --scale pixels detections batch     how time and memory grow with each
 
 The docstring of atto_det/detectron2/benchmark.py says what is real and what is fixed. A ratio is a
 detector's median divided by that of the first one in the same mode (or in eager mode, if that was
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8")
 FILES = ("onnx", "openvino")  # modes that take a file as it is
+SCALES = ("pixels", "detections", "classes", "batch", "threads", "records")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     modes = ("eager", "fast", "compile", *ENGINES)
     add("--modes", nargs="+", choices=modes, help="eager and fast; onnx with --profile")
     add("--profile", action="store_true", help="time the nodes of each graph, by kind of layer")
+    add("--scale", nargs="+", choices=SCALES, help="curves of time and memory over these")
     add("--image", type=Path, help="a picture; default: a painted one")
     add("--no-memory", action="store_true", help="leave peak memory out")
     add("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
@@ -75,6 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
     keys = ("proposals", "detections", "batch", "device", "classes")
     work = {key: getattr(args, key) for key in keys} | {"image": args.image and str(args.image)}
     modes = args.modes or (["onnx"] if args.profile else ["eager", "fast"])
+    if args.scale and (args.profile or len(args.config_file + args.against + args.onnx) > 1):
+        raise UserError("--scale takes one --config-file, without --against, --onnx or --profile")
+    if args.scale:
+        modes = (args.modes or ["fast"])[:1]
     cases = [
         benchmark.BenchmarkCase(name, mode, height, width, **work)
         for name, height, width in (
@@ -87,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     on = benchmark.machine(args.device, args.threads)
     context = {"command": sys.argv, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": on}
     context["versions"] = checkpoint.versions()
-    write = (_profile if args.profile else _time)(args, cases, context)
+    measure = _scale if args.scale else _profile if args.profile else _time
+    write = measure(args, cases, context)
     if args.output:
         for path in write(args.output):
             print(f"wrote {path}")
@@ -141,6 +150,33 @@ def _profile(
     print_grids(profile_tables(profiles, limits))
     print("\n".join(lines))
     return lambda folder: write_profiles(folder, profiles, limits, context, lines)
+
+
+def _scale(
+    args: argparse.Namespace, cases: list["BenchmarkCase"], context: dict[str, Any]
+) -> Callable[[Path], list[Path]]:
+    """Measure curves and print; returns what writes the files into a folder."""
+    from atto_det.detectron2.scaling import curve
+    from atto_det.export.benchmark import contestant
+    from atto_det.reports.grid import print_grids
+    from atto_det.reports.scaling import remarks, scaling_tables, write_scaling
+
+    [case] = cases
+    curves = [
+        curve(
+            axis,
+            case,
+            repeats=args.repeats,
+            threads=args.threads,
+            memory=not args.no_memory,
+            others=dict.fromkeys(ENGINES, contestant),
+        )
+        for axis in dict.fromkeys(args.scale)
+    ]
+    lines = remarks(context["machine"], args.repeats)
+    print_grids(scaling_tables(curves))
+    print("\n".join(lines))
+    return lambda folder: write_scaling(folder, curves, context, lines)
 
 
 def _is_timed(name: str, mode: str) -> bool:

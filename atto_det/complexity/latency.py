@@ -174,9 +174,13 @@ class _EventWatch(_Watch):
 
 
 def peak_memory_of(
-    make: Callable[[], Contestant], *, device: str = "cpu", imports: Sequence[str] = ()
+    make: Callable[[], Contestant],
+    *,
+    device: str = "cpu",
+    imports: Sequence[str] = (),
+    runs: int = 2,
 ) -> int:
-    """Peak memory, in bytes, of a contestant that is made and run twice in a separate process.
+    """Peak memory, in bytes, of a contestant that is made and run in a separate process.
 
     On a CPU: how much the process's highest resident memory (getrusage's ru_maxrss) grows from
     before `make` until after the runs. This includes weights, intermediate results, scratch space,
@@ -186,6 +190,7 @@ def peak_memory_of(
     Args:
         make: picklable; a function of a module, or a `functools.partial` of one.
         imports: modules that the process loads before measuring, so that they do not count.
+        runs: how often it runs; a first run may allocate less.
 
     Raises:
         UserError: the process ended early, for example for lack of memory.
@@ -193,7 +198,7 @@ def peak_memory_of(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(imports))
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_memory, args=(make, device, send))
+    process = context.Process(target=_measure_memory, args=(make, device, runs, send))
     process.start()
     send.close()
     try:
@@ -208,10 +213,10 @@ def peak_memory_of(
         process.join()
 
 
-def _measure_memory(make: Callable[[], Contestant], device: str, send: Any) -> None:
+def _measure_memory(make: Callable[[], Contestant], device: str, runs: int, send: Any) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
     contestant = make()
-    for _ in range(2):
+    for _ in range(runs):
         contestant.run(lambda name: None)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if device.startswith("cuda"):

@@ -1,9 +1,12 @@
 """The command line of classification training: Lightning's own, with this project's defaults."""
 
+import argparse
 import json
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +135,7 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # sys.argv has a verb first
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    with death_as_sentence("data.workers or data.batch_size"):
+    with death_as_sentence("data.workers or data.batch_size"), _errors_as_sentences():
         return PretrainingCLI(
             Classifier,
             ClassifierData,
@@ -145,9 +148,20 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
                 "use_distributed_sampler": False,  # the data is already distributed
             },
             auto_configure_optimizers=False,
+            parser_kwargs={"exit_on_error": False},  # which would print all settings first
             load_from_checkpoint_support=False,
             args=arguments,
         )
+
+
+@contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    """Turn errors of the command line's parser into one sentence each."""
+    try:
+        yield
+    except argparse.ArgumentError as error:
+        says = " ".join(str(error).split())
+        raise UserError(f"{says}; atto-det pretrain fit --help lists all settings") from error
 
 
 def _with_shipped_configs(arguments: list[str]) -> list[str]:

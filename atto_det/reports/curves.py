@@ -13,8 +13,10 @@ LOSSES = {
     "loss_rpn_loc": "RPN box",
 }
 
-
 AP_KEYS = ("/AP_d", "/AP_m")
+
+# A legend above its axes covers no line.
+ABOVE = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 3, "frameon": False}
 
 
 def read_metrics(path: str | Path) -> list[dict]:
@@ -73,13 +75,13 @@ def plot_training(metrics: str | Path, output: str | Path) -> None:
         if points:
             left.plot(*zip(*points, strict=True), label=label, linewidth=1.5)
     left.set(xlabel="iteration", ylabel="loss (median of 20 iterations)", ylim=(0, None))
-    left.legend(frameon=False)
+    left.legend(**ABOVE)
     for key in sorted({key for row in rows for key in row if key.endswith(AP_KEYS)}):
         points = [(row["iteration"] + 1, row[key]) for row in rows if key in row]
         right.plot(*zip(*points, strict=True), label=key, marker="o", linewidth=1.5)
     right.set(xlabel="iteration", ylabel="AP at IoU ≥ 0.5, percent", ylim=(0, None))
     if right.has_data():
-        right.legend(frameon=False)
+        right.legend(**ABOVE)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MEASURED = "measured, whole run"
-TOTALS = ("total", "highest", MEASURED)  # rows with a line above them
+EXPONENT = "exponent"
+TOTALS = ("total", "highest", EXPONENT, MEASURED)  # rows with a line above them
 
 
 @dataclass(frozen=True)

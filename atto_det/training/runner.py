@@ -148,6 +148,7 @@ class Runner:
         with self._alone_in(output):
             if not resume:
                 run_folder.refuse_used(output)
+                _check_that_weights_exist(cfg.MODEL.WEIGHTS)
             self._start(cfg, output)
             used = self._training_data(cfg)
             training = self.engine.build_training(cfg)
@@ -240,6 +241,7 @@ class Runner:
             raise UserError(
                 "--eval-only needs MODEL.WEIGHTS and DATASETS.TEST; one of them is empty"
             )
+        _check_that_weights_exist(path)
         file = find_file(path)
         whole = file.suffix == ".pth" or holds_detector(file)
         content = checkpoint.load_checkpoint(file) if whole else {}
@@ -295,3 +297,13 @@ class Runner:
         run_folder.record(
             output, seed=cfg.SEED, processes=processes, device=cfg.MODEL.DEVICE, **more
         )
+
+
+def _check_that_weights_exist(path: str) -> None:
+    """Refuse a missing file of weights before any data is read; URLs are left to the engine.
+
+    Raises:
+        UserError: there is no such file, or the zoo has none of that name.
+    """
+    if path and "://" not in path and not find_file(path).is_file():
+        raise UserError(f"MODEL.WEIGHTS {path} does not exist")

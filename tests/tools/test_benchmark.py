@@ -1,6 +1,7 @@
 """tools/benchmark.py as a user runs it."""
 
 import json
+import os
 
 import pytest
 
@@ -41,6 +42,24 @@ def test_two_configs_beside_a_baseline(run_tool, repository, tmp_path):
     assert "## By part, fast: ms" in (tmp_path / "out/latency.md").read_text()
 
 
+def test_curves_over_threads(run_tool, repository, tmp_path):
+    done = run_tool(
+        "benchmark.py",
+        *("--config-file", repository / "configs/atto_maskrcnn_tiny_voc.yaml", "--no-memory"),
+        *("--input", "64x64", "--proposals", 20, "--detections", 5, "--scale", "threads"),
+        *("--repeats", 1, "--output", tmp_path / "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "out/scaling.json").read_text())
+    [curve] = content["curves"]
+    values = [point["value"] for point in curve["points"]]
+    assert values == [n for n in (1, 2, 4, 8, 16) if n <= os.cpu_count()]
+    assert curve["work"] == "atto_maskrcnn_tiny_voc 64x64 fast"
+    assert (curve["exponent"] is None) == (len(values) == 1)
+    assert (tmp_path / "out/scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert "## threads: atto_maskrcnn_tiny_voc" in (tmp_path / "out/scaling.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -49,6 +68,7 @@ def test_two_configs_beside_a_baseline(run_tool, repository, tmp_path):
         (("--against", "torchvision"), "torchvision is neither a YAML file nor a baseline"),
         (("--repeats", "0"), "must be at least 1"),
         (("--image", "nothing.jpg"), "nothing.jpg"),
+        (("--scale", "batch", "--against", "r50-fpn"), "--scale takes one --config-file"),
         (("--proposals", "2"), "lower --detections or raise --proposals"),
     ],
 )

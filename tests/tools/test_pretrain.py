@@ -155,7 +155,15 @@ def test_settings_without_which_nothing_can_be_done(pretrain, tmp_path):
     assert "trainer.max_epochs must be at least 1" in last_line(endless)
 
 
-def test_unknown_settings_are_refused(pretrain, tmp_path):
-    done = pretrain(tmp_path / "run", "--model.rate=1")
-    assert done.returncode == 2
-    assert "model.rate" in done.stderr.splitlines()[-1]
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("--model.rate=1", "unrecognized arguments: --model.rate=1"),
+        ("--model.momentum=high", 'Parser key "model.momentum"'),
+        ("--config=nope.yaml", "File does not exist: "),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(pretrain, tmp_path, setting, says):
+    done = pretrain(tmp_path / "run", setting)
+    assert says in last_line(done)
+    assert done.stderr.count("\n") == 1

@@ -76,7 +76,7 @@ def test_a_used_folder_is_refused_without_resume(train, sentence):
         (["DATASETS.TRAIN", "['voc_2012_seg_train']", "DATASETS.TEST", "()"], "no VOC 2012 at"),
         (["DATASETS.TEST", "['mini_voc_trainval']"], "8 pictures of the test set"),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN names no data set"),
-        (["MODEL.WEIGHTS", "nothing.pth"], "checkpoint nothing.pth does not exist"),
+        (["MODEL.WEIGHTS", "nothing.pth"], "MODEL.WEIGHTS nothing.pth does not exist"),
         (["MODEL.META_ARCHITECTURE", "MaskRCN"], "no model can be built from this config"),
         (["MODEL.ATTONET.NAME", "attonet_e"], "choose one of attonet_a"),
         (["MODEL.ATTONET.NORM", "FrozenBN"], "frozen batch norms without trained statistics"),

@@ -1,0 +1,60 @@
+"""Curves change the one quantity that they name, and measure real work."""
+
+import pytest
+
+pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+
+from atto_det.complexity.benchmarking import BenchmarkCase
+from atto_det.config import CONFIGS
+from atto_det.detectron2 import benchmark, scaling
+
+CASE = BenchmarkCase(str(CONFIGS / "atto_maskrcnn_tiny_voc.yaml"), "fast", 64, 64, 30, 5)
+
+
+@pytest.mark.parametrize(
+    ("axis", "changes"),
+    [
+        ("pixels", [{"height": 64, "width": 64}, {"height": 96, "width": 96}]),
+        ("batch", [{"batch": 1}, {"batch": 2}]),
+        ("classes", [{"classes": 1}, {"classes": 3}]),
+        (
+            "detections",
+            [{"detections": 1, "proposals": 1000}, {"detections": 7, "proposals": 1000}],
+        ),
+    ],
+)
+def test_one_quantity_changes(axis, changes, monkeypatch, short_turns):
+    cases, run = [], benchmark.run
+    monkeypatch.setattr(benchmark, "run", lambda c, **more: cases.extend(c) or run(c, **more))
+    values = [64**2, 96**2] if axis == "pixels" else [next(iter(c.values())) for c in changes]
+    said = []
+    curve = scaling.curve(axis, CASE, repeats=1, memory=False, values=values, say=said.append)
+    assert [point.value for point in curve.points] == values
+    assert all(point.seconds["mask head"] > 0 for point in curve.points)
+    assert len(said) == 2
+    for case, change in zip(cases, changes, strict=True):
+        assert {key: getattr(case, key) for key in change} == change
+        others = {"height", "width", "batch", "classes", "detections", "proposals"} - set(change)
+        assert all(getattr(case, key) == getattr(CASE, key) for key in others)
+
+
+def test_data_sets_are_read_started_with_and_scored(tmp_path):
+    curve = scaling.curve("records", CASE, values=[4, 8], say=lambda text: None)
+    for point in curve.points:
+        assert set(point.seconds) >= {"reading", "start of training, with reading", "evaluation"}
+        assert point.memory > 0
+
+
+def test_half_of_the_generated_detections_are_objects():
+    truth, found = scaling._scored(50)
+    metrics = scaling.evaluate(
+        truth,
+        found,
+        [f"class {k}" for k in range(scaling.CLASSES)],
+        split="generated",
+        score_floor=0.0,
+        detections_per_image=scaling.FOUND,
+        objects_left_out=0,
+        code_version="",
+    )
+    assert 20 < metrics["AP_m"] < 95
