@@ -29,8 +29,8 @@ from atto_det.errors import UserError, command_line
 if TYPE_CHECKING:
     from atto_det.complexity.benchmarking import BenchmarkCase
 
-ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-int8")
-FILES = ("onnx", "openvino")  # modes that take a file as it is
+ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
+FILES = ("onnx", "openvino", "openvino-bf16")  # modes that take a file as it is
 SCALES = ("pixels", "detections", "classes", "batch", "threads", "records")
 
 

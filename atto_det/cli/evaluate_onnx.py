@@ -18,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--model", type=Path, required=True, help=".onnx of atto-det export")
     result.add_argument("--dataset", required=True)
     result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
-    result.add_argument("--runtime", default="onnxruntime", help="onnxruntime or openvino")
+    result.add_argument(
+        "--runtime", default="onnxruntime", help="onnxruntime, openvino or openvino-bf16"
+    )
     result.add_argument("--output", type=Path, default=Path("output/onnx.json"), metavar="FILE")
     return result
 

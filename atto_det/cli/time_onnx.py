@@ -18,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("models", type=Path, nargs="+", help=".onnx files of atto-det export")
     result.add_argument("--size", type=int, nargs=2, default=(800, 1088), metavar=("H", "W"))
     result.add_argument("--image", type=Path, help="of detectors, instead of noise of that size")
-    result.add_argument("--runtime", default="onnxruntime", help="onnxruntime or openvino")
+    result.add_argument(
+        "--runtime", default="onnxruntime", help="onnxruntime, openvino or openvino-bf16"
+    )
     result.add_argument("--threads", type=int, default=2)
     result.add_argument("--repeats", type=int, default=9)
     return result

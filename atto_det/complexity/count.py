@@ -8,12 +8,14 @@ and so is the definition of an activation: an element written by one of those op
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 Part = tuple[str, nn.Module, tuple]
@@ -75,9 +77,20 @@ def _forward(module: nn.Module, inputs: tuple) -> tuple[int, int]:
     """Multiply-adds and activations of one forward pass."""
     macs = FlopCounterMode(display=False)
     activations = FlopCounterMode(display=False, custom_mapping=_WRITTEN)
-    with torch.no_grad(), macs, activations:
+    with torch.no_grad(), WithoutNorms(), macs, activations:
         module(*inputs)
     return macs.get_total_flops() // 2, activations.get_total_flops()
+
+
+class WithoutNorms(TorchFunctionMode):
+    """Leaves out norms on the meta device, where each takes torch milliseconds for its shape."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if func in (F.batch_norm, F.group_norm) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _elements(*args, out_shape: Any = None, **kwargs) -> int:

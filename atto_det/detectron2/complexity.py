@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atto_det.complexity import Cost, Part, count, merge
+from atto_det.complexity.count import WithoutNorms
 from atto_det.errors import UserError
 
 
@@ -123,10 +124,11 @@ def _backbone(
     has_fpn = isinstance(backbone, FPN)
     bottom_up = backbone.bottom_up if has_fpn else backbone
     parts = [("bottom_up" if has_fpn else "backbone", bottom_up, (images,))]
-    with torch.no_grad():
-        features = backbone(images)
+    with torch.no_grad(), WithoutNorms():
+        features = bottom_up(images)
         if has_fpn:
-            parts.append(("fpn", _without_bottom_up(backbone), (bottom_up(images),)))
+            parts.append(("fpn", _without_bottom_up(backbone), (features,)))
+            features = parts[-1][1](features)
     if stages:
         parts[:1] = split(parts[0])
     return parts, features
@@ -177,7 +179,7 @@ def _heads(
         for name, (head, number) in heads_of.items():
             inputs = regions(number, heads.in_features, heads.pooler)
             if stages:
-                with torch.no_grad():
+                with torch.no_grad(), WithoutNorms():
                     parts += [("res5", heads.res5, inputs), (name, head, (heads.res5(*inputs),))]
             else:
                 parts.append((name, nn.Sequential(heads.res5, head), inputs))

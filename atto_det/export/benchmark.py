@@ -27,7 +27,7 @@ from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.export.onnx_export import OPSET
 from atto_det.export.rewrite import for_onnx
-from atto_det.export.runtimes import Run, open_runtime
+from atto_det.export.runtimes import BF16, Run, open_runtime
 from atto_det.ops.fold_norms import folded
 from atto_det.torchvision.config import read_file
 from atto_det.torchvision.model import build_model
@@ -37,6 +37,7 @@ RUNTIME_OF_MODE = {  # mode: runtime, whether in 8 bits
     "onnx": ("onnxruntime", False),
     "onnx-int8": ("onnxruntime", True),
     "openvino": ("openvino", False),
+    "openvino-bf16": (BF16, False),
     "openvino-int8": ("openvino", True),
 }
 MODES = ("torchvision", *RUNTIME_OF_MODE)
@@ -185,7 +186,7 @@ class ForeignNetwork:
         _check_work(case)
         runtime, int8 = RUNTIME_OF_MODE.get(case.mode, ("", True))
         if int8:
-            raise Unavailable("an ONNX file is timed as it is: in modes onnx and openvino")
+            raise Unavailable("an ONNX file is timed as it is: in onnx, openvino, openvino-bf16")
         self.case = case
         self._run = opened(Path(case.detector), runtime, threads or 0)
         noise = np.random.default_rng(SEED).random((1, 3, case.height, case.width))

@@ -24,7 +24,7 @@ from atto_det.errors import UserError
 
 from .benchmark import RUNTIME_OF_MODE, contestant
 from .onnx_export import OPSET
-from .runtimes import compiled_model, one_sentence, session
+from .runtimes import BF16, compiled_model, one_sentence, session
 
 WIDTH, SIDE = 128, 80  # channels and cells of the plain convolution
 PRODUCT = 1024  # side of the matrices
@@ -110,7 +110,7 @@ class ProfiledGraph:
 
     Args:
         path: needed only until the object is made.
-        runtime: one of `runtimes.RUNTIMES`.
+        runtime: as of `runtimes.open_runtime`.
         threads: 0 leaves it to the runtime.
 
     Attributes:
@@ -125,8 +125,10 @@ class ProfiledGraph:
         self._folder = tempfile.TemporaryDirectory()
         with one_sentence(path, runtime):
             self._file = _File(path, self._folder.name)
-            made = _OnnxRuntime if runtime == "onnxruntime" else _OpenVino
-            self._graph = made(path, threads, self._folder.name)
+            if runtime == "onnxruntime":
+                self._graph = _OnnxRuntime(path, threads, self._folder.name)
+            else:
+                self._graph = _OpenVino(path, threads, bf16=runtime == BF16)
         self._weighted: Weighted | None = None
         self.seconds: list[float] = []
 
@@ -239,8 +241,8 @@ class _OnnxRuntime:
 class _OpenVino:
     """A graph in OpenVINO with its counters."""
 
-    def __init__(self, path: str | Path, threads: int, folder: str) -> None:
-        model, names = compiled_model(path, threads, PERF_COUNT=True)
+    def __init__(self, path: str | Path, threads: int, bf16: bool) -> None:
+        model, names = compiled_model(path, threads, bf16=bf16, PERF_COUNT=True)
         self._request, self._names = model.create_infer_request(), names
         self._joined = {}
         for node in model.get_runtime_model().get_ops():

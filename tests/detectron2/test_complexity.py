@@ -51,9 +51,15 @@ MODELS = {
 
 
 @functools.cache
+def built(name: str) -> nn.Module:
+    """One of MODELS, which counting does not change."""
+    return MODELS[name]()
+
+
+@functools.cache
 def costs_of(name: str, height: int, width: int) -> list[Cost]:
     """Of one of MODELS by part."""
-    return detector_cost(MODELS[name](), height, width)
+    return detector_cost(built(name), height, width)
 
 
 # Millions of parameters, thousand millions of multiply-adds.
@@ -94,7 +100,7 @@ def test_against_c4_as_published():
 
 
 def test_c4_with_res5_on_the_proposals_alone():
-    model = MODELS["zoo C4"]()
+    model = built("zoo C4")
     costs = detector_cost(model, 1024, 1024, stages=True)
     res5 = next(cost.macs for cost in costs if cost.name == "res5")
     once = sum(cost.macs for cost in costs) - res5 * 100 / 1100
@@ -109,14 +115,14 @@ def test_lite_is_ten_times_lighter_than_r50_fpn(size):
 
 
 def test_tiny_with_the_regions_of_its_own():
-    model = MODELS["tiny"]()
+    model = built("tiny")
     assert model.proposal_generator.post_nms_topk[False] == 100
     macs = sum(cost.macs for cost in detector_cost(model, 320, 320, proposals=100))
     assert round(macs / 1e9, 2) == 1.07
 
 
 def test_separable_heads_by_hand():
-    costs = {c.name: c for c in detector_cost(MODELS["lite"](), 128, 128, detections=3)}
+    costs = {c.name: c for c in detector_cost(built("lite"), 128, 128, detections=3)}
     separable, places = 9 * 96 + 96 * 96, 32**2 + 16**2 + 8**2 + 4**2
     laterals = 32**2 * 176 + 16**2 * 400 + 8**2 * 808 + 4**2 * 952
     assert costs["fpn"].macs == places * separable + laterals * 96
@@ -147,7 +153,7 @@ def test_heads_by_hand():
 
 
 def test_a_c4_model_runs_res5_twice():
-    costs = detector_cost(MODELS["zoo C4"](), 128, 128, proposals=1, detections=1)
+    costs = detector_cost(built("zoo C4"), 128, 128, proposals=1, detections=1)
     assert [cost.name for cost in costs] == ["backbone", "rpn", "box_head", "mask_head"]
     box, mask = costs[2:]
     # The mask head: a 2×2 deconvolution from 7×7 and a map per class, the rest is res5 again.
@@ -166,7 +172,7 @@ def test_parameters_are_those_of_the_model_and_it_stays_as_it_is():
 
 @pytest.mark.parametrize("name", ["atto", "lite", "zoo FPN", "zoo C4"])
 def test_stages_add_up_to_the_whole(name):
-    model = MODELS[name]()
+    model = built(name)
     costs = detector_cost(model, 128, 160, stages=True)
     names = [cost.name for cost in costs]
     stages = ["stem", "res2", "res3", "res4", "res5"]
@@ -201,10 +207,10 @@ class Values(nn.Module):
         return tuple(self.backbone(x).values())
 
 
-@pytest.mark.parametrize("name", ["atto", "lite"])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("r50", marks=pytest.mark.slow)])
 def test_the_backbone_s_figures_are_those_of_fvcore_and_torch(name):
     fvcore = pytest.importorskip("fvcore.nn", reason="fvcore is not installed")
-    model = MODELS[name]().eval()
+    model = built(name).eval()
     costs = detector_cost(model, 128, 160)[:2]
     backbone, x = Values(model.backbone), torch.zeros(1, 3, 128, 160)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -230,7 +236,7 @@ def test_torchvision_and_detectron2_agree_on_the_same_network():
     """r50_maskrcnn_voc is torchvision's, but for a background mask and background box offsets."""
     model, _ = build_baseline("torchvision", 20)
     theirs = merge(count(torchvision_parts(model, 100, 150, proposals=7, detections=3)))
-    ours = detector_cost(MODELS["r50"](), 100, 150, proposals=7, detections=3, stages=True)
+    ours = detector_cost(built("r50"), 100, 150, proposals=7, detections=3, stages=True)
     differ = {"box_head": 7 * 1024 * 4, "mask_head": 3 * 784 * 256}
     for own, their in zip(ours, theirs, strict=True):
         assert (own.name, own.macs + differ.get(own.name, 0)) == (their.name, their.macs)
@@ -244,7 +250,7 @@ def test_unknown_baselines_are_a_sentence():
 
 
 def test_peak_memory_of_a_stem_by_hand():
-    parts = detector_parts(MODELS["atto"](), 128, 128, proposals=1, detections=1, stages=True)
+    parts = detector_parts(built("atto"), 128, 128, proposals=1, detections=1, stages=True)
     found = peak_memory(parts)
     # 7×7 convolution to 8 channels; norm: 4 vectors, a count of 8 bytes, 2 vectors that it returns;
     # picture; two maps of 8 × 64 × 64, the convolution's and the norm's, in which ReLU works.
@@ -275,9 +281,10 @@ MASK_PLACES = 4 * 196 * 9 * 256 * 256 + 196 * 4 * 256 * 256 + 784 * 256 * 20
         ("Misc/semantic_R_50_FPN_1x.yaml", ["bottom_up", "fpn", "sem_seg_head"]),
         ("COCO-Detection/rpn_R_50_C4_1x.yaml", ["backbone", "rpn"]),
         ("COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml", ["bottom_up", "fpn", "box_head"]),
-        (
+        pytest.param(
             "Misc/panoptic_fpn_R_101_dconv_cascade_gn_3x.yaml",
             ["bottom_up", "fpn", "rpn", "box_head", "mask_head", "sem_seg_head"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

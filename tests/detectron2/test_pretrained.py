@@ -109,8 +109,13 @@ DETECTORS = {
 }
 
 
-@pytest.mark.parametrize("order", [[], BGR], ids=["RGB", "BGR"])
-@pytest.mark.parametrize("options", DETECTORS.values(), ids=DETECTORS)
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        *(pytest.param(options, BGR, id=f"{name}-BGR") for name, options in DETECTORS.items()),
+        *(pytest.param(DETECTORS[name], [], id=f"{name}-RGB") for name in ("fpn", "std", "short")),
+    ],
+)
 def test_the_features_are_the_classifiers(config, backbone, picture, options, order):
     path, net = backbone()
     cfg = config(*order, *options)

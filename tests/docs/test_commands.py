@@ -148,6 +148,8 @@ def _shortened(verb: str, *arguments: str) -> list[str]:
         at = words.index("--num-gpus")
         del words[at : at + 2]
     more = SHORTER.get(verb, "").split()
+    if "--scale" in words:  # the longest curves take minutes
+        more += ["--scale", "threads"]
     if verb == "pretrain" and words[0] != "fit":
         more = more[2:]  # no epochs
     return [verb, *words, *more]

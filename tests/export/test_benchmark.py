@@ -18,7 +18,9 @@ def case(mode: str, **changes) -> BenchmarkCase:
     return BenchmarkCase(TINY, mode, **work)
 
 
-@pytest.mark.parametrize("mode", ["torchvision", "onnx", "onnx-int8", "openvino"])
+@pytest.mark.parametrize(
+    "mode", ["torchvision", pytest.param("onnx", marks=pytest.mark.slow), "onnx-int8", "openvino"]
+)
 def test_fixed_regions_reach_the_heads_and_come_out(mode):
     for package in {"onnx": ["onnxruntime"], "openvino": ["openvino"]}.get(mode[:8], []):
         pytest.importorskip(package)

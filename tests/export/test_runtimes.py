@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 pytest.importorskip("onnx")
 
 import onnx
+import torch
 from onnx import TensorProto, helper
 
 from atto_det.errors import UserError
@@ -210,6 +212,24 @@ subprocess.run(["true"])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode != -signal.SIGSEGV
     assert set(done.stdout.split()) == {"arrived"}, done.stderr
+
+
+def test_bfloat16_is_asked_for_and_only_where_the_cpu_has_it(tmp_path, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+    layer = torch.nn.Linear(64, 64)
+    value = np.random.default_rng(0).random((8, 64), np.float32)
+    path = tmp_path / "m.onnx"
+    torch.onnx.export(layer, (torch.as_tensor(value),), path, dynamo=False)
+    [single] = open_runtime(path, "openvino", 1)(value).values()
+    wanted = layer(torch.as_tensor(value)).detach().numpy()
+    np.testing.assert_allclose(single, wanted, atol=1e-5)
+    if "BF16" in runtimes._only(openvino.Core).get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        [half] = open_runtime(path, "openvino-bf16", 1)(value).values()
+        assert 1e-4 < np.abs(half - wanted).max() < 0.05
+    core = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8"])
+    monkeypatch.setattr(runtimes, "_only", lambda _: core)
+    with pytest.raises(UserError, match=r"this CPU has no bfloat16: choose the runtime openvino$"):
+        open_runtime(path, "openvino-bf16")
 
 
 def test_runtimes_that_cannot(file, tmp_path, monkeypatch):

@@ -40,6 +40,7 @@ def explore(data_root, repository, tmp_path, short_turns):
     return run
 
 
+@pytest.mark.slow
 def test_from_keys_to_a_detector(explore, tmp_path, capsys):
     # No time: a call does one step of a training, and the next continues with it.
     assert explore("--hours", "1e-9") == 0
