@@ -77,9 +77,11 @@ class Resize(nn.Module):
         native = shape_as_tensor(image)
         new = self.shape(native[:2])
         x = image.permute(1, 0, 2).reshape(native[1], -1)  # (W, H * 3)
-        x = _resize_first(x, new[1:]).reshape(new[1], native[0], 3)
-        x = x.permute(1, 0, 2).reshape(native[0], -1)  # (H, w * 3)
-        return _resize_first(x, new[:1]).reshape(new[0], new[1], 3).permute(2, 0, 1)
+        # The lengths of results are read from them: in bfloat16, `new` may be off by a pixel.
+        x = _resize_first(x, new[1:]).reshape(-1, native[0], 3).permute(1, 0, 2)  # (H, w, 3)
+        width = shape_as_tensor(x)[1]
+        x = _resize_first(x.reshape(native[0], -1), new[:1])  # (h, w * 3)
+        return x.reshape(-1, width, 3).permute(2, 0, 1)
 
 
 def _resize_first(x: Tensor, new: Tensor) -> Tensor:

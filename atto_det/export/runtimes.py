@@ -132,7 +132,9 @@ def one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
             f"{runtime} is not installed: pip install 'atto_det[onnx]' ({error})"
         ) from error
     except Exception as error:  # the runtimes' exceptions have no common base class
-        reason = str(error).strip().splitlines()[0]
+        lines = str(error).strip().splitlines()
+        said = [line for line in lines if not line.startswith("Exception from")]  # OpenVINO's place
+        reason = (said or lines or [type(error).__name__])[0]
         raise UserError(f"{runtime} cannot run {path}: {reason}") from error
 
 
