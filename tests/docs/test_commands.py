@@ -69,6 +69,8 @@ def workshop(tmp_path, mini_voc, repository, classifier, colours):
 
     detector = runpy.run_path(str(repository / "tests/export/detector_file.py"))
     detector["write"](tmp_path / "model_best.pth", class_names=VOC_CLASSES)
+    _for_default_trainer(tmp_path)
+    _foreign_network(tmp_path / "yolo.onnx")
     trained, _ = classifier("attonet_a")
     weights = read_pretraining(trained)
     write_backbone(tmp_path / "attonet_a.safetensors", weights.state, weights.description)
@@ -79,6 +81,34 @@ def workshop(tmp_path, mini_voc, repository, classifier, colours):
     _for_pretraining(tmp_path, photos)
     _for_exploration(tmp_path)
     return tmp_path
+
+
+def _for_default_trainer(folder: Path) -> None:
+    """The same detector as Detectron2's `DefaultTrainer` leaves it: its config is another file."""
+    import torch
+
+    from atto_det.weights.checkpoint import load_checkpoint
+
+    content = load_checkpoint(folder / "model_best.pth")
+    (folder / "output").mkdir()
+    torch.save({"model": content["model"]}, folder / "output/model_final.pth")
+    config = yaml.safe_load(content["atto_det"]["config"])
+    config["DATASETS"]["TRAIN"] = ["mini_voc_train"]
+    (folder / "output/config.yaml").write_text(yaml.safe_dump(config))
+
+
+def _foreign_network(path: Path) -> None:
+    """A layer that takes pictures of any size, as an ONNX file."""
+    import torch
+
+    torch.onnx.export(
+        torch.nn.Conv2d(3, 4, 3),
+        (torch.zeros(1, 3, 32, 32),),
+        path,
+        dynamo=False,
+        input_names=["images"],
+        dynamic_axes={"images": {2: "height", 3: "width"}},
+    )
 
 
 def _for_pretraining(folder: Path, photos: list[Path]) -> None:
