@@ -1,6 +1,7 @@
 """AP_d and AP_m of an exported detector, and the time that a picture takes.
 
 atto-det evaluate-onnx --model model.onnx --dataset voc_2012_seg_val --output ap.json
+atto-det evaluate-onnx --model phone/ --dataset voc_2012_seg_val    exported for LiteRT, ExecuTorch
 """
 
 import argparse
@@ -15,12 +16,14 @@ from atto_det.errors import UserError, command_line
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     result = verb_parser("evaluate-onnx", __doc__)
-    result.add_argument("--model", type=Path, required=True, help=".onnx of atto-det export")
+    result.add_argument(
+        "--model", type=Path, required=True, help=".onnx or folder of atto-det export"
+    )
     result.add_argument("--dataset", required=True)
     result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
-    result.add_argument(
-        "--runtime", default="onnxruntime", help="onnxruntime, openvino or openvino-bf16"
-    )
+    runtimes = ".onnx: onnxruntime, openvino or openvino-bf16"
+    result.add_argument("--runtime", default="onnxruntime", help=runtimes)
+    result.add_argument("--threads", type=int, default=0, help="default: the runtime's choice")
     result.add_argument("--output", type=Path, default=Path("output/onnx.json"), metavar="FILE")
     return result
 
@@ -34,11 +37,21 @@ def main(arguments: list[str] | None = None) -> int:
 
     from atto_det import data
     from atto_det.data import catalog
+    from atto_det.export.parts_detector import PartsDetector
     from atto_det.export.runtimes import OnnxDetector
     from atto_det.torchvision.config import read_file
     from atto_det.training import scoring
 
-    detector = OnnxDetector(args.model, runtime=args.runtime)
+    detector: PartsDetector | OnnxDetector
+    if args.model.is_dir():
+        parts = PartsDetector(args.model, threads=args.threads or 1)
+        about, rules = parts.about, parts.about["boxes"]
+        floor, most = rules["score_threshold"], rules["most"]
+        detector, precision, runtime = parts, about["precision"], about["format"]
+    else:
+        whole = OnnxDetector(args.model, runtime=args.runtime, threads=args.threads)
+        floor, most = whole.metadata.score_threshold, whole.metadata.detections_per_image
+        detector, precision, runtime = whole, whole.metadata.precision, args.runtime
     if args.config_file:
         catalog.register_own_data(read_file(args.config_file))
     dataset = catalog.load_dataset(args.dataset)
@@ -50,11 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         start = time.perf_counter()
         found[record.image_id] = detector(image, order="RGB")
         seconds += time.perf_counter() - start
-    metadata = detector.metadata
-    floor, most = metadata.score_threshold, metadata.detections_per_image
     result = scoring.score(
         dataset, found, name=args.dataset, score_floor=floor, detections_per_image=most
     )
     scoring.report(result, args.output)
-    print(f"{metadata.precision} in {args.runtime}: {1000 * seconds / len(found):.0f} ms a picture")
+    print(f"{precision} in {runtime}: {1000 * seconds / len(found):.0f} ms a picture")
     return 0

@@ -4,6 +4,8 @@ atto-det export --checkpoint model_best.pth --format onnx --output model.onnx \\
     --int8 --calibration FOLDER     in 8 bits; without this line in single precision
 atto-det export --checkpoint model_best.pth --format onnx --output model.onnx \\
     INPUT.MIN_SIZE_TEST 320         with changes to the config that the checkpoint carries
+atto-det export --checkpoint model_best.pth --format litert --output phone/ --size 224 320
+    a folder of three parts for LiteRT, or with --format executorch for ExecuTorch
 atto-det export --checkpoint last.ckpt --format onnx --output attonet_a.onnx
 atto-det export --checkpoint last.ckpt --format safetensors --output attonet_a.safetensors
     for MODEL.WEIGHTS of atto-det train
@@ -33,15 +35,17 @@ if TYPE_CHECKING:
     from atto_det.weights.backbone_file import Description
 
 BASE = "Base-Atto-MaskRCNN.yaml"
+PARTS = ("litert", "executorch")  # formats that are a folder of parts
 ONLY = {
-    "config_file": "pth",
-    "images": "onnx",
-    "int8": "onnx",
-    "calibration": "onnx",
-    "score_threshold": "onnx",
-    "options": "onnx",
-    "weight_bits": "safetensors",
-    "data": "safetensors",
+    "config_file": ("pth",),
+    "images": ("onnx", *PARTS),
+    "int8": ("onnx", "litert"),
+    "calibration": ("onnx", "litert"),
+    "score_threshold": ("onnx", *PARTS),
+    "options": ("onnx", *PARTS),
+    "size": PARTS,
+    "weight_bits": ("safetensors",),
+    "data": ("safetensors",),
 }
 
 
@@ -50,19 +54,20 @@ def parser() -> argparse.ArgumentParser:
     result = verb_parser("export", __doc__)
     add = result.add_argument
     add("--checkpoint", type=Path, required=True, help=".pth of a detector, .ckpt of a classifier")
-    add("--format", choices=("onnx", "safetensors", "pth"), required=True, help="as above")
-    add("--output", type=Path, required=True, metavar="FILE")
+    formats = ("onnx", *PARTS, "safetensors", "pth")
+    add("--format", choices=formats, required=True, help="as above")
+    add("--output", type=Path, required=True, metavar="FILE|FOLDER")
     add("--network", help="of a state dict or a checkpoint of timm's or torchvision's scripts")
     colour = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
     add("--mean", **colour, help="network: normalisation of its training, 0 to 1")
     add("--std", **colour, help="network: also (default: from the file, else ImageNet's)")
     add("--input-size", type=int, metavar="PIXELS", help="network: side of its pictures (else 224)")
-    add("--images", type=Path, nargs="+", help="onnx: check on these (default: a painted picture)")
-    least = (
-        "onnx: least score of a detection; of fewer, fewer masks are computed (default: its own)"
-    )
+    add("--images", type=Path, nargs="+", help="detector: check on these (default: a painted one)")
+    size = "litert, executorch: of the network's input (default: a square for every picture)"
+    add("--size", type=int, nargs=2, metavar=("H", "W"), help=size)
+    least = "detector: least score; of fewer, fewer masks are computed (default: its own)"
     add("--score-threshold", type=float, metavar="SCORE", help=least)
-    add("--int8", action="store_true", help="onnx: convolutions and dense layers in 8 bits")
+    add("--int8", action="store_true", help="onnx, litert: layers in 8 bits")
     add("--calibration", metavar="FOLDER|DATASET", help="int8: pictures to measure ranges on")
     add("--weight-bits", type=int, choices=(8,), help="safetensors: round to and store in 8 bits")
     add("--data", metavar="FOLDER", help="weight-bits: measure top-1 before and after on its val")
@@ -73,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         default=[],
         metavar="KEY VALUE",
-        help="onnx: config keys of a detector",
+        help="onnx, litert, executorch: config keys of a detector",
     )
     return result
 
@@ -83,13 +88,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Read, write, and print what was written."""
     flags = parser()
     args = flags.parse_intermixed_args(arguments)
-    if args.output.suffix != f".{args.format}":
+    if args.format not in PARTS and args.output.suffix != f".{args.format}":
         raise UserError(f"--output {args.output} must end in .{args.format}, as --format says")
-    for name, form in ONLY.items():
-        if getattr(args, name) != flags.get_default(name) and args.format != form:
+    for name, formats in ONLY.items():
+        if getattr(args, name) != flags.get_default(name) and args.format not in formats:
             flag = "KEY VALUE" if name == "options" else f"--{name.replace('_', '-')}"
-            raise UserError(f"{flag} is for --format {form}")
-    if args.network and args.format == "onnx":
+            raise UserError(f"{flag} is for --format {', '.join(formats)}")
+    if args.network and args.format not in ("safetensors", "pth"):
         raise UserError("--network is for --format safetensors and pth")
     if not args.network and (args.mean or args.std or args.input_size):
         raise UserError("--mean, --std and --input-size are for --network: other files state them")
@@ -97,8 +102,10 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--int8 and --calibration need each other: ranges are measured on pictures")
     if args.data and not args.weight_bits:
         raise UserError("--data needs --weight-bits 8: top-1 is measured before and after rounding")
-    lines = _onnx(args) if args.format == "onnx" else _tensors(args)
-    print(f"wrote {args.output}, {args.output.stat().st_size / 1e6:.1f} MB")
+    write = {"onnx": _onnx} | dict.fromkeys(PARTS, _parts)
+    lines = write.get(args.format, _tensors)(args)
+    files = args.output.iterdir() if args.output.is_dir() else [args.output]
+    print(f"wrote {args.output}, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
     print("\n".join(f"  {line}" for line in lines))
     return 0
 
@@ -118,6 +125,24 @@ def _onnx(args: argparse.Namespace) -> list[str]:
         options=args.options,
     )
     return [*metadata.summary(), *(f"checked  {check}" for check in checks)]
+
+
+def _parts(args: argparse.Namespace) -> list[str]:
+    from atto_det.export.parts_export import export, summary
+    from atto_det.export.samples import calibration_pictures, pictures_to_check
+
+    source, path = args.calibration, args.checkpoint
+    about, checks = export(
+        path,
+        args.output,
+        args.format,
+        pictures_to_check(args.images or []),
+        calibration_pictures(source, path) if args.int8 else [],
+        size=tuple(args.size) if args.size else None,
+        score_threshold=args.score_threshold,
+        options=args.options,
+    )
+    return [*summary(about), *(f"checked  {check}" for check in checks)]
 
 
 def _tensors(args: argparse.Namespace) -> list[str]:

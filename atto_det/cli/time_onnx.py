@@ -1,8 +1,9 @@
-"""Time ONNX files in ONNX Runtime or OpenVINO.
+"""Time ONNX files in ONNX Runtime or OpenVINO, or the parts in a folder in their runtime.
 
 One after the other in every round.
 
 atto-det time-onnx fp32.onnx int8.onnx --size 800 1088 --threads 2
+atto-det time-onnx phone/ --threads 1     exported for LiteRT or ExecuTorch
 """
 
 import argparse
@@ -15,7 +16,7 @@ from atto_det.errors import UserError, command_line
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     result = verb_parser("time-onnx", __doc__)
-    result.add_argument("models", type=Path, nargs="+", help=".onnx files of atto-det export")
+    result.add_argument("models", type=Path, nargs="+", help=".onnx or folders of atto-det export")
     result.add_argument("--size", type=int, nargs=2, default=(800, 1088), metavar=("H", "W"))
     result.add_argument("--image", type=Path, help="of detectors, instead of noise of that size")
     result.add_argument(
@@ -37,12 +38,22 @@ def main(arguments: list[str] | None = None) -> int:
 
     from atto_det import data
     from atto_det.complexity.latency import Contestant, measure
+    from atto_det.export.host import PARTS, SUFFIXES
     from atto_det.export.metadata import read_metadata
+    from atto_det.export.parts_detector import open_parts
     from atto_det.export.runtimes import open_runtime
 
     rng = np.random.default_rng(0)
     contestants = []
     for path in args.models:
+        if path.is_dir():
+            host = open_parts(path, args.threads)
+            for part in PARTS:
+                run, shape = host.runs[part], host.about["inputs"][part]
+                value = rng.normal(size=shape).astype(np.float32)
+                name = str(path / f"{part}{SUFFIXES[host.about['format']]}")
+                contestants.append(Contestant(name, lambda mark, run=run, value=value: run(value)))
+            continue
         metadata, run = read_metadata(path), open_runtime(path, args.runtime, args.threads)
         if metadata.kind == "backbone":
             value = rng.normal(size=(1, 3, *args.size)).astype(np.float32)
