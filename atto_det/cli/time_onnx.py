@@ -1,4 +1,4 @@
-"""Time ONNX files in ONNX Runtime or OpenVINO, or the parts in a folder in their runtime.
+"""Time ONNX files in ONNX Runtime or OpenVINO, or a detector in parts in its runtime.
 
 One after the other in every round.
 

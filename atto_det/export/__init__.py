@@ -1,1 +1,1 @@
-"""Detectors as ONNX files, in single precision and in 8 bits, and the runtimes to run them."""
+"""Detectors as files for other runtimes, in single precision and in 8 bits, and to run them."""
