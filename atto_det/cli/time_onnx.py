@@ -1,4 +1,4 @@
-"""Time ONNX files in ONNX Runtime or OpenVINO, or a detector in parts in its runtime.
+"""Time ONNX files in their runtime, or the parts of a detector for a phone in theirs.
 
 One after the other in every round.
 

@@ -46,9 +46,7 @@ def test_pooling_is_roi_align(samples):
     boxes = boxes_in(rng, 60, 480)
     found = host.pool(maps, boxes, STRIDES, 7, samples)
     pooler = AlignedPooler(["p2", "p3", "p4", "p5"], STRIDES, 7, samples)
-    tensors = {
-        f"p{k + 2}": torch.from_numpy(m).permute(2, 0, 1)[None] for k, m in enumerate(maps)
-    }
+    tensors = {f"p{k + 2}": torch.from_numpy(m).permute(2, 0, 1)[None] for k, m in enumerate(maps)}
     with torch.enable_grad():  # torchvision's own kernel
         wanted = pooler(tensors, [torch.from_numpy(boxes)], [(512, 448)])
     np.testing.assert_allclose(found, wanted.permute(0, 2, 3, 1), atol=1e-4)
@@ -172,6 +170,8 @@ def test_damaged_folders(predictor, tmp_path):
 
 
 def test_the_file_needs_numpy_alone(tmp_path):
-    code = "import sys; sys.modules.update(dict.fromkeys(['atto_det', 'torch', 'PIL'])); import host"
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['atto_det', 'torch', 'PIL'])); import host"
+    )
     (tmp_path / "host.py").write_text(Path(host.__file__).read_text())
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
