@@ -1,4 +1,4 @@
-"""Time ONNX files in their runtime, or the parts of a detector for a phone in theirs.
+"""Time ONNX files, or the parts of a detector for a phone, in their runtime.
 
 One after the other in every round.
 
