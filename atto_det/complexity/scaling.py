@@ -51,8 +51,8 @@ class Curve:
     @property
     def memory_exponent(self) -> float | None:
         """k in peak memory ∝ value^k; None if a point has none."""
-        measured = [point.memory for point in self.points]
-        if None in measured:
+        measured = [point.memory for point in self.points if point.memory is not None]
+        if len(measured) < len(self.points):
             return None
         return exponent([point.value for point in self.points], measured)
 
