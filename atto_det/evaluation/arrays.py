@@ -86,8 +86,9 @@ def encode_crops(
         if high == height:  # a column's end is the beginning of the next one
             values, times = np.unique(edges, return_counts=True)
             edges = values[times == 1]
-        ends = edges if edges.size and edges[-1] == height * width else [*edges, height * width]
-        counts = np.diff(ends, prepend=0).tolist()
+        if not edges.size or edges[-1] != height * width:
+            edges = np.append(edges, height * width)
+        counts = [int(edges[0]), *(edges[1:] - edges[:-1]).tolist()]
         size = {"size": [height, width], "counts": counts}
         rles.append(rle_masks.frPyObjects(size, height, width))
     return rles
