@@ -8,7 +8,7 @@ atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --against r50-fpn \
     --onnx yolo.onnx --input 640x640 --modes onnx onnx-int8 openvino openvino-int8
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --profile \\
     --modes onnx onnx-int8      where the time goes: the graph's nodes by kind of layer
-atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --modes fast \
+atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --modes fast \\
     --scale pixels detections batch     how time and memory grow with each
 
 The docstring of atto_det/detectron2/benchmark.py says what is real and what is fixed. A ratio is a
@@ -79,10 +79,14 @@ def main(arguments: list[str] | None = None) -> int:
     keys = ("proposals", "detections", "batch", "device", "classes")
     work = {key: getattr(args, key) for key in keys} | {"image": args.image and str(args.image)}
     modes = args.modes or (["onnx"] if args.profile else ["eager", "fast"])
-    if args.scale and (args.profile or len(args.config_file + args.against + args.onnx) > 1):
-        raise UserError("--scale takes one --config-file, without --against, --onnx or --profile")
     if args.scale:
-        modes = (args.modes or ["fast"])[:1]
+        modes = args.modes or ["fast"]
+        others = args.against + args.onnx
+        if len(args.config_file) > 1 or len(modes) > 1 or others or args.profile:
+            raise UserError(
+                "--scale takes one --config-file in one of --modes, without --against, --onnx or "
+                "--profile"
+            )
     cases = [
         benchmark.BenchmarkCase(name, mode, height, width, **work)
         for name, height, width in (
@@ -92,6 +96,11 @@ def main(arguments: list[str] | None = None) -> int:
         for mode in dict.fromkeys(modes)
         if _is_timed(name, mode)
     ]
+    if not cases:
+        raise UserError(
+            f"{', '.join(args.config_file)} cannot run in {', '.join(modes)}: an ONNX file runs in "
+            f"{', '.join(FILES)}, and of Detectron2's baselines the other engines have r50-fpn"
+        )
     on = benchmark.machine(args.device, args.threads)
     context = {"command": sys.argv, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": on}
     context["versions"] = checkpoint.versions()
@@ -162,19 +171,21 @@ def _scale(
     from atto_det.reports.scaling import remarks, scaling_tables, write_scaling
 
     [case] = cases
-    curves = [
-        curve(
-            axis,
-            case,
-            repeats=args.repeats,
-            threads=args.threads,
-            memory=not args.no_memory,
-            others=dict.fromkeys(ENGINES, contestant),
+    curves = []
+    for axis in dict.fromkeys(args.scale):
+        curves.append(
+            curve(
+                axis,
+                case,
+                repeats=args.repeats,
+                warmup=args.warmup,
+                threads=args.threads,
+                memory=not args.no_memory,
+                others=dict.fromkeys(ENGINES, contestant),
+            )
         )
-        for axis in dict.fromkeys(args.scale)
-    ]
+        print_grids(scaling_tables(curves[-1:]))  # at once, since the next one may fail
     lines = remarks(context["machine"], args.repeats)
-    print_grids(scaling_tables(curves))
     print("\n".join(lines))
     return lambda folder: write_scaling(folder, curves, context, lines)
 

@@ -21,9 +21,10 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--dataset", required=True)
     result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
-    runtimes = ".onnx: onnxruntime, openvino or openvino-bf16"
-    result.add_argument("--runtime", default="onnxruntime", help=runtimes)
-    result.add_argument("--threads", type=int, default=0, help="default: the runtime's choice")
+    runtimes = ".onnx: onnxruntime (default), openvino or openvino-bf16"
+    result.add_argument("--runtime", help=runtimes)
+    threads = "default: the runtime's choice; 1 of a folder"
+    result.add_argument("--threads", type=int, default=0, help=threads)
     result.add_argument("--output", type=Path, default=Path("output/onnx.json"), metavar="FILE")
     return result
 
@@ -44,14 +45,17 @@ def main(arguments: list[str] | None = None) -> int:
 
     detector: PartsDetector | OnnxDetector
     if args.model.is_dir():
+        if args.runtime:
+            raise UserError("--runtime is for .onnx files: a folder was exported for its runtime")
         parts = PartsDetector(args.model, threads=args.threads or 1)
         about, rules = parts.about, parts.about["boxes"]
         floor, most = rules["score_threshold"], rules["most"]
         detector, precision, runtime = parts, about["precision"], about["format"]
     else:
-        whole = OnnxDetector(args.model, runtime=args.runtime, threads=args.threads)
+        name = args.runtime or "onnxruntime"
+        whole = OnnxDetector(args.model, runtime=name, threads=args.threads)
         floor, most = whole.metadata.score_threshold, whole.metadata.detections_per_image
-        detector, precision, runtime = whole, whole.metadata.precision, args.runtime
+        detector, precision, runtime = whole, whole.metadata.precision, name
     if args.config_file:
         catalog.register_own_data(read_file(args.config_file))
     dataset = catalog.load_dataset(args.dataset)

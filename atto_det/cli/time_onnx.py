@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     contestants = []
     for path in args.models:
         if path.is_dir():
-            host = open_parts(path, args.threads)
+            host = open_parts(path, args.threads or 1)
             for part in PARTS:
                 run, shape = host.runs[part], host.about["inputs"][part]
                 value = rng.normal(size=shape).astype(np.float32)

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from pycocotools import mask as rle_masks
 
@@ -34,7 +35,7 @@ from .loader import TrainLoader
 AXES = {
     "pixels": tuple(side**2 for side in (320, 512, 800, 1280, 2048)),  # of a square picture
     "detections": (1, 10, 100, 300, 1000),  # of 1000 proposals
-    "classes": (1, 10, 100, 300),
+    "classes": (1, 10, 100, 300),  # with 1000 proposals, so that one class gives enough
     "batch": (1, 2, 4, 8, 16),
     "threads": (1, 2, 4, 8, 16),  # up to the machine's cores
     "records": (100, 1_000, 10_000, 100_000),
@@ -47,6 +48,7 @@ def curve(
     case: BenchmarkCase,
     *,
     repeats: int = 3,
+    warmup: int = 1,
     threads: int | None = None,
     memory: bool = True,
     others: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
@@ -57,7 +59,7 @@ def curve(
 
     Args:
         case: what stays the same.
-        repeats, threads, memory, others, say: as in `benchmark.run`.
+        repeats, warmup, threads, memory, others, say: as in `benchmark.run`.
         values: instead of those in `AXES`, increasing.
 
     Raises:
@@ -69,29 +71,40 @@ def curve(
         return Curve(axis, work, tuple(_data_set_point(value, memory, say) for value in values))
     if axis == "threads":
         values = [value for value in values if value <= (os.cpu_count() or 1)]
-    if axis == "detections":
-        case = replace(case, proposals=max(1000, *values))
-    points = []
-    for value in values:
-        changed, own = case, threads
-        if axis == "pixels":
-            side = round(value**0.5)
-            changed = replace(case, height=side, width=side)
-        elif axis == "threads":
-            own = value
-        else:
-            changed = replace(case, **{axis: value})
-        say(f"{axis}: {value:,}")
-        [latency] = benchmark.run(
-            [changed],
-            repeats=repeats,
-            threads=own,
-            memory=memory,
-            others=others,
-            say=lambda text: None,
-        )
-        points.append(Point(value, latency.timing.parts, latency.memory))
-    return Curve(axis, case.name, tuple(points))
+    if axis in ("detections", "classes"):
+        case = replace(case, proposals=max(case.proposals or 0, 1000))
+    points, before = [], torch.get_num_threads()
+    try:
+        for value in values:
+            changed, own = case, threads
+            if axis == "pixels":
+                side = round(value**0.5)
+                changed = replace(case, height=side, width=side)
+            elif axis == "threads":
+                own = value
+            else:
+                changed = replace(case, **{axis: value})
+            say(f"{axis}: {value:,}")
+            [latency] = benchmark.run(
+                [changed],
+                repeats=repeats,
+                warmup=warmup,
+                threads=own,
+                memory=memory,
+                others=others,
+                say=say,
+            )
+            points.append(Point(value, latency.timing.parts, latency.memory))
+    finally:
+        torch.set_num_threads(before)
+    work = {
+        "pixels": f"{case.height}x{case.width}",
+        "proposals": f"{latency.proposals} proposals",
+        "detections": f"{latency.detections} detections",
+        "batch": f"batches of {case.batch}",
+    }
+    kept = [text for quantity, text in work.items() if quantity != axis]
+    return Curve(axis, f"{latency.detector} {case.mode}, {', '.join(kept)}", tuple(points))
 
 
 def _data_set_point(records: int, memory: bool, say: Callable[[str], None]) -> Point:
@@ -139,7 +152,7 @@ def _write_data_set(folder: Path, records: int) -> tuple[Path, Path]:
     random = np.random.default_rng(SEED)
     images, annotations = [], []
     for number in range(1, records + 1):
-        (pictures / f"{number}.jpg").hardlink_to(one)
+        (pictures / f"{number}.jpg").symlink_to(one)  # hard links may be limited to 65,000
         size = {"height": HEIGHT, "width": WIDTH}
         images.append({"id": number, "file_name": f"{number}.jpg", **size})
         for x, y, width, height in _boxes(random, OBJECTS).tolist():

@@ -27,7 +27,7 @@ from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.export.onnx_export import OPSET
 from atto_det.export.rewrite import for_onnx
-from atto_det.export.runtimes import BF16, Run, open_runtime
+from atto_det.export.runtimes import BF16, Run, has_bf16, open_runtime
 from atto_det.ops.fold_norms import folded
 from atto_det.torchvision.config import read_file
 from atto_det.torchvision.model import build_model
@@ -187,6 +187,8 @@ class ForeignNetwork:
         runtime, int8 = RUNTIME_OF_MODE.get(case.mode, ("", True))
         if int8:
             raise Unavailable("an ONNX file is timed as it is: in onnx, openvino, openvino-bf16")
+        if runtime == BF16 and not has_bf16():
+            raise Unavailable("this CPU has no bfloat16")
         self.case = case
         self._run = opened(Path(case.detector), runtime, threads or 0)
         noise = np.random.default_rng(SEED).random((1, 3, case.height, case.width))

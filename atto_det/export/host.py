@@ -86,7 +86,7 @@ class Host:
         height, width = pixels.shape[:2]
         canvas = np.zeros((1, *self.size, 3), np.float32)
         canvas[0, :height, :width] = (pixels - self.mean) / self.std
-        outputs = self.runs["picture"](canvas)
+        outputs = self.run("picture", canvas)
         regions = self.propose(outputs, height, width)
         maps = [outputs[name][0] for name in self.about["pooled"]]
         boxes, classes, scores = self.choose(maps, regions, height, width)
@@ -115,7 +115,7 @@ class Host:
         outputs = self.head("boxes", maps, regions)
         scores = outputs["scores"][:, 1:]  # (R, K)
         row, classes = np.nonzero(scores > rules["score_threshold"])
-        deltas = outputs["deltas"].reshape(len(regions), -1, 4)[row, classes + 1]
+        deltas = outputs["deltas"].reshape(len(regions), scores.shape[1] + 1, 4)[row, classes + 1]
         boxes = clip(decode(deltas, regions[row], rules["box_weights"]), height, width)
         kept = nms(boxes, scores[row, classes], classes, rules["nms_threshold"], rules["most"])
         return boxes[kept], classes[kept], scores[row, classes][kept]
@@ -132,9 +132,20 @@ class Host:
             pooled = pool(maps, own, strides, rules["bins"], rules["samples"])
             full = np.zeros((count, *pooled.shape[1:]), np.float32)
             full[: len(own)] = pooled
-            outputs = self.runs[part](full)
+            outputs = self.run(part, full)
             results.append({name: value[: len(own)] for name, value in outputs.items()})
         return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+
+    def run(self, part: str, value: np.ndarray) -> dict[str, np.ndarray]:
+        """A part's outputs.
+
+        Raises:
+            Mistake: values that are not finite.
+        """
+        outputs = self.runs[part](value)
+        if broken := [name for name, own in outputs.items() if not np.isfinite(own).all()]:
+            raise Mistake(f"the part {part} gives {', '.join(broken)} that are NaN or infinite")
+        return outputs
 
 
 def grid(
@@ -258,9 +269,13 @@ def open_folder(folder: str | Path, threads: int = 1) -> Host:
         files = {part: Path(folder) / f"{part}{SUFFIXES[about['format']]}" for part in PARTS}
         host = Host(about, {})
         names = {part: about["outputs"][part] for part in PARTS}
+        for key in ("precision", "inputs", "proposals", *PARTS[1:]):
+            about[key]
+    except Mistake:
+        raise
     except OSError as error:
         raise Mistake(f"{path} cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise Mistake(f"{path} is damaged, or was not written by atto_det: {error!r}") from error
     if missing := [file.name for file in files.values() if not file.is_file()]:
         raise Mistake(f"{folder} lacks {', '.join(missing)}: export it again")
@@ -331,7 +346,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     host = open_folder(args.model, args.threads)
     try:
-        picture = ImageOps.exif_transpose(Image.open(args.picture)).convert("RGB")
+        picture = ImageOps.exif_transpose(Image.open(args.picture))
+        if picture.mode.startswith("I"):  # 16 bits, which `convert` would clip
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        picture = picture.convert("RGB")
     except OSError as error:
         raise Mistake(f"{args.picture} is not a picture, or a damaged one ({error})") from error
     width, height = picture.size

@@ -62,7 +62,8 @@ class PartsDetector:
             Boxes, masks and scores at the picture's own size, highest score first.
 
         Raises:
-            UserError: an unreadable picture, or an array of the wrong shape or type.
+            UserError: an unreadable picture, an array of the wrong shape or type, or a part that
+                gives values that are not finite.
         """
         image = data.take_picture(image, self.about["channel_order"], order)
         return detect_in_tiles(self._detect, image, self.tile)
@@ -70,7 +71,11 @@ class PartsDetector:
     def _detect(self, image: np.ndarray) -> Detections:
         """Detections in uint8 (H, W, 3), in the description's order of channels."""
         shape = self.host.shape(*image.shape[:2])
-        boxes, classes, scores, masks = self.host(resize(np.ascontiguousarray(image), *shape))
+        try:
+            found = self.host(resize(np.ascontiguousarray(image), *shape))
+        except Mistake as mistake:
+            raise UserError(f"{mistake}: the model's weights are damaged") from mistake
+        boxes, classes, scores, masks = found
         found = {
             "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(classes + 1),

@@ -1,6 +1,5 @@
 """Exports a detector in parts for LiteRT or ExecuTorch, and checks the parts against PyTorch."""
 
-import hashlib
 import importlib.util
 import inspect
 import json
@@ -21,7 +20,7 @@ from atto_det.nets.registry import short_name
 from atto_det.ops.resize import resize
 from atto_det.torchvision.predictor import Predictor
 from atto_det.weights import checkpoint
-from atto_det.weights.zoo import find_file
+from atto_det.weights.zoo import file_sha256, find_file
 
 from .host import DESCRIPTION, PARTS, SUFFIXES, Host, Run
 from .parts import Split, split
@@ -83,14 +82,12 @@ def export(
     path = find_file(path)
     predictor = Predictor(path, device="cpu", score_threshold=score_threshold, options=options)
     parts = split(predictor, size)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     versions = {package: version(package) for package in PACKAGES[form]}
     parts.about.update(
         format=form,
         precision="float32",
         versions=checkpoint.versions() | versions,
-        checkpoint_sha256=sha256,
+        checkpoint_sha256=file_sha256(path),
     )
     convert = _litert if form == "litert" else _executorch
     with atomic_folder(folder) as temporary:
@@ -199,7 +196,8 @@ def _quantise(folder: Path, pictures: Sequence[np.ndarray]) -> int:
 
     def recording(part: str, run: Run) -> Run:
         def recorded(value: np.ndarray) -> dict[str, np.ndarray]:
-            seen[part].append(value)
+            if value.any():  # without regions, a head sees zeros
+                seen[part].append(value)
             return run(value)
 
         return recorded
@@ -208,7 +206,7 @@ def _quantise(folder: Path, pictures: Sequence[np.ndarray]) -> int:
     for picture in pictures:
         image = data.in_order(picture, "RGB", host.about["channel_order"])
         recorder(resize(np.ascontiguousarray(image), *host.shape(*image.shape[:2])))
-    if not seen["masks"]:
+    if not all(seen.values()):
         raise UserError("calibration needs pictures in which the model finds something")
     for part in PARTS:
         path = folder / f"{part}{SUFFIXES['litert']}"

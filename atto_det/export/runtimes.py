@@ -1,6 +1,7 @@
 """Detectors in ONNX files, run by ONNX Runtime or OpenVINO with the same call."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +23,8 @@ from .metadata import Metadata, read_metadata
 
 RUNTIMES = ("onnxruntime", "openvino")
 BF16 = "openvino-bf16"  # OpenVINO's own default where a CPU has bfloat16; the results differ
+# Lines of OpenVINO's messages that tell where in its code something went wrong.
+_PLACE = re.compile(r"Exception from |.*Check '.*' failed at |.*:\s*$")
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # from the input to outputs by name
 
 
@@ -132,9 +135,9 @@ def one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
             f"{runtime} is not installed: pip install 'atto_det[onnx]' ({error})"
         ) from error
     except Exception as error:  # the runtimes' exceptions have no common base class
-        lines = str(error).strip().splitlines()
-        said = [line for line in lines if not line.startswith("Exception from")]  # OpenVINO's place
-        reason = (said or lines or [type(error).__name__])[0]
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        said = [line for line in lines if not _PLACE.match(line)]
+        reason = (said or lines or [type(error).__name__])[0].strip()
         raise UserError(f"{runtime} cannot run {path}: {reason}") from error
 
 
@@ -176,15 +179,22 @@ def compiled_model(
     """
     import openvino
 
-    core = _only(openvino.Core)
-    if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if bf16 and not has_bf16():
         raise UserError("this CPU has no bfloat16: choose the runtime openvino")
     # By default it computes in bfloat16 if the CPU supports it, which moves four in ten objects.
     hint = "bf16" if bf16 else "f32"
     options |= {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
-    model = core.compile_model(os.fspath(path), "CPU", options)
+    model = _only(openvino.Core).compile_model(os.fspath(path), "CPU", options)
     inputs, outputs = ([item.get_any_name() for item in at] for at in (model.inputs, model.outputs))
     return model, (inputs, outputs)
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO can compute in bfloat16 on this CPU."""
+    import openvino
+
+    core = _only(openvino.Core)
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @cache

@@ -31,7 +31,8 @@ def remarks(on: dict[str, Any], repeats: int) -> list[str]:
     """Sentences on how the figures came about."""
     return [
         f"On {on['cpu']}, {on['threads']} threads of {on['cores']} cores where threads are not "
-        f"what changes. Medians of {repeats} rounds; of a data set, one run.",
+        f"what changes. Means over the middle half of the runs of {repeats} rounds; of a data set, "
+        "one run.",
         "An exponent k says that time or memory grow as the quantity to the power of k, over the "
         "upper half of the values; 1 is in proportion. Peak memory is that of a process of its "
         "own.",

@@ -144,12 +144,29 @@ def test_a_size_for_every_picture(predictor):
         split(predictor, (100, 128))
 
 
-def test_where_nothing_is_found(predictor):
+@pytest.mark.parametrize(("part", "key"), [("boxes", "score_threshold"), ("proposals", "min_side")])
+def test_where_nothing_is_found(predictor, part, key):
+    """Neither objects in regions, nor regions."""
     parts = split(predictor)
-    parts.about["boxes"]["score_threshold"] = 1.0
+    parts.about[part][key] = 1e4
     found = PartsDetector(Host(parts.about, parts.runs()))(pictures_to_check([])[0])
     assert found.boxes.shape == (0, 4)
     assert list(found.rles) == []
+
+
+def test_values_that_are_not_finite_are_a_sentence(predictor):
+    parts = split(predictor)
+    runs = parts.runs()
+    broken = {name: lambda value, run=run: _with_nan(run(value)) for name, run in runs.items()}
+    for name in runs:
+        detector = PartsDetector(Host(parts.about, runs | {name: broken[name]}))
+        with pytest.raises(UserError, match=f"the part {name} gives .* are NaN or infinite: "):
+            detector(pictures_to_check([])[0])
+
+
+def _with_nan(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    name = next(iter(outputs))
+    return outputs | {name: np.full_like(outputs[name], np.nan)}
 
 
 def test_damaged_folders(predictor, tmp_path):
@@ -157,10 +174,14 @@ def test_damaged_folders(predictor, tmp_path):
         open_folder(tmp_path)
     path = tmp_path / "detector.json"
     about = split(predictor).about | {"format": "litert"}
-    for text in ("", "[]", "{}", json.dumps(about | {"format": "x"}), json.dumps({"size": 3})):
-        path.write_text(text)
+    changes = [{"format": "x"}, {"size": ["x", 1]}, {"mean": ["x"]}, {"levels": [{}]}]
+    lacking = [{k: v for k, v in about.items() if k != key} for key in ("boxes", "inputs")]
+    contents = [about | change for change in changes] + lacking + [{"size": 3}, {}, []]
+    for text in (b"", b"\xff", *(json.dumps(content).encode() for content in contents)):
+        path.write_bytes(text)
         with pytest.raises(Mistake, match="is damaged, or was not written by atto_det"):
             open_folder(tmp_path)
+    about["precision"] = "float32"
     path.write_text(json.dumps(about | {"atto_det_parts": 2}))
     with pytest.raises(Mistake, match="has format 2, this program reads 1"):
         open_folder(tmp_path)

@@ -100,14 +100,17 @@ def test_a_detector_of_the_zoo(tmp_path):
 
 
 def test_changes_to_the_checkpoint_s_config(exported, classifier, tmp_path):
-    changes = ["TEST.DETECTIONS_PER_IMAGE", "3", "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", "1"]
+    changes = ["TEST.DETECTIONS_PER_IMAGE", "3", "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", "3"]
+    changes += ["INPUT.MAX_SIZE_TEST", "400"]
     path = tmp_path / "m.onnx"
     done = export(exported.checkpoint, path, pictures()[:1], score_threshold=0.9, options=changes)
     assert (done.metadata.detections_per_image, done.metadata.score_threshold) == (3, 0.9)
+    assert done.metadata.max_size == 400
     found, wanted = (OnnxDetector(file)(pictures()[3]) for file in (path, exported.path))
     count = min(3, int((wanted.scores > 0.9).sum()))
     assert 0 < len(found.scores) == count < len(wanted.scores)
     np.testing.assert_allclose(found.boxes, wanted.boxes[:count], atol=1e-3)
+    assert found.rles != list(wanted.rles)[:count]  # pooled otherwise
     for wrong, says in (
         (["MODEL.ROI_MASK_HEAD.NO", "1"], r"there is no key MODEL\.ROI_MASK_HEAD\.NO; the nearest"),
         (["INPUT.MIN_SIZE_TEST"], r"'INPUT\.MIN_SIZE_TEST' has no partner"),

@@ -215,7 +215,7 @@ subprocess.run(["true"])
 
 
 def test_bfloat16_is_asked_for_and_only_where_the_cpu_has_it(tmp_path, monkeypatch):
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     layer = torch.nn.Linear(64, 64)
     value = np.random.default_rng(0).random((8, 64), np.float32)
     path = tmp_path / "m.onnx"
@@ -223,13 +223,26 @@ def test_bfloat16_is_asked_for_and_only_where_the_cpu_has_it(tmp_path, monkeypat
     [single] = open_runtime(path, "openvino", 1)(value).values()
     wanted = layer(torch.as_tensor(value)).detach().numpy()
     np.testing.assert_allclose(single, wanted, atol=1e-5)
-    if "BF16" in runtimes._only(openvino.Core).get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if runtimes.has_bf16():
         [half] = open_runtime(path, "openvino-bf16", 1)(value).values()
         assert 1e-4 < np.abs(half - wanted).max() < 0.05
     core = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8"])
     monkeypatch.setattr(runtimes, "_only", lambda _: core)
     with pytest.raises(UserError, match=r"this CPU has no bfloat16: choose the runtime openvino$"):
         open_runtime(path, "openvino-bf16")
+
+
+def test_openvino_says_what_is_wrong_rather_than_where(tmp_path):
+    pytest.importorskip("openvino")
+    node = helper.make_node("Nonsense", ["image"], ["result"], domain="nowhere")
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("image", "result")
+    ]
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("nowhere", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=10), tmp_path / "m.onnx")
+    with pytest.raises(UserError, match=r"openvino cannot run .*m\.onnx: Model wasn't fully conv"):
+        open_runtime(tmp_path / "m.onnx", "openvino")
 
 
 def test_runtimes_that_cannot(file, tmp_path, monkeypatch):

@@ -54,7 +54,8 @@ def test_curves_over_threads(run_tool, repository, tmp_path):
     [curve] = content["curves"]
     values = [point["value"] for point in curve["points"]]
     assert values == [n for n in (1, 2, 4, 8, 16) if n <= os.cpu_count()]
-    assert curve["work"] == "atto_maskrcnn_tiny_voc 64x64 fast"
+    work = "atto_maskrcnn_tiny_voc fast, 64x64, 20 proposals, 5 detections, batches of 1"
+    assert curve["work"] == work
     assert (curve["exponent"] is None) == (len(values) == 1)
     assert (tmp_path / "out/scaling.png").read_bytes().startswith(b"\x89PNG")
     assert "## threads: atto_maskrcnn_tiny_voc" in (tmp_path / "out/scaling.md").read_text()
@@ -69,6 +70,11 @@ def test_curves_over_threads(run_tool, repository, tmp_path):
         (("--repeats", "0"), "must be at least 1"),
         (("--image", "nothing.jpg"), "nothing.jpg"),
         (("--scale", "batch", "--against", "r50-fpn"), "--scale takes one --config-file"),
+        (("--scale", "batch", "--modes", "fast", "onnx"), "in one of --modes"),
+        (
+            ("--config-file", "r50-c4", "--scale", "batch", "--modes", "onnx"),
+            "r50-c4 cannot run in",
+        ),
         (("--proposals", "2"), "lower --detections or raise --proposals"),
     ],
 )
