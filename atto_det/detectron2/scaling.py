@@ -97,14 +97,15 @@ def curve(
             points.append(Point(value, latency.timing.parts, latency.memory))
     finally:
         torch.set_num_threads(before)
-    work = {
+    kept = {
         "pixels": f"{case.height}x{case.width}",
         "proposals": f"{latency.proposals} proposals",
         "detections": f"{latency.detections} detections",
         "batch": f"batches of {case.batch}",
     }
-    kept = [text for quantity, text in work.items() if quantity != axis]
-    return Curve(axis, f"{latency.detector} {case.mode}, {', '.join(kept)}", tuple(points))
+    kept.pop(axis, None)
+    work = ", ".join([f"{latency.detector} {case.mode}", *kept.values()])
+    return Curve(axis, work, tuple(points))
 
 
 def _data_set_point(records: int, memory: bool, say: Callable[[str], None]) -> Point:

@@ -300,10 +300,11 @@ class Runner:
 
 
 def _check_that_weights_exist(path: str) -> None:
-    """Refuse a missing file of weights before any data is read; URLs are left to the engine.
+    """Refuse a missing file of weights before any data is read; engines check URLs and pickles.
 
     Raises:
         UserError: there is no such file, or the zoo has none of that name.
     """
-    if path and "://" not in path and not find_file(path).is_file():
+    others = not path or "://" in path or path.endswith(".pkl")
+    if not others and not find_file(path).is_file():
         raise UserError(f"MODEL.WEIGHTS {path} does not exist")
