@@ -175,6 +175,8 @@ def test_accuracy_and_costs_in_the_readme_are_the_stored_ones():
         expected.append(_row(first[name]["evaluation"], first[name]["costs"]))
     longer = _stored("longer_carparts.json")["runs"]["lite, 4,000 steps"]["evaluation"]
     expected.append(_row(longer, first["atto_a_lite"]["costs"]))
+    attendnet = _stored("attendnet_carparts.json")["trainings"]["attendnet_b"]
+    expected.append(_row(attendnet["evaluation"], attendnet["costs"]))
     expected.append(_row(first["atto_d_tiny"]["evaluation"], first["atto_d_tiny"]["costs"]))
     distilled = _stored("distilled_carparts.json")["runs"]
     lite = [run["evaluation"] for name, run in distilled.items() if name.startswith("lite")]
