@@ -72,10 +72,9 @@ class PartsDetector:
         """Detections in uint8 (H, W, 3), in the description's order of channels."""
         shape = self.host.shape(*image.shape[:2])
         try:
-            found = self.host(resize(np.ascontiguousarray(image), *shape))
+            boxes, classes, scores, masks = self.host(resize(np.ascontiguousarray(image), *shape))
         except Mistake as mistake:
             raise UserError(f"{mistake}: the model's weights are damaged") from mistake
-        boxes, classes, scores, masks = found
         found = {
             "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(classes + 1),
