@@ -73,7 +73,7 @@ def encode_crops(
         crops: bool (h, w) each, fastest with columns first in memory; none exceeds the picture.
         corners: x and y of each crop's first pixel.
     """
-    rles = []
+    runs = []
     for crop, (x, y) in zip(crops, corners, strict=True):
         high, wide = crop.shape
         columns = np.zeros((wide, high + 1), bool)  # each ends outside of the mask
@@ -88,10 +88,14 @@ def encode_crops(
             edges = values[times == 1]
         if not edges.size or edges[-1] != height * width:
             edges = np.append(edges, height * width)
-        counts = [int(edges[0]), *(edges[1:] - edges[:-1]).tolist()]
-        size = {"size": [height, width], "counts": counts}
-        rles.append(rle_masks.frPyObjects(size, height, width))
-    return rles
+        runs.append(np.diff(edges, prepend=0))
+    return compress_runs(runs, height, width)
+
+
+def compress_runs(runs: Sequence[np.ndarray], height: int, width: int) -> list[dict]:
+    """Masks given as run lengths of zeros and ones in turn, column by column, compressed."""
+    masks = ({"size": [height, width], "counts": counts} for counts in runs)
+    return [rle_masks.frPyObjects(mask, height, width) for mask in masks]
 
 
 def have_masks(

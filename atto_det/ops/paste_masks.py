@@ -40,22 +40,6 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     return pasted.mT
 
 
-def paste_crops(
-    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float
-) -> tuple[list[Tensor], list[tuple[int, int]]]:
-    """What `paste_masks` puts into the picture, each mask alone on the pixels around its box.
-
-    Returns:
-        crops (h, w) of bool, columns first in memory, and x and y of each one's first pixel.
-    """
-    crops, corners = [], []
-    with torch.inference_mode():
-        for _, place, values in _pixels(masks, boxes, height, width):
-            crops.append((values >= threshold).mT)
-            corners.append((place[0], place[1]))
-    return crops, corners
-
-
 @torch.inference_mode()  # set here, since threads do not inherit it
 def _paste(masks: Tensor, boxes: Tensor, pasted: Tensor, threshold: float) -> None:
     """Paste into `pasted` (N, width, height), which is all False."""

@@ -11,10 +11,10 @@ from torchvision.ops import clip_boxes_to_image
 from yacs.config import CfgNode
 
 from atto_det.evaluation import Detections
-from atto_det.evaluation.arrays import encode_crops
+from atto_det.evaluation.arrays import compress_runs
 from atto_det.ops.fold_norms import fold_norms
+from atto_det.ops.mask_runs import mask_runs
 from atto_det.ops.nms import grouped_nms
-from atto_det.ops.paste_masks import paste_crops
 from atto_det.ops.resize import resize, resized_shape
 from atto_det.training.predictor import CheckpointPredictor
 from atto_det.training.views import View, views_of
@@ -148,8 +148,8 @@ def to_detections(
     keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     boxes, rles = boxes[keep], None
     if "masks" in found:
-        crops, corners = paste_crops(found["masks"][keep, 0], boxes, height, width, 0.5)
-        rles = encode_crops([crop.numpy() for crop in crops], corners, height, width)
+        runs = mask_runs(found["masks"][keep, 0], boxes, height, width, 0.5)
+        rles = compress_runs(runs, height, width)
     return Detections(
         boxes=boxes.numpy().astype(np.float64),
         rles=rles,

@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atto_det.complexity.regions import spread_boxes
 from atto_det.evaluation.arrays import encode_crops, encode_masks
-from atto_det.ops.paste_masks import paste_crops, paste_masks
 
 SIDES = st.integers(1, 9)
 
@@ -28,15 +25,3 @@ def test_a_crop_is_encoded_as_the_whole_picture(data, height, width):
 @pytest.mark.parametrize("full", [np.ones((3, 5), bool), np.zeros((3, 5), bool)])
 def test_a_crop_that_is_the_picture(full):
     assert encode_crops([full], [(0, 0)], 3, 5) == encode_masks(full[None])
-
-
-def test_crops_of_pasted_masks():
-    """Boxes over the picture's edges and outside of it, too."""
-    boxes = torch.cat(
-        [spread_boxes(30, 61, 83), torch.tensor([[-9.0, -3, 99, 70], [90, 5, 99, 9]])]
-    )
-    masks = torch.rand(32, 28, 28, generator=torch.Generator().manual_seed(0))
-    whole = paste_masks(masks, boxes, 61, 83, 0.5).numpy()
-    crops, corners = paste_crops(masks, boxes, 61, 83, 0.5)
-    assert whole.any(axis=(1, 2)).sum() > 25
-    assert encode_crops([crop.numpy() for crop in crops], corners, 61, 83) == encode_masks(whole)
