@@ -149,6 +149,9 @@ class _SparingRPN(BuiltFrom, RPN):
         return [_Undecoded(self, a.tensor, d.view(len(d), -1, 4)) for a, d in pairs]
 
 
+MASKS_AT_ONCE = 64
+
+
 class _ChosenMasks(BuiltFrom, MaskRCNNConvUpsampleHead):
     """Detectron2's mask head, computed only for the class of each detection.
 
@@ -156,16 +159,22 @@ class _ChosenMasks(BuiltFrom, MaskRCNNConvUpsampleHead):
     """
 
     def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
-        for layer in self.conv_norm_relus:
-            x = layer(x)  # (N, C, H, W)
         chosen = torch.cat([i.pred_classes for i in instances])
         if self.predictor.out_channels == 1:  # the same mask for every class
             chosen = torch.zeros_like(chosen)
-        size = x.shape[2], x.shape[3]
-        masks = chosen_masks(x, chosen, size, self.deconv, self.predictor, _fused)
+        # Many at once would leave the caches, and take twice the time for each.
+        parts = zip(x.split(MASKS_AT_ONCE), chosen.split(MASKS_AT_ONCE), strict=True)
+        masks = torch.cat([self._masks(own, classes) for own, classes in parts])
         for item, own in zip(instances, masks.split([len(i) for i in instances]), strict=True):
             item.pred_masks = LeanMasks(own[:, 0])
         return instances
+
+    def _masks(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """Features of N regions and their classes to probabilities (N, 1, M, M)."""
+        for layer in self.conv_norm_relus:
+            x = layer(x)  # (N, C, H, W)
+        size = x.shape[2], x.shape[3]
+        return chosen_masks(x, chosen, size, self.deconv, self.predictor, _fused)
 
 
 def _fused(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

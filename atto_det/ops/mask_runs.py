@@ -1,14 +1,13 @@
-"""Run lengths of the masks of regions, without painting a pixel."""
+"""Run lengths of the masks of regions, without painting a pixel.
+
+In numpy, on one thread: torch's threads would still spin when a runtime's next picture begins.
+"""
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 
-@torch.inference_mode()
 def mask_runs(
-    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float
+    masks: np.ndarray, boxes: np.ndarray, height: int, width: int, threshold: float
 ) -> list[np.ndarray]:
     """Runs of what `paste_masks` puts into the picture, column by column, as COCO counts them.
 
@@ -27,15 +26,18 @@ def mask_runs(
     cells, size = masks.shape[1], height * width
     owner, x, values = _columns(masks, boxes, width)
     inside = values >= threshold
-    column, knot = (inside[:, 1:] != inside[:, :-1]).nonzero().unbind(dim=1)
-    before, after = values[column, knot], values[column, knot + 1]
+    changes = np.flatnonzero(inside[:, 1:] != inside[:, :-1])
+    column, knot = np.divmod(changes, cells + 1)
+    before = values.ravel().take(changes + column)  # whose rows are one longer
+    after = values.ravel().take(changes + column + 1)
     crossing = knot + (threshold - before) / (after - before) - 0.5  # in cells
-    start, end = boxes[owner[column], 1::2].unbind(dim=1)
-    y = crossing * ((end - start) / cells) + start - 0.5  # 0 in the centre of the first row
-    first = torch.where(after >= threshold, y.ceil(), y.floor() + 1).clamp(0, height).long()
+    start, end = boxes[owner, 1::2].T
+    cell = (end - start) / cells  # in pixels
+    y = crossing * cell.take(column) + start.take(column) - 0.5  # 0 in the first row's centre
+    first = np.where(after >= threshold, np.ceil(y), np.floor(y) + 1).clip(0, height)
     # All masks end to end; the masks' own beginnings are one further each, hence distinct.
-    edges = (owner * (size + 1) + x * height)[column] + first
-    edges = np.maximum.accumulate(edges.numpy())  # rounding may have swapped two
+    edges = (owner * (size + 1) + x * height).take(column) + first.astype(np.int64)
+    edges = np.maximum.accumulate(edges)  # rounding may have swapped two
     groups = np.flatnonzero(np.diff(edges, prepend=-1))
     times = np.diff(groups, append=len(edges))
     edges = edges[groups[times % 2 == 1]]  # two in one place undo each other
@@ -48,7 +50,9 @@ def mask_runs(
     return [run[:-1] if run[-1] == 0 else run for run in runs]
 
 
-def _columns(masks: Tensor, boxes: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def _columns(
+    masks: np.ndarray, boxes: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The picture's columns that each mask covers: T in all.
 
     Returns:
@@ -56,15 +60,18 @@ def _columns(masks: Tensor, boxes: Tensor, width: int) -> tuple[Tensor, Tensor, 
         cells at that column, with the zeros above and below them.
     """
     cells = masks.shape[1]
-    low = (boxes[:, 0].floor() - 1).clamp(min=0).long()
-    high = (boxes[:, 2].ceil() + 1).clamp(max=width).long()
-    counts = (high - low).clamp(min=0)
-    owner = torch.arange(len(boxes)).repeat_interleave(counts)
-    x = torch.arange(len(owner)) + (low - counts.cumsum(0) + counts)[owner]
-    start, end = boxes[owner, ::2].unbind(dim=1)
-    place = ((x + 0.5 - start) / (end - start) * cells + 0.5).clamp(0, cells + 1)
-    left = place.floor().clamp(max=cells).long()
-    padded = functional.pad(masks.mT, (1, 1, 1, 1)).flatten(0, 1)  # (N * (M + 2), M + 2)
+    low = (np.floor(boxes[:, 0]) - 1).clip(min=0).astype(np.int64)
+    high = (np.ceil(boxes[:, 2]) + 1).clip(max=width).astype(np.int64)
+    counts = (high - low).clip(min=0)
+    owner = np.repeat(np.arange(len(boxes)), counts)
+    x = np.arange(len(owner)) + (low - counts.cumsum() + counts)[owner]
+    start, end = boxes[owner, ::2].T
+    place = ((x + 0.5 - start) / (end - start) * cells + 0.5).clip(0, cells + 1)
+    left = place.astype(np.int64).clip(max=cells)
+    padded = np.pad(masks.swapaxes(1, 2), ((0, 0), (1, 1), (1, 1))).reshape(-1, cells + 2)
     rows = owner * (cells + 2) + left
-    values = torch.lerp(padded[rows], padded[rows + 1], (place - left)[:, None])
+    near, values = padded.take(rows, axis=0), padded.take(rows + 1, axis=0)
+    values -= near
+    values *= (place - left)[:, None].astype(masks.dtype)
+    values += near
     return owner, x, values

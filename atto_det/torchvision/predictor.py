@@ -148,7 +148,8 @@ def to_detections(
     keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     boxes, rles = boxes[keep], None
     if "masks" in found:
-        runs = mask_runs(found["masks"][keep, 0], boxes, height, width, 0.5)
+        masks = found["masks"][keep, 0].numpy()
+        runs = mask_runs(masks, boxes.numpy(), height, width, 0.5)
         rles = compress_runs(runs, height, width)
     return Detections(
         boxes=boxes.numpy().astype(np.float64),
