@@ -135,7 +135,7 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # sys.argv has a verb first
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    with death_as_sentence("data.workers or data.batch_size"), _errors_as_sentences():
+    with death_as_sentence("data.workers or data.batch_size"), _errors_as_sentences(arguments):
         return PretrainingCLI(
             Classifier,
             ClassifierData,
@@ -155,13 +155,15 @@ def run(arguments: ArgsType = None) -> PretrainingCLI:
 
 
 @contextmanager
-def _errors_as_sentences() -> Iterator[None]:
+def _errors_as_sentences(arguments: ArgsType) -> Iterator[None]:
     """Turn errors of the command line's parser into one sentence each."""
     try:
         yield
     except argparse.ArgumentError as error:
         says = " ".join(str(error).split())
-        raise UserError(f"{says}; atto-det pretrain fit --help lists all settings") from error
+        words = arguments if isinstance(arguments, list) else []
+        verb = next((word for word in words if word in PretrainingCLI.subcommands()), "fit")
+        raise UserError(f"{says}; atto-det pretrain {verb} --help lists all settings") from error
 
 
 def _with_shipped_configs(arguments: list[str]) -> list[str]:

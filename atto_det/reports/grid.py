@@ -1,7 +1,12 @@
 """Tables as data, for the terminal and for Markdown."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atto_det.errors import atomic_path
 
 MEASURED = "measured, whole run"
 EXPONENT = "exponent"
@@ -64,6 +69,26 @@ def markdown_grids(title: str, grids: Sequence[Grid], remarks: Sequence[str]) ->
     for grid in grids:
         lines += markdown_grid(grid)
     return "\n".join(lines)
+
+
+def write_report(
+    stem: Path,
+    title: str,
+    grids: Sequence[Grid],
+    remarks: Sequence[str],
+    record: Mapping[str, Any],
+) -> list[Path]:
+    """Write the tables as `stem`.md, and `record` with the remarks as `stem`.json.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    markdown, data = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("md", "json"))
+    with atomic_path(markdown) as temporary:
+        temporary.write_text(markdown_grids(title, grids, remarks))
+    with atomic_path(data) as temporary:
+        temporary.write_text(json.dumps({**record, "remarks": list(remarks)}, indent=2) + "\n")
+    return [markdown, data]
 
 
 def markdown_grid(grid: Grid) -> list[str]:

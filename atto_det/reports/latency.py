@@ -4,7 +4,6 @@ The first detector is the one under study: every ratio is the other's median div
 in the same mode.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from atto_det.complexity.latency import OTHER, Timing
 from atto_det.errors import atomic_path
-from atto_det.reports.grid import Grid, markdown_grids, print_grids
+from atto_det.reports.grid import Grid, print_grids, write_report
 
 EAGER = "eager"
 COLOURS = {
@@ -142,14 +141,14 @@ def write_latencies(
     Raises:
         UserError: a file cannot be written.
     """
-    files = [folder / f"latency.{suffix}" for suffix in ("md", "json", "png")]
-    with atomic_path(files[0]) as temporary:
-        title = f"How long {latencies[0].detector} takes"
-        temporary.write_text(markdown_grids(title, latency_tables(latencies), remarks))
-    content = {**context, "remarks": list(remarks), "latencies": latency_record(latencies)}
-    with atomic_path(files[1]) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-    plot_latencies(latencies, files[2])
+    title = f"How long {latencies[0].detector} takes"
+    record = {**context, "latencies": latency_record(latencies)}
+    tables = latency_tables(latencies)
+    files = [
+        *write_report(folder / "latency", title, tables, remarks, record),
+        folder / "latency.png",
+    ]
+    plot_latencies(latencies, files[-1])
     return files
 
 

@@ -1,13 +1,11 @@
 """Profiles of graphs as tables by kind of layer, with the slowest nodes, and as JSON."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from atto_det.complexity.profile import Limit, NodeTime, Profile
-from atto_det.errors import atomic_path
-from atto_det.reports.grid import MEASURED, Grid, markdown_grids
+from atto_det.reports.grid import MEASURED, Grid, write_report
 
 SLOWEST = 12  # nodes in a table
 SHORT = 36  # characters of their names there
@@ -118,11 +116,6 @@ def write_profiles(
     Raises:
         UserError: a file cannot be written.
     """
-    files = [folder / f"profile.{suffix}" for suffix in ("md", "json")]
-    with atomic_path(files[0]) as temporary:
-        tables = profile_tables(profiles, limits)
-        temporary.write_text(markdown_grids("Where the time goes", tables, lines))
-    content = {**context, "remarks": list(lines), **profile_record(profiles, limits)}
-    with atomic_path(files[1]) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-    return files
+    tables = profile_tables(profiles, limits)
+    record = {**context, **profile_record(profiles, limits)}
+    return write_report(folder / "profile", "Where the time goes", tables, lines, record)

@@ -1,13 +1,12 @@
 """Curves of time and memory as tables, JSON, and a plot with logarithmic axes."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from atto_det.complexity.scaling import Curve
 from atto_det.errors import atomic_path
-from atto_det.reports.grid import EXPONENT, Grid, markdown_grids
+from atto_det.reports.grid import EXPONENT, Grid, write_report
 
 
 def scaling_tables(curves: Sequence[Curve]) -> list[Grid]:
@@ -47,13 +46,13 @@ def write_scaling(
     Raises:
         UserError: a file cannot be written.
     """
-    files = [folder / f"scaling.{suffix}" for suffix in ("md", "json", "png")]
-    with atomic_path(files[0]) as temporary:
-        temporary.write_text(markdown_grids("Scaling", scaling_tables(curves), lines))
-    content = {**context, "remarks": list(lines), "curves": [_record(curve) for curve in curves]}
-    with atomic_path(files[1]) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-    plot_scaling(curves, files[2])
+    record = {**context, "curves": [_record(curve) for curve in curves]}
+    tables = scaling_tables(curves)
+    files = [
+        *write_report(folder / "scaling", "Scaling", tables, lines, record),
+        folder / "scaling.png",
+    ]
+    plot_scaling(curves, files[-1])
     return files
 
 
