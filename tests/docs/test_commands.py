@@ -179,7 +179,7 @@ def _shortened(verb: str, *arguments: str) -> list[str]:
         del words[at : at + 2]
     more = SHORTER.get(verb, "").split()
     if "--scale" in words:  # the longest curves take minutes
-        more += ["--scale", "threads"]
+        more += ["--scale", "threads", "--modes", "fast"]
     if verb == "pretrain" and words[0] != "fit":
         more = more[2:]  # no epochs
     return [verb, *words, *more]
@@ -211,7 +211,8 @@ from detectron2 import model_zoo
 get_config = model_zoo.get_config
 def small(name):
     cfg = get_config(name)
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", *{TRAINING.split()}])
+    if name.endswith(".yaml"):
+        cfg.merge_from_list(["MODEL.DEVICE", "cpu", *{TRAINING.split()}])
     return cfg
 model_zoo.get_config = small
 """
