@@ -7,6 +7,7 @@ from typing import Any
 from atto_det.complexity.scaling import Curve
 from atto_det.errors import atomic_path
 from atto_det.reports.grid import EXPONENT, Grid, write_report
+from atto_det.reports.latency import COLOURS
 
 
 def scaling_tables(curves: Sequence[Curve]) -> list[Grid]:
@@ -80,15 +81,17 @@ def plot_scaling(curves: Sequence[Curve], output: str | Path) -> None:
 
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for panel in list(panels)[len(curves) :]:
+    figure = Figure(figsize=(6 * columns, 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for panel in panels[len(curves) :]:
         panel.set_axis_off()
     for panel, curve in zip(panels, curves, strict=False):
         values = [point.value for point in curve.points]
         for part in curve.parts if len(curve.parts) > 1 else []:
             times = [1000 * point.seconds.get(part, 0) for point in curve.points]
-            panel.plot(values, times, label=part, linewidth=1, marker=".")
+            panel.plot(
+                values, times, label=part, color=COLOURS.get(part), linewidth=1.5, marker="."
+            )
         totals = [1000 * sum(point.seconds.values()) for point in curve.points]
         panel.plot(values, totals, label="whole", color="black", linewidth=2, marker="o")
         panel.set(xscale="log", yscale="log", xlabel=curve.quantity, ylabel="milliseconds")
@@ -96,6 +99,6 @@ def plot_scaling(curves: Sequence[Curve], output: str | Path) -> None:
         panel.set_title("" if power is None else f"∝ {curve.quantity}^{power:.2f}", loc="left")
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=7)
+        panel.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     with atomic_path(output) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -18,6 +18,7 @@ from torch import nn
 from torchvision import ops
 
 from atto_det.complexity.regions import spread_boxes
+from atto_det.detectron2 import inference
 from atto_det.detectron2.analysis import read_config
 from atto_det.detectron2.baselines import build_baseline
 from atto_det.detectron2.inference import optimise_for_inference
@@ -34,6 +35,12 @@ NAMES.append("r50-fpn")
 # Made of the same modules as another of NAMES, or, as r50-c4, at length.
 LONG = {"r50-c4", *(name for name in NAMES if re.search("_[bcd]_(lite_)?voc", name))}
 SIZE = (96, 128)
+
+
+@pytest.fixture(autouse=True)
+def _masks_in_parts(monkeypatch):
+    """So that 20 detections are more than the mask head takes at once."""
+    monkeypatch.setattr(inference, "MASKS_AT_ONCE", 8)
 
 
 def build(name: str) -> nn.Module:
