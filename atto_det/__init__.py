@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from atto_det.nets.registry import list_backbones
     from atto_det.weights.create import create_backbone, create_classifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "OnnxDetector",
     "Predictor",

@@ -97,9 +97,9 @@ def _train(mini_voc, repository, tmp_path_factory, load_config, run) -> Path:
 
 @pytest.fixture(autouse=True)
 def forget_logs():
-    """A function that ends logging to where commands and trainings of before let it go.
+    """A function that removes the log handlers of earlier commands and trainings.
 
-    It is called after each test: what a process does once would go to ever more places here.
+    It is called after each test: in a process of their own, each would add handlers only once.
     """
 
     def close() -> None:

@@ -192,7 +192,7 @@ def _backbone(
     backbone = backbone_file.without_head(state)
     stem = f"as trained: {description.normalisation}"
     rounding: list[str] = []
-    if args.weight_bits and not description.weight_bits:  # else trained in 8 bits: nothing changes
+    if args.weight_bits and not description.weight_bits:  # training in 8 bits has rounded them
         description, rounding = _rounded(args.data, state, description)
     if args.format == "safetensors":
         bits = args.weight_bits or 32

@@ -26,7 +26,7 @@ from atto_det.errors import UserError, atomic_path, command_line
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Of the names of nodes in the ONNX graph: what does a part's work. The others move memory about.
+# What the names of the nodes that do a part's work contain; other nodes only move memory.
 PARTS = {
     "M: down-mixing": "/down/",
     "C: max pooling": "MaxPool",

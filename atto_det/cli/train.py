@@ -8,7 +8,8 @@ atto-det train --config-file atto_maskrcnn_voc.yaml --resume
 atto-det train --eval-only MODEL.WEIGHTS output/model_best.pth
 atto-det train MODEL.WEIGHTS zoo:NAME DATASETS.FOLDERS "[['mine', 'FOLDER']]" \\
     DATASETS.TRAIN "('mine_train',)" DATASETS.TEST "('mine_val',)" OUTPUT_DIR output/mine
-        a detector of the zoo, or any checkpoint, learns other classes; prints what starts anew
+        a detector of the zoo, or any checkpoint, learns other classes; prints which layers
+        start from random weights
 """
 
 import argparse

@@ -58,7 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Draw what the flags ask for."""
     args = parser().parse_args(arguments)
     if args.augmented and (args.inputs or args.dataset or args.checkpoint or not args.config_file):
-        raise UserError("--augmented draws the training of --config-file, and nothing beside it")
+        raise UserError(
+            "--augmented draws the training of --config-file, without pictures, --dataset or "
+            "--checkpoint"
+        )
     if not args.dataset and not args.inputs and not args.augmented:
         raise UserError("nothing to draw: give images, folders or videos, or --dataset")
     if args.inputs and not args.checkpoint:

@@ -1,6 +1,5 @@
 """Implements `atto-det analyze`: from a config or checkpoint to its costs, beside baselines."""
 
-import json
 import re
 import statistics
 import sys
@@ -16,9 +15,10 @@ from torch import nn
 
 from atto_det.complexity import Cost, Part, count, merge, peak_memory
 from atto_det.config import class_head
-from atto_det.errors import UserError, atomic_path
-from atto_det.reports.costs import Analysis, markdown, record
+from atto_det.errors import UserError
+from atto_det.reports.costs import Analysis, record, tables
 from atto_det.reports.costs_plot import plot_costs
+from atto_det.reports.grid import write_report
 from atto_det.weights import checkpoint
 
 from .baselines import build_baseline, torchvision_parts
@@ -240,20 +240,17 @@ def write(
     Raises:
         UserError: a file cannot be written.
     """
-    files = [folder / f"complexity.{suffix}" for suffix in ("md", "json", "png")]
-    with atomic_path(files[0]) as temporary:
-        temporary.write_text(markdown(f"What {analyses[0].name} costs", analyses, remarks))
     content = {
         "command": sys.argv,
         "versions": checkpoint.versions(),
-        "remarks": list(remarks),
         "workloads": {
             k: [one_pass._asdict() for one_pass in passes] for k, passes in workloads.items()
         },
         "detectors": record(analyses),
         "config": yaml.safe_load(cfg.dump()),
     }
-    with atomic_path(files[1]) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-    plot_costs(analyses, files[2])
+    title, grids = f"What {analyses[0].name} costs", tables(analyses)
+    plot = folder / "complexity.png"
+    files = [*write_report(folder / "complexity", title, grids, remarks, content), plot]
+    plot_costs(analyses, plot)
     return files

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.weights import checkpoint, timm_backbone
-from atto_det.weights.fine_tuning import fitting, start_table
+from atto_det.weights.fine_tuning import fitting, refuse_strangers, start_table
 from atto_det.weights.transfer import load_backbone, read_weights
 from atto_det.weights.zoo import find_file
 
@@ -99,15 +99,9 @@ class AttoCheckpointer(DetectionCheckpointer):
             Path(self.save_dir), ENGINE, self.class_names, self.cfg, self.pictures
         )
         checkpoint.load_weights(self.model, content, last)
-        try:
+        with run_folder.resuming(last):
             for key, value in self.checkpointables.items():
                 value.load_state_dict(content[key])
-        except UserError:
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{last} cannot be resumed from with this config ({error}): use the one of its run"
-            ) from error
         logger.info("resumed from %s", last)
         return content
 
@@ -143,11 +137,5 @@ class AttoCheckpointer(DetectionCheckpointer):
         incompatible = super()._load_model(checkpoint)
         wrong = {key for key, *_ in incompatible.incorrect_shapes}
         self.lacking = set(incompatible.missing_keys) | wrong
-        # If a checkpoint lacks these counters, torch creates them, so they are never missing.
-        wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
-        if wanted and self.lacking.issuperset(wanted):
-            raise UserError(
-                "no tensor of the checkpoint fits this model: it belongs to another network, or "
-                "its names have another prefix"
-            )
+        refuse_strangers(self.model.state_dict(), self.lacking, "the checkpoint")
         return incompatible

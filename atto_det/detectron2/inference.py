@@ -9,7 +9,7 @@ single precision:
 - sums are computed in place, since writing to new memory costs more than adding;
 - on a CPU, regions are pooled by weighted sums of feature vectors (`pooling.py`);
 - the RPN decodes only the boxes that it keeps;
-- the mask head computes only the mask of the predicted class;
+- the mask head computes only the mask of the predicted class, on a CPU for 64 regions at a time;
 - on a CPU, masks are pasted by two matrix products each, writing only the memory they cover.
 
 Detectron2's classes are not changed: single modules are replaced by instances of subclasses, which
@@ -149,7 +149,7 @@ class _SparingRPN(BuiltFrom, RPN):
         return [_Undecoded(self, a.tensor, d.view(len(d), -1, 4)) for a, d in pairs]
 
 
-MASKS_AT_ONCE = 64
+MASKS_AT_ONCE = 64  # regions in the mask head on a CPU
 
 
 class _ChosenMasks(BuiltFrom, MaskRCNNConvUpsampleHead):
@@ -162,8 +162,9 @@ class _ChosenMasks(BuiltFrom, MaskRCNNConvUpsampleHead):
         chosen = torch.cat([i.pred_classes for i in instances])
         if self.predictor.out_channels == 1:  # the same mask for every class
             chosen = torch.zeros_like(chosen)
-        # Many at once would leave the caches, and take twice the time for each.
-        parts = zip(x.split(MASKS_AT_ONCE), chosen.split(MASKS_AT_ONCE), strict=True)
+        # On a CPU, many at once would leave the caches, and take twice the time for each.
+        at_once = MASKS_AT_ONCE if x.device.type == "cpu" else max(len(x), 1)
+        parts = zip(x.split(at_once), chosen.split(at_once), strict=True)
         masks = torch.cat([self._masks(own, classes) for own, classes in parts])
         for item, own in zip(instances, masks.split([len(i) for i in instances]), strict=True):
             item.pred_masks = LeanMasks(own[:, 0])

@@ -1,6 +1,7 @@
 """Detectron2 as an engine of `atto_det.training.runner`."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class Detectron2:
         """Whether this is the process that writes."""
         return comm.is_main_process()
 
-    def set_up(self, cfg: CfgNode, output: str) -> None:
+    def set_up(self, cfg: CfgNode, output: Path) -> None:
         """Send Detectron2's logs and ours to the terminal and to folder `output`."""
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         for name in ("fvcore", "detectron2", "atto_det"):

@@ -62,34 +62,29 @@ def encode_masks(masks: np.ndarray) -> list[dict]:
     return [rle_masks.encode(np.asfortranarray(mask.view(np.uint8))) for mask in masks]
 
 
-def encode_crops(
-    crops: Sequence[np.ndarray], corners: Sequence[tuple[int, int]], height: int, width: int
-) -> list[dict]:
-    """Masks of a picture that are zero outside of crops, as `encode_masks` gives them.
+def encode_crop(crop: np.ndarray, x: int, y: int, height: int, width: int) -> dict:
+    """A mask of a picture that is zero outside of a crop, as `encode_masks` gives it.
 
-    In time and memory of the crops, whatever the size of the picture.
+    In time and memory of the crop, whatever the size of the picture.
 
     Args:
-        crops: bool (h, w) each, fastest with columns first in memory; none exceeds the picture.
-        corners: x and y of each crop's first pixel.
+        crop: bool (h, w), fastest with columns first in memory; does not exceed the picture.
+        x, y: of the crop's first pixel.
     """
-    runs = []
-    for crop, (x, y) in zip(crops, corners, strict=True):
-        high, wide = crop.shape
-        columns = np.zeros((wide, high + 1), bool)  # each ends outside of the mask
-        columns[:, :high] = crop.T
-        flat = columns.ravel()
-        edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-        if flat[:1].any():
-            edges = np.concatenate([[0], edges])
-        edges = (x + edges // (high + 1)) * height + y + edges % (high + 1)
-        if high == height:  # a column's end is the beginning of the next one
-            values, times = np.unique(edges, return_counts=True)
-            edges = values[times == 1]
-        if not edges.size or edges[-1] != height * width:
-            edges = np.append(edges, height * width)
-        runs.append(np.diff(edges, prepend=0))
-    return compress_runs(runs, height, width)
+    high, wide = crop.shape
+    columns = np.zeros((wide, high + 1), bool)  # each ends outside of the mask
+    columns[:, :high] = crop.T
+    flat = columns.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat[:1].any():
+        edges = np.concatenate([[0], edges])
+    edges = (x + edges // (high + 1)) * height + y + edges % (high + 1)
+    if high == height:  # a column's end is the beginning of the next one
+        values, times = np.unique(edges, return_counts=True)
+        edges = values[times == 1]
+    if not edges.size or edges[-1] != height * width:
+        edges = np.append(edges, height * width)
+    return compress_runs([np.diff(edges, prepend=0)], height, width)[0]
 
 
 def compress_runs(runs: Sequence[np.ndarray], height: int, width: int) -> list[dict]:

@@ -14,7 +14,7 @@ from pycocotools import mask as rle_masks
 
 from atto_det.errors import UserError
 
-from .arrays import Detections, encode_crops
+from .arrays import Detections, encode_crop
 
 SHORTEST = 64  # side of a tile, in pixels
 OVERLAP = 0.25  # of two neighbours, as a share of a tile's side, at least
@@ -116,7 +116,7 @@ class _Part:
     def rle(self, height: int, width: int) -> dict:
         """The mask in a picture of that size."""
         crop = rle_masks.decode(self._rle).view(bool)
-        return encode_crops([crop], [(self.tile.left, self.tile.top)], height, width)[0]
+        return encode_crop(crop, self.tile.left, self.tile.top, height, width)
 
     def is_in(self, area: Tile) -> bool:
         """Whether the box reaches into a part of the picture."""

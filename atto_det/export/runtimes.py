@@ -147,7 +147,7 @@ def session(
     """A session of ONNX Runtime, and its graph as a function.
 
     Args:
-        profile: begin of the name of the file that its profiler writes; none without.
+        profile: how the name of its profiler's file starts; empty for no profiler.
         optimisation: a `GraphOptimizationLevel`; None for all.
     """
     import onnxruntime

@@ -16,7 +16,7 @@ def mask_runs(
     value is within rounding of `threshold`.
 
     Args:
-        masks: (N, M, M) of probabilities.
+        masks: (N, M, M) of probabilities, all of them numbers.
         boxes: (N, 4), x1 y1 x2 y2 in pixels of the picture, with an area above 0.
         threshold: above 0, which is the value outside of a mask.
 
@@ -34,7 +34,10 @@ def mask_runs(
     start, end = boxes[owner, 1::2].T
     cell = (end - start) / cells  # in pixels
     y = crossing * cell.take(column) + start.take(column) - 0.5  # 0 in the first row's centre
-    first = np.where(after >= threshold, np.ceil(y), np.floor(y) + 1).clip(0, height)
+    first = np.where(after >= threshold, np.ceil(y), np.floor(y) + 1)
+    # As `paste_masks`, no further than the pixels around the box.
+    top, bottom = (np.floor(start) - 1).clip(0, height), (np.ceil(end) + 1).clip(0, height)
+    first = first.clip(top.take(column), bottom.take(column))
     # All masks end to end; the masks' own beginnings are one further each, hence distinct.
     edges = (owner * (size + 1) + x * height).take(column) + first.astype(np.int64)
     edges = np.maximum.accumulate(edges)  # rounding may have swapped two

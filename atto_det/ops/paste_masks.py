@@ -3,7 +3,6 @@
 import itertools
 import math
 import mmap
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -44,17 +43,7 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
 def _paste(masks: Tensor, boxes: Tensor, pasted: Tensor, threshold: float) -> None:
     """Paste into `pasted` (N, width, height), which is all False."""
     width, height = pasted.shape[1:]
-    for index, (x1, y1, x2, y2), values in _pixels(masks, boxes, height, width):
-        torch.ge(values, threshold, out=pasted[index, x1:x2, y1:y2])
-
-
-def _pixels(
-    masks: Tensor, boxes: Tensor, height: int, width: int
-) -> Iterator[tuple[int, list[int], Tensor]]:
-    """Index, x1 y1 x2 y2 of the pixels around its box, and their values (w, h), of each mask.
-
-    The values are overwritten by the next ones.
-    """
+    # The pixels around each box.
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
     high = (boxes[:, 2:].ceil() + 1).clamp(max=boxes.new_tensor([width, height])).long()
     across, down = (high - low).clamp(min=0).amax(dim=0).tolist() if len(boxes) else (0, 0)
@@ -65,7 +54,7 @@ def _pixels(
         x2, y2 = max(x1, x2), max(y1, y2)
         values = room[: (x2 - x1) * (y2 - y1)].view(x2 - x1, y2 - y1)
         torch.mm(columns[index, : x2 - x1], rows[index, :, : y2 - y1], out=values)
-        yield index, [x1, y1, x2, y2], values
+        torch.ge(values, threshold, out=pasted[index, x1:x2, y1:y2])
 
 
 def _interpolation(ends: Tensor, first: Tensor, length: int, cells: int) -> Tensor:

@@ -51,13 +51,14 @@ def plot_comparison(content: dict[str, Any], output: str | Path) -> None:
     figure = Figure(figsize=(12, 5))
     figure.set_layout_engine("constrained", w_pad=0.12)
     panels = figure.subplots(1, 2, sharey=True)
-    costs = [
-        ("multiply-adds, thousand millions", lambda model: model.macs / 1e9),
-        (f"milliseconds, {mode}", lambda model: 1000 * model.seconds.get(mode, 0)),
-    ]
+    costs = {
+        "multiply-adds, billions": [model.macs / 1e9 for model in every],
+        f"milliseconds, {mode}": [1000 * model.seconds.get(mode, 0) for model in every],
+    }
     drawn = []
-    for axes, (label, cost) in zip(panels, costs, strict=True):
-        shown = [(model, cost(model), model.mean("ap_m")) for model in every if cost(model)]
+    for axes, (label, values) in zip(panels, costs.items(), strict=True):
+        pairs = zip(every, values, strict=True)
+        shown = [(model, value, model.mean("ap_m")) for model, value in pairs if value]
         _points(axes, shown, content["ablation"])
         drawn.append([(model.name, x, y) for model, x, y in shown])
         axes.set(xscale="log", xlabel=f"{label} (logarithmic)")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from atto_det.complexity.count import Cost, merge
-from atto_det.reports.grid import MEASURED, Grid, markdown_grids, print_grids
+from atto_det.reports.grid import MEASURED, Grid, print_grids
 
 ORDER = ("stem", "res2", "res3", "res4", "res5", "bottom_up", "backbone")
 LABELS = {
@@ -121,11 +121,6 @@ def _summary(analyses: Sequence[Analysis], size: str) -> Grid:
 
 def _times(value: int, own: int) -> str:
     return f"{value / own:.2f}×" if own else "–"
-
-
-def markdown(title: str, analyses: Sequence[Analysis], remarks: Sequence[str]) -> str:
-    """A report: the remarks as paragraphs, then every table."""
-    return markdown_grids(title, tables(analyses), remarks)
 
 
 def record(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:

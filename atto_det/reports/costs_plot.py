@@ -36,7 +36,7 @@ def plot_costs(analyses: Sequence[Analysis], output: str | Path) -> None:
     figure.set_layout_engine("constrained", hspace=0.06, w_pad=0.12)
     panels = [("parameters, millions", sizes[0], "parameters", 1e6, 2)]
     panels += [
-        (f"multiply-adds at {size.replace('x', ' × ')}, thousand millions", size, "macs", 1e9, 1)
+        (f"multiply-adds at {size.replace('x', ' × ')}, billions", size, "macs", 1e9, 1)
         for size in sizes
     ]
     names = part_names(analyses)

@@ -85,7 +85,7 @@ def write_report(
     """
     markdown, data = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("md", "json"))
     with atomic_path(markdown) as temporary:
-        temporary.write_text(markdown_grids(title, grids, remarks))
+        temporary.write_text(markdown_grids(title, grids, remarks), encoding="utf-8")
     with atomic_path(data) as temporary:
         temporary.write_text(json.dumps({**record, "remarks": list(remarks)}, indent=2) + "\n")
     return [markdown, data]

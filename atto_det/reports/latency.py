@@ -25,8 +25,9 @@ COLOURS = {
     "post-processing": "#b08968",
     "mask pooling": "#eaa0ab",
     "mask head": "#d1495b",
+    "network": "#457b9d",
     "mask pasting": "#7b2d3b",
-    OTHER: "#dee2e6",
+    OTHER: "#ced4da",
 }
 
 
@@ -182,7 +183,8 @@ def plot_latencies(latencies: Sequence[Latency], output: str | Path) -> None:
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     for row, (latency, total) in enumerate(zip(latencies, totals, strict=True)):
         times = ratio(latency, latencies)
-        text = f" {total:,.1f}" + (f"   {times:.2f}×" if times and row else "")
+        text = f" {1000 * latency.timing.median:,.1f}"
+        text += f"   {times:.2f}×" if times and row else ""
         axes.text(total, row, text, va="center", fontsize=9)
     axes.set_yticks(rows, [_label(latency) for latency in latencies])
     axes.set_xlim(0, 1.25 * max(totals))

@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from atto_det.errors import UserError
 from atto_det.weights import timm_backbone
-from atto_det.weights.fine_tuning import fitting, start_table
+from atto_det.weights.fine_tuning import fitting, refuse_strangers, start_table
 from atto_det.weights.transfer import load_backbone, read_weights
 
 from .mapping import to_detectron2, to_torchvision
@@ -47,11 +47,7 @@ def load_initial(
         return load_backbone(model, cfg, content["backbone"], path)
     given = fitting(own, content, path)
     loaded = {key: value for key, value in given.items() if key in own}
-    if all(key.endswith("num_batches_tracked") for key in loaded):
-        raise UserError(
-            f"no tensor of checkpoint {path} fits this model: it belongs to another network, or "
-            "its names have another prefix"
-        )
+    refuse_strangers(own, own.keys() - loaded.keys(), f"checkpoint {path}")
     model.load_state_dict(to_torchvision(own | loaded, cfg))
     if "atto_det" in content:
         logger.info("%s", start_table(own, loaded, content, class_names, path))

@@ -21,7 +21,6 @@ from yacs.config import CfgNode
 
 from atto_det.config import check_values
 from atto_det.data import catalog
-from atto_det.errors import UserError
 from atto_det.training import run_folder
 from atto_det.training.batches import parts_in, parts_of, seed_step
 from atto_det.training.policy import PERIOD, Run
@@ -176,14 +175,9 @@ class DetectorTraining(LightningModule):
         """SGD in the state of the checkpoint, and the learning rate of each iteration."""
         optimizer = build_optimizer(self.cfg, self.network)
         if self.resumed:
-            try:
+            with run_folder.resuming(f"the last checkpoint in {self.cfg.OUTPUT_DIR}"):
                 optimizer.load_state_dict(self.resumed["optimizer"])
                 self.trainer.precision_plugin.load_state_dict(self.resumed["scaler"])
-            except (KeyError, RuntimeError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"the last checkpoint in {self.cfg.OUTPUT_DIR} cannot be resumed from with "
-                    f"this config ({error}): use the one of its run"
-                ) from error
         schedule = LambdaLR(optimizer, lambda step: self.factor(self.start_iter + step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

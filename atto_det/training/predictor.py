@@ -98,7 +98,10 @@ class CheckpointPredictor(ABC):
             raise UserError("give class_names: the config has no DATASETS.TRAIN to take them from")
         if class_names is None:
             self.configs.catalog.register_own_data(cfg)
-            class_names = self.configs.catalog.class_names_of(cfg.DATASETS.TRAIN[0])
+            try:
+                class_names = self.configs.catalog.class_names_of(cfg.DATASETS.TRAIN[0])
+            except UserError as error:
+                raise UserError(f"{error}; or give class_names in Python") from error
         set_class_count(cfg, class_names, "class_names")
         self.cfg, self.class_names = cfg, list(class_names)
 

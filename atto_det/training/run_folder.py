@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,19 @@ def read_last(
         older = hooks.pop("EvaluationHook", None) or {"best": content.get("best", -1.0)}
         content["run"] = older
     return path, content
+
+
+@contextmanager
+def resuming(where: str | Path) -> Iterator[None]:
+    """Turn errors of loading another training's state into one sentence about `where`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{where} cannot be resumed from with this config ({error}): use the one of its run"
+        ) from error
 
 
 def _newest_sound(output: Path, *own: Any, reason: UserError) -> tuple[Path, dict[str, Any]]:

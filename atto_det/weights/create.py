@@ -38,7 +38,6 @@ def create_backbone(
             with filters rescaled for further training (`reset_lengths`).
         in_chans: channels of the images. The trained weights for red, green and blue are summed up
             for one channel, and repeated for other numbers.
-            for one channel, and repeated for others.
         norm: "BN", "FrozenBN" or "SyncBN".
 
     Raises:

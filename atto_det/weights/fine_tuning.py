@@ -1,7 +1,7 @@
 """What a training takes from a whole detector's checkpoint, and what starts from random weights."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,26 @@ def fitting(
             "(leave out --config-file), or one with the same layers"
         )
     return {key: value for key, value in given.items() if key not in unlike}
+
+
+def refuse_strangers(own: Iterable[str], lacking: Collection[str], where: str) -> None:
+    """Refuse weights of which none fits.
+
+    Args:
+        own: the names of the model's tensors.
+        lacking: those that the file lacks, or has in another shape.
+        where: names the file in the message.
+
+    Raises:
+        UserError: nothing but counters of batches fits.
+    """
+    # If a file lacks these counters, torch creates them, so they are never missing.
+    wanted = {name for name in own if not name.endswith("num_batches_tracked")}
+    if wanted and wanted.issubset(lacking):
+        raise UserError(
+            f"no tensor of {where} fits this model: it belongs to another network, or its names "
+            "have another prefix"
+        )
 
 
 def start_table(

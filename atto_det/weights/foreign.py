@@ -110,7 +110,8 @@ def _read(path: str | Path) -> dict[str, Any]:
             raise
         raise UserError(
             f"{error}. If you trust it, save its weights alone, and export these: torch.save("
-            f"torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pth')"
+            f"torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pth'); of a "
+            "whole module, take .state_dict() instead of ['state_dict']"
         ) from error
 
 

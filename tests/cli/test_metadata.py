@@ -26,7 +26,7 @@ PROVIDES = {
     "pyyaml": "yaml",
 }
 OWN = {"atto_det", "detectron2"}  # Detectron2 has no package: import-linter holds who imports it
-# Of phones: they want an environment of their own, which docs/export.md describes.
+# For phones; they need an environment of their own, which docs/export.md describes.
 APART = {"ai_edge_litert", "ai_edge_quantizer", "executorch", "litert_torch"}
 
 

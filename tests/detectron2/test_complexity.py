@@ -62,7 +62,7 @@ def costs_of(name: str, height: int, width: int) -> list[Cost]:
     return detector_cost(built(name), height, width)
 
 
-# Millions of parameters, thousand millions of multiply-adds.
+# Millions of parameters, billions of multiply-adds.
 @pytest.mark.parametrize(
     ("name", "parameters", "size", "macs"),
     [

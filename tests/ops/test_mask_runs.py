@@ -60,3 +60,31 @@ def test_nothing_and_everything(value):
     [runs] = mask_runs(np.full((1, 4, 4), value), box, 3, 5, 0.5)
     assert runs.tolist() == ([0, 15] if value else [15])
     assert mask_runs(np.zeros((0, 4, 4)), np.zeros((0, 4)), 3, 5, 0.5) == []
+
+
+def test_values_at_the_threshold_belong_to_the_mask():
+    """Cells of one pixel each, whose values are exact: many are the threshold."""
+    rng = np.random.default_rng(0)
+    mask = rng.integers(0, 5, (1, 16, 16)) / 4
+    runs = mask_runs(mask, np.array([[0.0, 0, 16, 16]]), 16, 16, 0.5)
+    assert (mask == 0.5).sum() > 30
+    assert compress_runs(runs, 16, 16) == encode_masks(mask >= 0.5)
+
+
+def test_no_run_is_negative():
+    """Two crossings next to each other, which rounding swaps."""
+    mask = np.ones((1, 5, 5))
+    mask[0, 2, 2] = np.nextafter(0.5, 0)
+    [runs] = mask_runs(mask, np.array([[0.0, 0, 5, 5]]), 5, 5, 0.5)
+    assert (runs >= 0).all()
+    assert runs.sum() == 25
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.9])
+def test_other_thresholds(threshold):
+    """A low one would reach beyond the pixels around the box."""
+    boxes = torch.tensor([[20.0, 12, 60, 40], [-30, -9, 70, 50], [70, 50, 99, 88]]).double()
+    masks = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)).double().sqrt()
+    painted = paste_masks(masks, boxes, 61, 83, threshold).numpy()
+    runs = mask_runs(masks.numpy(), boxes.numpy(), 61, 83, threshold)
+    assert compress_runs(runs, 61, 83) == encode_masks(painted)

@@ -1,4 +1,4 @@
-"""A detector learns other classes: what loads, what starts anew, and what is refused."""
+"""A detector learns other classes: what is loaded, what starts at random, what is refused."""
 
 import runpy
 from pathlib import Path
