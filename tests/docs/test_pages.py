@@ -155,10 +155,10 @@ def test_yaml_blocks_have_keys_of_the_config(page):
         merge(cfg, content, page)
 
 
-def _table(page: str, heading: str) -> dict[str, list[str]]:
-    """The first table after a heading: cells by the first of their row."""
+def _table(page: str, heading: str, number: int = 0) -> dict[str, list[str]]:
+    """A table after a heading, by default the first: cells by the first of their row."""
     text = (pages.REPOSITORY / page).read_text(encoding="utf-8").partition(f"## {heading}\n")[2]
-    rows = re.findall(r"(?:^\|.*\n)+", text, re.M)[0].splitlines()[2:]
+    rows = re.findall(r"(?:^\|.*\n)+", text, re.M)[number].splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     return {first: rest for first, *rest in cells}
 
@@ -213,15 +213,55 @@ def test_sizes_of_the_networks_are_the_counted_ones():
     assert {name: cells[1::2] for name, cells in rows.items()} == expected
 
 
+R50, LITE, TINY = "r50-fpn", "atto_maskrcnn_lite_voc", "atto_maskrcnn_tiny_voc"
+
+
+def _milliseconds(name: str) -> dict[tuple[str, str], float]:
+    """The medians of a benchmark, by detector and mode."""
+    timed = _stored(name)["latencies"]
+    return {(one["detector"], one["mode"]): 1000 * one["median_s"] for one in timed}
+
+
 def test_times_in_the_readme_are_the_stored_ones():
-    stored = {
-        (timed["detector"], timed["mode"]): f"{1000 * timed['median_s']:,.0f}"
-        for timed in _stored("benchmark_cpu.json")["latencies"]
-    }
+    stored = _milliseconds("benchmark_cpu.json")
     modes = ("eager", "fast", "onnx", "onnx-int8", "openvino-int8")
-    detectors = ("r50-fpn", "atto_maskrcnn_lite_voc", "atto_maskrcnn_tiny_voc")
-    expected = [[stored.get((name, mode), "not timed") for name in detectors] for mode in modes]
+    expected = [[f"{stored[name, mode]:,.0f}" for name in (R50, LITE, TINY)] for mode in modes]
     assert list(_table("README.md", "How fast it is").values()) == expected
+
+
+def test_times_in_costs_are_the_stored_ones():
+    stored = _milliseconds("benchmark_cpu.json")
+    expected = []
+    for mode in dict.fromkeys(mode for _, mode in stored):
+        slow, lite, tiny = (stored[name, mode] for name in (R50, LITE, TINY))
+        cells = [
+            f"{slow:,.0f}",
+            f"{lite:,.0f} ({slow / lite:.1f})",
+            f"{tiny:,.0f} ({slow / tiny:.0f})",
+        ]
+        expected.append(cells)
+    assert list(_table("docs/costs.md", "Latency").values()) == expected
+
+    stored = _milliseconds("benchmark_attendnets_cpu.json")
+    names = list(dict.fromkeys(name for name, _ in stored))
+    modes = dict.fromkeys(mode for _, mode in stored)
+    expected = [[f"{stored[name, mode]:,.0f}" for name in names] for mode in modes]
+    assert list(_table("docs/costs.md", "Latency", 1).values()) == expected
+
+
+def test_growth_in_costs_is_the_stored_one():
+    expected = []
+    for curve in _stored("scaling_cpu.json")["curves"]:
+        first, last = curve["points"][0], curve["points"][-1]
+        times = [sum(point["parts_s"].values()) for point in (first, last)]
+        memory = [f"{point['peak_memory_bytes'] / 2**20:,.0f}" for point in (first, last)]
+        time = f"{1000 * times[0]:,.0f} to {1000 * times[1]:,.0f} ms"
+        if curve["quantity"] == "records":
+            time = f"{times[0]:.2f} to {times[1]:.0f} s"
+        exponent = f"{curve['exponent']:.2f}".replace("-", "−")
+        expected.append([time, exponent, f"{' to '.join(memory)} MiB"])
+    rows = _table("docs/costs.md", "Latency", 4).values()
+    assert [cells[2:] for cells in rows] == expected
 
 
 @pytest.mark.parametrize("page", pages.PAGES)

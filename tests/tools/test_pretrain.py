@@ -166,4 +166,10 @@ def test_settings_without_which_nothing_can_be_done(pretrain, tmp_path):
 def test_wrong_settings_are_refused_in_one_line(pretrain, tmp_path, setting, says):
     done = pretrain(tmp_path / "run", setting)
     assert says in last_line(done)
+    assert "atto-det pretrain fit --help lists all settings" in last_line(done)
     assert done.stderr.count("\n") == 1
+
+
+def test_the_hint_names_the_command_that_was_given(pretrain, tmp_path):
+    done = pretrain(tmp_path / "run", "--model.rate=1", subcommand="validate")
+    assert "atto-det pretrain validate --help lists all settings" in last_line(done)
