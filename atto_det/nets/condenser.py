@@ -66,9 +66,7 @@ class CondenserSpec:
             and none where the sigmoid follows.
 
     Raises:
-        UserError: a value is out of range.
-    Raises:
-        UserError: a value out of its range.
+        UserError: a value is out of its range.
     """
 
     down: int
@@ -187,29 +185,34 @@ class VisualAttentionCondenser(nn.Module):
         embedding = self.embed(condensed)  # K: (B, down, h, w)
         if self.bounded:
             embedding = embedding.sigmoid()
-        return self.attend(mixed, embedding, condensed)
+        # The size is V's: if an 8-bit file takes that of V', which is quantised, OpenVINO 2026.4
+        # computes another product.
+        return self.attend(mixed, embedding, condensed, v.shape[2:])
 
     def condense(self, v: Tensor) -> Tensor:
         """C: the maximum of each window, (B, C, H, W) to (B, C, ceil(H / pool), ceil(W / pool))."""
         return F.max_pool2d(v, self.pool, ceil_mode=True)
 
-    def expand(self, k: Tensor, v: Tensor, q: Tensor) -> Tensor:
-        """X: values K (B, C, h, w) at the positions that Q = C(V') came from, (B, C, H, W)."""
-        a = self._repeat(k, v)
+    def expand(self, k: Tensor, v: Tensor, q: Tensor, size: list[int]) -> Tensor:
+        """X: values K (B, C, h, w) at the positions that Q = C(V') came from, (B, C, H, W).
+
+        `size` is H, W.
+        """
+        a = self._repeat(k, size)
         if self.by_indices:
-            a = torch.where(v == self._repeat(q, v), a, torch.zeros_like(a))
+            a = torch.where(v == self._repeat(q, size), a, torch.zeros_like(a))
         return a
 
-    def attend(self, v: Tensor, k: Tensor, q: Tensor) -> Tensor:
-        """F: V' (B, C, H, W), A = X(K), and the scale S to V''."""
+    def attend(self, v: Tensor, k: Tensor, q: Tensor, size: list[int]) -> Tensor:
+        """F: V' (B, C, H, W) of `size` H, W, A = X(K), and the scale S to V''."""
         if self.multiplies:  # by A · S = X(K · S), with fewer multiplications
-            return v * self.expand(k * self.scale, v, q)
-        return v * self.scale + self.expand(k, v, q)
+            return v * self.expand(k * self.scale, v, q, size)
+        return v * self.scale + self.expand(k, v, q, size)
 
-    def _repeat(self, x: Tensor, v: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, C, H, W), the size of `v`: each value fills its window."""
+    def _repeat(self, x: Tensor, size: list[int]) -> Tensor:
+        """(B, C, h, w) to (B, C, H, W): each value fills its window."""
         x = F.interpolate(x, scale_factor=float(self.pool), mode="nearest")
-        return x[:, :, : v.shape[2], : v.shape[3]]  # windows at the border may exceed the map
+        return x[:, :, : size[0], : size[1]]  # windows at the border may exceed the map
 
 
 def _layer(
