@@ -83,6 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         "recipe": recipe if args.train else None,
         "networks": networks,
     }
+    if not any(networks.values()):
+        raise UserError("no candidate has the published sizes: raise --candidates")
     for network, rows in networks.items():
         for row in rows:
             if args.train:

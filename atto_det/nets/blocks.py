@@ -16,6 +16,16 @@ SHORTER = 0.4  # initial length of filters, relative to PyTorch's
 START_LENGTH = SHORTER / 3**0.5  # mean, whatever the filter's size; PyTorch's filters have 1 / √3
 
 
+def check_count(what: str, value: object) -> None:
+    """Refuse what is no number of channels, groups or pixels.
+
+    Raises:
+        UserError: `value` is not an int of at least 1; `what` names it.
+    """
+    if type(value) is not int or value < 1:
+        raise UserError(f"{what} is {value!r}: it must be a whole number of at least 1")
+
+
 def make_norm(norm: str, channels: int) -> nn.Module:
     """A norm over `channels` of a (B, C, H, W) tensor: batch norm, frozen, or synchronised.
 

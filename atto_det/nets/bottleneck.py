@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from atto_det.errors import UserError
-from atto_det.nets.blocks import conv_norm
+from atto_det.nets.blocks import check_count, conv_norm
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,7 @@ class BottleneckSpec:
 
     def __post_init__(self) -> None:
         for name in ("compress", "expand"):
-            if getattr(self, name) < 1:
-                raise UserError(f"a bottleneck's {name} is {getattr(self, name)}: at least 1")
+            check_count(f"a bottleneck's {name}", getattr(self, name))
 
     @property
     def out_channels(self) -> int:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
-from atto_det.nets.blocks import conv_norm
+from atto_det.nets.blocks import check_count, conv_norm
 
 LAYERS = ("down", "group", "point", "up")
 UNPOOLINGS = ("repetition", "indices")
@@ -84,8 +84,10 @@ class CondenserSpec:
 
     def __post_init__(self) -> None:
         for name in ("down", "embed", "up", "groups", "kernel_size", "pool"):
-            if getattr(self, name) < 1:
-                raise UserError(f"a condenser's {name} is {getattr(self, name)}: at least 1")
+            check_count(f"a condenser's {name}", getattr(self, name))
+        for name in ("sigmoid", "residual"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"a condenser's {name} is {getattr(self, name)!r}: true or false")
         if math.gcd(self.down, self.embed) % self.groups:
             raise UserError(
                 f"a condenser's groups are {self.groups}: they must divide down, {self.down}, and "
@@ -100,10 +102,10 @@ class CondenserSpec:
                     f"{', '.join(known)}"
                 )
         for name, known in (("norms", LAYERS), ("relus", (*LAYERS, "sum"))):
-            if not set(getattr(self, name)) <= set(known):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not set(value) <= set(known):
                 raise UserError(
-                    f"a condenser's {name} are {getattr(self, name)}: choose among "
-                    f"{', '.join(known)}"
+                    f"a condenser's {name} are {value!r}: a tuple of some of {', '.join(known)}"
                 )
 
     @property

@@ -1,16 +1,15 @@
 """The PEPE module of the AttendNets (arXiv 2009.14385, section 3): projection-expansion, twice.
 
 Its four layers are those of an AttoNet module, with other names. What the paper leaves open is as
-in
-AttoNets: 3x3 depthwise filters, which have the stride of a module that opens a stage; a batch norm
-after each layer; a ReLU after all but the last, and after the sum with the shortcut, since the
+in AttoNets: 3x3 depthwise filters, which have the stride of a module that opens a stage; a batch
+norm after each layer; a ReLU after all but the last, and after the sum with the shortcut, since the
 AttendNets' prototype is "a residual design".
 """
 
 from dataclasses import dataclass
 
 from atto_det.errors import UserError
-from atto_det.nets.blocks import AttoModule
+from atto_det.nets.blocks import AttoModule, check_count
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,7 @@ class PEPESpec:
 
     def __post_init__(self) -> None:
         for name in ("project", "spread", "reproject", "expand"):
-            if getattr(self, name) < 1:
-                raise UserError(f"a PEPE module's {name} is {getattr(self, name)}: at least 1")
+            check_count(f"a PEPE module's {name}", getattr(self, name))
         if self.spread % self.project:
             raise UserError(
                 f"a PEPE module's spread is {self.spread}: a depthwise convolution has a multiple "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from atto_det.errors import UserError
+from atto_det.nets.blocks import check_count
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,7 @@ class SqueezeExcitationSpec:
 
     def __post_init__(self) -> None:
         for name in ("squeeze", "expand"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"a squeeze-and-excitation's {name} is {getattr(self, name)}: at least 1"
-                )
+            check_count(f"a squeeze-and-excitation's {name}", getattr(self, name))
 
     @property
     def out_channels(self) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from atto_det.errors import UserError
 from atto_det.nets import STAGES, Backbone, BackboneSpec, get_spec
 from atto_det.nets.recomputation import recomputed
+from atto_det.weights.backbone_file import as_floats
 
 
 class TimmNetwork(nn.Module):
@@ -215,7 +216,13 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     # reach the stem's convolution inside the stem.
     features = {"feature_cls": "hook", "no_rewrite": False}
     return build_model_with_cfg(
-        TimmNetwork, name, pretrained, feature_cfg=features, spec=get_spec(name), **kwargs
+        TimmNetwork,
+        name,
+        pretrained,
+        pretrained_filter_fn=lambda state, model: as_floats(state),
+        feature_cfg=features,
+        spec=get_spec(name),
+        **kwargs,
     )
 
 

@@ -265,7 +265,8 @@ def _in_8_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _as_floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def as_floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a backbone file in single precision, whatever the bits of its weights."""
     result = {}
     for key, value in state.items():
         if key + _SCALE in state:
@@ -301,7 +302,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
         values = {k: metadata[k] if k in _TEXTS else json.loads(metadata[k]) for k in _FIELDS}
     except (KeyError, ValueError):
         values = {}
-    state = _as_floats(state)
+    state = as_floats(state)
     check_finite(state, path)
     return Weights(state, _describe(values, str(path)))
 

@@ -224,13 +224,17 @@ def test_it_can_be_scripted():
     ("changes", "message"),
     [
         ({"groups": 3}, "groups are 3: they must divide down, 4, and embed, 8"),
-        ({"down": 0}, "down is 0: at least 1"),
+        ({"down": 0}, "down is 0: it must be a whole number of at least 1"),
+        ({"pool": 1.5}, "pool is 1.5: it must be a whole"),
+        ({"down": "8"}, "down is '8': it must be a whole"),
+        ({"sigmoid": "no"}, "sigmoid is 'no': true or false"),
+        ({"norms": ["down"]}, "norms are .*: a tuple of some of down"),
         ({"pool": 0}, "pool is 0"),
         ({"kernel_size": 2}, "kernel_size is 2: it must be odd"),
         ({"unpooling": "bilinear"}, "unpooling is 'bilinear': choose one of repetition, indices"),
         ({"attention": "max"}, "attention is 'max': choose one of product, sum"),
-        ({"norms": ("sum",)}, "norms are .*: choose among down, group, point, up"),
-        ({"relus": ("last",)}, "relus are .*: choose among down, group, point, up, sum"),
+        ({"norms": ("sum",)}, "norms are .*: a tuple of some of down, group, point, up"),
+        ({"relus": ("last",)}, "relus are .*: a tuple of some of down, group, point, up, sum"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(changes, message):

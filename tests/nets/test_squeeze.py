@@ -51,7 +51,7 @@ def test_a_network_with_it():
 
 
 def test_what_cannot_be_is_a_sentence():
-    with pytest.raises(UserError, match="squeeze-and-excitation's squeeze is 0: at least 1"):
+    with pytest.raises(UserError, match="squeeze-and-excitation's squeeze is 0: it must be"):
         SqueezeExcitationSpec(0, 8)
     for wrong in ({"opens": True}, {"stride": 2}, {"in_channels": 7}):
         given = {"in_channels": 8, "opens": False, "stride": 1} | wrong

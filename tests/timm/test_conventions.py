@@ -13,6 +13,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import atto_det.timm  # noqa: F401  (registers the models)
 from atto_det import create_classifier
 from atto_det.errors import UserError
+from atto_det.weights.backbone_file import read_backbone, read_pretraining, write_backbone
 
 NAMES = ("attonet_d", "attonet_c", "attendnet_b")
 STAGES = ("res2", "res3", "res4", "res5")
@@ -232,6 +233,18 @@ def test_weights_from_a_local_folder(tmp_path):
     model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     with torch.no_grad():
         assert torch.allclose(model(pictures()), trained(pictures()), atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_weights_from_a_backbone_file_with_fewer_bits(bits, tmp_path, classifier):
+    trained, _ = classifier("attonet_d")
+    path = tmp_path / "backbone.safetensors"
+    write_backbone(path, *read_pretraining(trained), bits=bits)
+    arguments = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+    model = timm.create_model("attonet_d", num_classes=0, **arguments)
+    wanted = read_backbone(path).state
+    found = model.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
 
 
 def test_weights_from_a_file_of_ones_own(tmp_path):
