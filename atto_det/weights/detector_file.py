@@ -79,8 +79,8 @@ def read_detector(path: str | Path) -> dict[str, Any]:
     kind, _, number = metadata.get("format", "").rpartition(" ")
     if kind != _KIND or not number.isdecimal() or len(number) > 9:
         raise UserError(
-            f"{path} holds a backbone, without a detector or a dense layer: a training starts from "
-            "it by MODEL.WEIGHTS; where a classifier is wanted, give its pretraining's .ckpt"
+            f"{path} holds no detector: a training starts from a backbone by MODEL.WEIGHTS; where "
+            "a classifier is wanted, give the .ckpt of its pretraining"
         )
     if int(number) > FORMAT:
         raise UserError(

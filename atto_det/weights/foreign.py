@@ -109,9 +109,9 @@ def _read(path: str | Path) -> dict[str, Any]:
         if not isinstance(error.__cause__, pickle.UnpicklingError):
             raise
         raise UserError(
-            f"{error}. If you trust it, save its weights alone, and export these: torch.save("
-            f"torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pth'); of a "
-            "whole module, take .state_dict() instead of ['state_dict']"
+            f"{error}. If you trust it, save its weights alone (of a whole module with "
+            ".state_dict() instead of ['state_dict']), and export these: torch.save("
+            f"torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pth')"
         ) from error
 
 

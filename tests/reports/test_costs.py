@@ -6,16 +6,9 @@ from PIL import Image
 
 from atto_det.complexity import Cost
 from atto_det.errors import UserError
-from atto_det.reports.costs import (
-    Analysis,
-    Grid,
-    markdown,
-    print_grids,
-    print_tables,
-    record,
-    tables,
-)
+from atto_det.reports.costs import Analysis, print_tables, record, tables
 from atto_det.reports.costs_plot import plot_costs
+from atto_det.reports.grid import Grid, markdown_grids, print_grids
 
 OURS = Analysis(
     "ours",
@@ -71,7 +64,7 @@ def test_the_terminal_shows_every_name_whole(monkeypatch, capsys):
 
 
 def test_markdown():
-    lines = markdown("Title", [OURS, THEIRS], ["First.", "Second."]).splitlines()
+    lines = markdown_grids("Title", tables([OURS, THEIRS]), ["First.", "Second."]).splitlines()
     assert lines[:5] == ["# Title", "", "First.", "", "Second."]
     assert "| theirs | 2.00 | 0.50× | 6.0 | 1.50× | 2.0 | 0.50× |" in lines
     assert "| odd\\|part |  | 1.00 |" in lines

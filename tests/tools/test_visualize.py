@@ -271,4 +271,4 @@ def test_what_training_sees_on_a_contact_sheet(draw, tiny, tmp_path):
     for wrong in (["--augmented"], [*flags, "--dataset", "mini_voc_val"], [*flags, "a.jpg"]):
         done = draw(*wrong)
         assert done.returncode == 1
-        assert "error: --augmented draws the training of --config-file, and nothing" in done.stderr
+        assert "error: --augmented draws the training of --config-file, without" in done.stderr
