@@ -3,7 +3,7 @@
 atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore --hours 3
 atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore    continues
 atto-det explore --config explore/tiny_imagenet50.yaml --output output/explore --sampler tpe
-    another sampler, with the same budget and the same supernet, for comparison in the report
+    another sampler (or --seed), with the same budget and trainings, for comparison in the report
 atto-det explore --config explore/carparts_detector.yaml --output output/explore_detector
     a search for a detector instead: values of config keys, each detector trained
 
@@ -19,7 +19,7 @@ supernet/, alone/            trainings: of the shared weights, and of single net
     found.yaml               the network with the highest U that meets the requirements
     generator_<k>.yaml       the generators G_0, G_1, …
 
-and, if a detector is searched for, detectors-<seed>/ with the trainings, and <sampler>-<seed>/ with
+and, if a detector is searched for, detectors/ with the trainings, and <sampler>-<seed>/ with
 detectors.html, .png, .json, and found.yaml, an experiment file.
 """
 
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--storage", help="of the study; default: OUTPUT/journal.log")
     result.add_argument("--sampler", choices=("generator", "random", "tpe", "nsga2"))
     result.add_argument("--hours", type=float, help="stop after this time; run again to continue")
-    result.add_argument("--seed", type=int, default=1)
+    result.add_argument("--seed", type=int, default=1, help="of the search")
     return result
 
 

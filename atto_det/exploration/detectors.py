@@ -46,7 +46,7 @@ class DetectorExploration:
         output: folder that all workers share.
         storage: of the study; see `open_study`.
         sampler: one of `SAMPLERS`; None for that of the settings.
-        seed: of the search, and of every training.
+        seed: of the search. The trainings, which all searches share, have the config's SEED.
         seconds_left: until the search should stop; None for no limit.
         say: called with the progress.
 
@@ -148,8 +148,8 @@ class DetectorExploration:
 
     def study(self) -> Study:
         """The study of this search."""
-        wanted = asdict(self.settings) | {"seed": self.seed}
-        definition = json.loads(json.dumps({k: v for k, v in wanted.items() if k != "search"}))
+        wanted = {k: v for k, v in asdict(self.settings).items() if k != "search"}
+        definition = json.loads(json.dumps(wanted))
         return open_study(self.storage, self.name, self.sampler, definition)
 
     def trained(self) -> list[Point]:
@@ -181,7 +181,7 @@ class DetectorExploration:
         """The config of the detector at a point, which trains into a folder of its own."""
         pairs = {**self.settings.options, **point}
         flat = [text for pair in pairs.items() for text in pair]
-        flat += ["OUTPUT_DIR", str(self.folder(point)), "SEED", str(self.seed)]
+        flat += ["OUTPUT_DIR", str(self.folder(point))]
         return self.engine.run.read_config(self.settings.detector, flat + (options or []))
 
     def called(self, point: Mapping[str, str]) -> str:
@@ -190,8 +190,8 @@ class DetectorExploration:
         return f"detector-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def folder(self, point: Mapping[str, str]) -> Path:
-        """Folder of a detector's training, which all searches of one seed share."""
-        return self.output / f"detectors-{self.seed}" / self.called(point)
+        """Folder of a detector's training, which all searches share."""
+        return self.output / "detectors" / self.called(point)
 
     def cost(self, point: Mapping[str, str]) -> dict[str, float | None]:
         """Parameters and multiply-adds, counted at the size of the first training picture.

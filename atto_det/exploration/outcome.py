@@ -205,9 +205,7 @@ def _samplers(exploration: Exploration, study: Study) -> list[dict[str, Any]]:
         if not re.fullmatch(r"(generator|random|tpe|nsga2)-\d+", name):
             continue
         other = optuna.load_study(study_name=name, storage=storage)
-        known = dict(other.user_attrs.get(studies.DEFINITION, {}))
-        known.pop("seed", None)
-        if known != json.loads(json.dumps(definition)):
+        if other.user_attrs.get(studies.DEFINITION) != json.loads(json.dumps(definition)):
             continue
         trials, curve, best = studies.finished(other), [], -np.inf
         good = [satisfies(t) and t.state == TrialState.COMPLETE for t in trials]

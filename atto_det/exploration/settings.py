@@ -68,10 +68,12 @@ class Settings:
 
     Attributes:
         data: arguments of `atto_det.pretraining.data.ClassifierData`.
+        seed: of the split of the data, and of all trainings. The search has a seed of its own.
         prototype: name or file of the network that G_0 is centred on.
         recipe: arguments of `atto_det.pretraining.module.Classifier`, used in every training.
     """
 
+    seed: int
     data: dict[str, Any]
     prototype: str
     requirements: Requirements
@@ -84,6 +86,7 @@ class Settings:
     def definition(self) -> dict[str, Any]:
         """What determines the networks and their figures; equal for all searches that compare."""
         return {
+            "seed": self.seed,
             "data": self.data,
             "prototype": self.prototype,
             "requirements": asdict(self.requirements),
@@ -112,12 +115,15 @@ def read_settings(path: str | Path) -> Settings:
         raise UserError(f"{where} {wrong}: an exploration has {', '.join(known)}")
     if not isinstance(content["prototype"], str):
         raise UserError(f"{where}: prototype must be the name or the file of a network")
+    if isinstance(content["seed"], bool) or not isinstance(content["seed"], int):
+        raise UserError(f"{where}: seed is {shown(content['seed'])}: give a whole number")
     own = {"seed", "teacher", "teacher_weights", "teacher_size"}
     data = _arguments(ClassifierData, content["data"], f"{where}: data", own | {"answers", "crops"})
     if not data.get("hold_out"):
         raise UserError(f"{where}: data.hold_out is missing: the share of pictures to score on")
     own |= {"network", "class_names", "temperature", "hard_share"}
     return Settings(
+        seed=content["seed"],
         data=data,
         prototype=content["prototype"],
         requirements=Requirements.from_dict(content["requirements"], where),

@@ -64,7 +64,7 @@ class Exploration:
         output: folder that all workers share.
         storage: of the studies; see `open_study`.
         sampler: "generator", "random", "tpe" or "nsga2".
-        seed: for everything that is drawn at random.
+        seed: of the search. The trainings, which all searches share, have that of the settings.
         is_over: whether to stop; asked after each scored network and each epoch of training.
         say: called with the progress.
 
@@ -88,7 +88,7 @@ class Exploration:
         self.name = f"{sampler}-{seed}"
         self.results = output / self.name
         self.val_file = self.results / "val.json"
-        self.data = ClassifierData(**settings.data, seed=seed)
+        self.data = ClassifierData(**settings.data, seed=settings.seed)
         if len(self.data.classes) < 2:
             raise UserError(f"{self.data.root} has one class: there is nothing to tell apart")
         prototype = get_spec(find_network(settings.prototype, key="prototype"))
@@ -135,7 +135,7 @@ class Exploration:
             self.settings.space,
             self.data.classes,
             between=wanted.between,
-            seed=self.seed,
+            seed=self.settings.seed,
             **recipe,
         )
         module.recipe = self._recipe(supernet=asdict(wanted), space=self.settings.space.to_dict())
@@ -247,10 +247,9 @@ class Exploration:
 
     def study(self, stage: str = "", pruner: optuna.pruners.BasePruner | None = None) -> Study:
         """The study of the search, or that of a stage that trains a given list of networks."""
-        name = {"": self.name, "ranking": f"ranking-{self.seed}"}.get(stage, f"{self.name}-{stage}")
+        name = {"": self.name, "ranking": "ranking"}.get(stage, f"{self.name}-{stage}")
         sampler = optuna.samplers.RandomSampler(seed=self.seed) if stage else self.sampler
-        definition = self.settings.definition() | {"seed": self.seed}
-        return open_study(self.storage, name, sampler, definition, pruner)
+        return open_study(self.storage, name, sampler, self.settings.definition(), pruner)
 
     def best(self, study: Study, *, broken_off: bool = False) -> list[FrozenTrial]:
         """Completed trials: those that meet the requirements first, then by U.
@@ -308,7 +307,8 @@ class Exploration:
             TimeIsOver: the time ran out halfway; the next call continues the training.
         """
         network = self.network(point)
-        module = Classifier(network, self.data.classes, seed=self.seed, **self.settings.recipe)
+        seed, recipe = self.settings.seed, self.settings.recipe
+        module = Classifier(network, self.data.classes, seed=seed, **recipe)
         module.recipe = self._recipe(epochs=epochs)
         poor = False
 
@@ -392,5 +392,6 @@ class Exploration:
 
     def _recipe(self, **others: Any) -> str:
         """Everything a training depends on; a training of another recipe is not resumed."""
-        common = {"seed": self.seed, "data": self.settings.data, "recipe": self.settings.recipe}
+        settings = self.settings
+        common = {"seed": settings.seed, "data": settings.data, "recipe": settings.recipe}
         return yaml.safe_dump(common | others)

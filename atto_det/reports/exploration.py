@@ -1,6 +1,7 @@
 """Tables of the results of an exploration."""
 
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 from atto_det.reports.grid import Grid
@@ -91,15 +92,19 @@ def _ranking(ranking: Mapping[str, Any]) -> Grid:
 
 
 def _samplers(samplers: Sequence[Mapping[str, Any]]) -> Grid:
-    rows = tuple(
-        (
-            one["name"],
-            str(one["asked"]),
-            str(one["satisfying"]),
-            f"{one['curve'][-1][1]:.2f}" if one["curve"] else "",
-            "" if one["final"] is None else f"{one['final']:.2f}",
-        )
-        for one in samplers
-    )
+    """A row for each search, then one for each engine with several complete searches."""
+    engines: dict[str, list[tuple[float, float]]] = {}
+    rows = []
+    for one in samplers:
+        estimated = one["curve"][-1][1] if one["curve"] else None
+        trained = one["final"]
+        figures = ("" if u is None else f"{u:.2f}" for u in (estimated, trained))
+        rows.append((one["name"], str(one["asked"]), str(one["satisfying"]), *figures))
+        if estimated is not None and trained is not None:
+            engines.setdefault(one["name"].partition("-")[0], []).append((estimated, trained))
+    for name, found in engines.items():
+        if len(found) > 1:
+            means = (f"{mean(us):.2f}" for us in zip(*found, strict=True))
+            rows.append((f"{name}, mean of {len(found)}", "", "", *means))
     header = ("engine-seed", "asked for", "meeting\nall", "best U,\nestimated", "best U,\ntrained")
-    return Grid("Engines with the same budget", header, rows)
+    return Grid("Engines with the same budget", header, tuple(rows))

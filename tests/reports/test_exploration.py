@@ -46,6 +46,7 @@ def content() -> dict:
         "samplers": [
             {"name": "random-1", "asked": 5, "satisfying": 3, "curve": [(1, 60), (5, 70)]}
             | {"final": 72.5},
+            {"name": "random-2", "asked": 5, "satisfying": 4, "curve": [(1, 61)], "final": 70.0},
             {"name": "tpe-1", "asked": 5, "satisfying": 0, "curve": [], "final": None},
         ],
         "importance": {"res2.width": 0.7, "stem": 0.1},
@@ -66,7 +67,10 @@ def test_tables_by_hand(content):
     assert candidates.rows == (("spec-<2>", "25.0", "30.0", "1", "broken off"),)
     assert "20 networks of G_0" in ranking.title
     assert ranking.rows == (("supernet's top-1", "+0.55"), ("multiply-adds", "-0.20"))
-    assert samplers.rows[1] == ("tpe-1", "5", "0", "", "")
+    assert samplers.rows[2:] == (
+        ("tpe-1", "5", "0", "", ""),
+        ("random, mean of 2", "", "", "65.50", "71.25"),
+    )
     assert [row[0] for row in found.rows] == [
         *("stem", "res2.1", "res3.1", "res3.2", "res4.1", "res5.1")
     ]

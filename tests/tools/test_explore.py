@@ -20,6 +20,7 @@ pytest.importorskip("optuna", reason="Optuna is not installed")
 
 STAGES = ("res2", "res3", "res4", "res5")
 CONFIG = {
+    "seed": 1,
     "data": {
         **{"root": "colours", "image_size": 32, "batch_size": 9, "workers": 0, "hold_out": 0.25},
         "crop_share": 1.0,
@@ -102,14 +103,14 @@ def test_workers_and_engines_share_a_folder(colours, tmp_path, monkeypatch, repo
     assert len({one["number"] for one in content["networks"]}) == 24
     names = [one["network"] for one in content["candidates"]]
     assert len(set(names)) == len(names) == 2
-    # The other engine takes the supernet and what was trained alone as they are.
+    # Another engine, and another seed, take the supernet and what was trained alone as they are.
     trained = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("alone/*/last.ckpt")}
-    assert subprocess.run([*command, "--sampler", "random"]).returncode == 0
+    assert subprocess.run([*command, "--sampler", "random", "--seed", "2"]).returncode == 0
     again = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("alone/*/last.ckpt")}
     kept = {content["prototype"]["network"] + f"-{epochs}" for epochs in (1, 2)}
     assert {name: again[name] for name in kept} == {name: trained[name] for name in kept}
-    content = json.loads((out / "random-1/exploration.json").read_text())
-    assert [one["name"] for one in content["samplers"]] == ["generator-1", "random-1"]
+    content = json.loads((out / "random-2/exploration.json").read_text())
+    assert [one["name"] for one in content["samplers"]] == ["generator-1", "random-2"]
     assert content["generators"] == []
 
 
@@ -123,6 +124,7 @@ def test_workers_and_engines_share_a_folder(colours, tmp_path, monkeypatch, repo
         ),
         ([], {"prototype": "attonet_z"}, "prototype is 'attonet_z'"),
         ([], {"search": {"rounds": 0}}, "search.rounds is 0"),
+        ([], {"seed": "one"}, "seed is 'one'"),
         ([], {"colour": 1}, "unknown key 'colour'"),
         ([], {"data": {"image_size": 32, "hold_out": 0.2}}, "root"),
         ([], {"data": {"root": "colours"}}, "data.hold_out is missing"),

@@ -52,8 +52,8 @@ def test_from_keys_to_a_detector(explore, tmp_path, capsys):
     larger, trained = sorted(content["detectors"], key=lambda one: -one["macs"])
     assert larger["macs"] > 25e6
     assert (larger["satisfies"], larger["ap"], larger["milliseconds"]) == (False, None, None)
-    assert not (tmp_path / "out/detectors-1" / larger["name"]).exists()
-    folder = tmp_path / "out/detectors-1" / trained["name"]
+    assert not (tmp_path / "out/detectors" / larger["name"]).exists()
+    folder = tmp_path / "out/detectors" / trained["name"]
     [evaluation] = folder.glob("evaluation/*_held_out_0000002.json")
     assert trained["ap"] == json.loads(evaluation.read_text())["AP_m"]
     cfg = load_config(folder / "config.yaml", [])
