@@ -249,6 +249,23 @@ def test_times_in_costs_are_the_stored_ones():
     assert list(_table("docs/costs.md", "Latency", 1).values()) == expected
 
 
+def test_times_beside_a_peer_are_the_stored_ones():
+    parts = {
+        (one["detector"], one["input"], one["mode"]): one["parts_s"]
+        for one in _stored("peers_cpu.json")["latencies"]
+    }
+    ours = ((LITE, "640x640"), (TINY, "640x640"), (TINY, "320x320"))
+    expected = []
+    for mode in ("onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8"):
+        both = [[1000 * second for second in parts[*one, mode].values()] for one in ours]
+        cells = [f"{network:.0f} + {masks:.0f}" for network, masks, _ in both]
+        # The peer's 8-bit file is a file of its own.
+        name = "yolo26n-seg-int8" if mode.endswith("int8") else "yolo26n-seg"
+        peer = parts[name, "640x640", mode.removesuffix("-int8")]["network"]
+        expected.append([*cells, f"{1000 * peer:.0f}"])
+    assert list(_table("docs/costs.md", "Latency", 2).values()) == expected
+
+
 def test_growth_in_costs_is_the_stored_one():
     expected = []
     for curve in _stored("scaling_cpu.json")["curves"]:
