@@ -1,4 +1,4 @@
-"""Detectron2's pooler with the ROIAlign of `atto_det.ops.roi_align`."""
+"""Detectron2's pooler with the ROIAlign of `atto_det.ops.roi_align`, also in training."""
 
 import torch
 from detectron2.layers import ROIAlign
@@ -8,11 +8,11 @@ from detectron2.modeling.poolers import (
     convert_boxes_to_pooler_format,
 )
 from detectron2.structures import Boxes
-from torch import Tensor
+from torch import Tensor, nn
 
 from atto_det.ops.roi_align import roi_align
 
-from .fusion import BuiltFrom
+from .fusion import BuiltFrom, replace
 
 
 class GatherPooler(BuiltFrom, ROIPooler):
@@ -22,7 +22,8 @@ class GatherPooler(BuiltFrom, ROIPooler):
         """Feature maps and boxes of each picture to (R, C, P, P), as `ROIPooler`."""
         poolers = list(self.level_poolers)
         known = all(isinstance(pooler, ROIAlign) and pooler.aligned for pooler in poolers)
-        if not known or x[0].device.type != "cpu" or torch.is_grad_enabled() or not box_lists:
+        plain = x[0].device.type == "cpu" and x[0].dtype == torch.float32
+        if not (known and plain and box_lists) or torch.jit.is_tracing():
             return super().forward(x, box_lists)
         regions = convert_boxes_to_pooler_format(box_lists)
         levels = torch.zeros(len(regions), dtype=torch.long)
@@ -32,3 +33,8 @@ class GatherPooler(BuiltFrom, ROIPooler):
             levels = assign_boxes_to_levels(box_lists, *bounds, *canonical)
         scales = [pooler.spatial_scale for pooler in poolers]
         return roi_align(x, regions, levels, self.output_size, scales, poolers[0].sampling_ratio)
+
+
+def pool_by_gathering(model: nn.Module) -> None:
+    """Replace each pooler in `model` by a `GatherPooler`."""
+    replace(model, {m: GatherPooler(m) for m in model.modules() if type(m) is ROIPooler})

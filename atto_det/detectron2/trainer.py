@@ -43,6 +43,7 @@ from .checkpointer import ENGINE, AttoCheckpointer
 from .evaluator import VOCInstanceEvaluator
 from .loader import TestLoader, TrainLoader
 from .model import build_model
+from .pooling import pool_by_gathering
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Trainer(DefaultTrainer):
         torch.manual_seed(cfg.SEED)
         # The memory layout that convolutions prefer: a fifth faster on a CPU.
         self.network = self.build_model(cfg).to(memory_format=torch.channels_last)
+        pool_by_gathering(self.network)
         optimizer = self.build_optimizer(cfg, self.network)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.policy = Run(weakref.proxy(self))

@@ -3,7 +3,7 @@
 A bin of ROIAlign is the mean of its samples, and a sample is the bilinear mean of four feature
 vectors. With channels-last features these are rows of a table, and `embedding_bag` sums weighted
 rows with all threads and vector units, while torchvision's own kernel uses one thread and scalar
-operations. (ROIAlign: arXiv 1703.06870, section 3.)
+operations, forward and even more so backward. (ROIAlign: arXiv 1703.06870, section 3.)
 
 Shapes in comments: R regions, C channels, P bins along an axis, G samples in a bin along an axis.
 """
@@ -32,9 +32,9 @@ def roi_align(
         samples: per bin and axis; 0 for one per cell that the bin spans, rounded up.
 
     Returns:
-        (R, C, P, P), channels last; without gradients.
+        (R, C, P, P), channels last; with gradients for the features alone.
     """
-    channels = features[0].shape[1]
+    channels, regions = features[0].shape[1], regions.detach()
     scale = regions.new_tensor(scales)[levels, None]  # (R, 1)
     cells = torch.tensor([f.shape[2:] for f in features])[levels]  # (R, 2): H, W
     begin, end = (regions[:, axes] * scale - 0.5 for axes in ([2, 1], [4, 3]))  # (R, 2): y, x

@@ -42,9 +42,9 @@ class AlignedPooler(MultiScaleRoIAlign):
         first, last = (stride.bit_length() - 1 for stride in (self.strides[0], self.strides[-1]))
         levels = levels.clamp(first, last) - first
         size, samples = self.output_size, self.sampling_ratio
-        kernel = torch.is_grad_enabled() or torch.jit.is_tracing()
-        if regions.device.type == "cpu" and not kernel:
-            maps, scales = [x[name] for name in self.featmap_names], [1 / s for s in self.strides]
+        maps, scales = [x[name] for name in self.featmap_names], [1 / s for s in self.strides]
+        plain = regions.device.type == "cpu" and maps[0].dtype == torch.float32
+        if plain and not torch.jit.is_tracing():
             return roi_align(maps, regions, levels.long(), size, scales, samples)
         # Sorted so that neighbours follow each other, which caches well: half the time.
         band = torch.floor(regions[:, 2] / BAND) + BANDS * regions[:, 0]

@@ -165,11 +165,16 @@ def test_pooling_is_torchvision_s_roi_align(corners, samples, size_and_scale, sh
     boxes = torch.tensor(corners)
     low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
     regions = torch.cat([torch.arange(len(boxes))[:, None] % 2, low, high], dim=1)
-    features = torch.rand(2, 3, *shape)
+    features = torch.rand(2, 3, *shape, requires_grad=True)
     expected = ops.roi_align(features, regions, (size, size), scale, samples, aligned=True)
     levels = torch.zeros(len(boxes), dtype=torch.long)
     found = roi_align([features], regions, levels, (size, size), [scale], samples)
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+    change = torch.rand_like(expected) - 0.5
+    # A region without area has no gradient.
+    losses = [(y * change).sum() + 0 * features.sum() for y in (found, expected)]
+    gradients = [torch.autograd.grad(loss, features)[0] for loss in losses]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=2e-4)
 
 
 @pytest.mark.parametrize("kind", ["ROIAlignV2", "ROIAlign", "ROIPool"])
@@ -178,11 +183,17 @@ def test_pooling_from_several_levels(kind, boxes):
     scales = [1 / 4, 1 / 8, 1 / 16]
     pooler = ROIPooler((7, 7), scales, 0, kind)
     faster = GatherPooler(pooler)
-    features = [torch.rand(2, 5, int(400 * scale), int(600 * scale)) for scale in scales]
+    features = [
+        torch.rand(2, 5, int(400 * scale), int(600 * scale), requires_grad=True) for scale in scales
+    ]
     lists = [Boxes(spread_boxes(count, 400, 600)) for count in (boxes, boxes // 2)]
-    with torch.no_grad():
-        found = faster(features, lists)
-        torch.testing.assert_close(found, pooler(features, lists), rtol=0, atol=5e-5)
+    found, expected = faster(features, lists), pooler(features, lists)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+    if boxes:
+        change = torch.rand_like(expected) - 0.5
+        ours, theirs = (torch.autograd.grad(y, features, change) for y in (found, expected))
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-4)
     if kind == "ROIAlignV2" and boxes:
         assert found.is_contiguous(memory_format=torch.channels_last)
 
