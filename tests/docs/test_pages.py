@@ -266,6 +266,17 @@ def test_times_beside_a_peer_are_the_stored_ones():
     assert list(_table("docs/costs.md", "Latency", 2).values()) == expected
 
 
+def test_what_rewriting_is_worth_is_stored():
+    stored = _stored("profile_cpu.json")
+    without, rewritten = (
+        {one["name"]: 1000 * one["run_s"] for one in part["profiles"]}
+        for part in (stored["before"], stored)
+    )
+    cells = [f"{without[name]:.0f}, {rewritten[name]:.0f}" for name in rewritten]
+    rows = list(_table("docs/costs.md", "Latency", 4).values())
+    assert [cell for row in rows for cell in row] == cells
+
+
 def test_growth_in_costs_is_the_stored_one():
     expected = []
     for curve in _stored("scaling_cpu.json")["curves"]:
@@ -277,7 +288,7 @@ def test_growth_in_costs_is_the_stored_one():
             time = f"{times[0]:.2f} to {times[1]:.0f} s"
         exponent = f"{curve['exponent']:.2f}".replace("-", "−")
         expected.append([time, exponent, f"{' to '.join(memory)} MiB"])
-    rows = _table("docs/costs.md", "Latency", 4).values()
+    rows = _table("docs/costs.md", "Latency", 5).values()
     assert [cells[2:] for cells in rows] == expected
 
 
