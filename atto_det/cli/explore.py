@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if args.hours is not None and args.hours <= 0:
         raise UserError(f"--hours is {args.hours}: give a number above 0")
+    if args.seed < 1:
+        raise UserError(f"--seed is {args.seed}: give a whole number above 0")
     begin = time.monotonic()
 
     from rich.logging import RichHandler

@@ -12,6 +12,8 @@ from typing import Any
 from atto_det.errors import UserError, shown
 from atto_det.nets.cost import ClassifierCost
 
+PROTOTYPE = "prototype"  # as top1: that of the prototype, which is not known yet
+
 
 def performance(
     top1: float, cost: ClassifierCost, *, alpha: float = 2, beta: float = 0.5, gamma: float = 0.5
@@ -33,7 +35,8 @@ class Requirements:
     """The requirements r of the indicator 1_r; None means no requirement.
 
     Attributes:
-        top1: minimum, in percent, on the data that judge the search.
+        top1: minimum, in percent, on the data that judge the search; or "prototype", for what the
+            prototype reaches there after the final training.
         parameters: maximum.
         macs: maximum multiply-adds for one picture.
         kilobytes: maximum size of the weights at `weight_bits`; 1000 bytes each.
@@ -44,7 +47,7 @@ class Requirements:
         UserError: a value out of its range.
     """
 
-    top1: float | None = None
+    top1: float | str | None = None
     parameters: int | None = None
     macs: int | None = None
     kilobytes: float | None = None
@@ -55,11 +58,14 @@ class Requirements:
         for field in fields(self):
             value = getattr(self, field.name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and 0 < value < math.inf):
+            if value is None or (field.name == "top1" and value == PROTOTYPE):
+                continue
+            if not (number and 0 < value < math.inf):
+                others = f"{PROTOTYPE} or null" if field.name == "top1" else "or null"
                 raise UserError(
-                    f"requirements.{field.name} is {shown(value)}: give a number above 0, or null"
+                    f"requirements.{field.name} is {shown(value)}: give a number above 0, {others}"
                 )
-        if self.top1 is not None and self.top1 > 100:
+        if not isinstance(self.top1, str | None) and self.top1 > 100:
             raise UserError(f"requirements.top1 is {self.top1}: a percentage is at most 100")
 
     def excess(
@@ -72,7 +78,8 @@ class Requirements:
         """By how much each requirement is missed, as a share of it; 1_r is 1 if none is above 0.
 
         Args:
-            top1, milliseconds: None if they are not known; their requirements are then left out.
+            top1, milliseconds: None if they are not known; their requirements are then left out,
+                as is a top1 of "prototype".
         """
         result = {}
         for name, value in (
@@ -84,7 +91,7 @@ class Requirements:
             limit = getattr(self, name)
             if limit is not None and value is not None:
                 result[name] = value / limit - 1
-        if self.top1 is not None and top1 is not None:
+        if not isinstance(self.top1, str | None) and top1 is not None:
             result["top1"] = 1 - top1 / self.top1
         return result
 

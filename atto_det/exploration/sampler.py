@@ -11,6 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from atto_det.design.generator import Generator
 
+DRAWS = 1_000_000
+"""Of a search: its networks have the seeds from its own seed times this."""
+
 
 class GeneratorSampler(BaseSampler):
     """Trial number n belongs to round n // population, and is drawn from that round's generator.
@@ -21,6 +24,7 @@ class GeneratorSampler(BaseSampler):
     Args:
         first: G_0.
         population: trials per round.
+        seed: of the search, above 0; a generator's U is that of networks with seeds from 0.
         elite: share of a round's size that the next generator is fitted to: the best trials so far,
             over all rounds, that satisfy every constraint. At least two of them are used.
         rate, floor: passed to `Generator.fitted`.
@@ -31,11 +35,12 @@ class GeneratorSampler(BaseSampler):
         first: Generator,
         *,
         population: int,
+        seed: int = 1,
         elite: float = 0.2,
         rate: float = 0.7,
         floor: float = 0.02,
     ) -> None:
-        self.first, self.population = first, population
+        self.first, self.population, self.seed = first, population, seed
         self.elite, self.rate, self.floor = elite, rate, floor
         self._fitted: dict[int, tuple[int, Generator]] = {}
 
@@ -73,9 +78,9 @@ class GeneratorSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A point from the generator of the trial's round, with the trial's number as seed."""
+        """A point from the generator of the trial's round."""
         generator = self.generator(study, trial.number // self.population)
-        return dict(generator.point(trial.number))
+        return dict(generator.point(self.seed * DRAWS + trial.number))
 
     def sample_independent(
         self,

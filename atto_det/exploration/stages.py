@@ -13,7 +13,8 @@ split.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from atto_det.design.generator import Generator
 from atto_det.design.networks import find_network
-from atto_det.design.requirements import performance
+from atto_det.design.requirements import PROTOTYPE, performance
 from atto_det.design.space import Point
 from atto_det.errors import UserError, atomic_path
 from atto_det.exploration import studies
@@ -53,7 +54,7 @@ from atto_det.weights.checkpoint import load_checkpoint
 Say = Callable[[str, int, int, str], None]
 """Reports progress: name of the stage, units done, units in total, and a remark."""
 
-RANKING_SEEDS = 1_000_000  # the first seed of the ranking; no trial number of a search gets there
+RANKING_SEEDS = 500_000  # the first seed of the ranking, between those of U and of the searches
 
 
 class Exploration:
@@ -101,9 +102,9 @@ class Exploration:
             size=self.data.image_size,
         )
         self.first.point(0)  # impossible requirements are refused before any training
-        self.sampler = make_sampler(
-            sampler, self.first, population=settings.search.population, seed=seed
-        )
+        count = settings.search.population
+        self._make_sampler = partial(make_sampler, sampler, population=count, seed=seed)
+        self.sampler = self._make_sampler(self.first)
         self.supernet: Supernet
         self.judges: Judges
         self.scores: dict[str, float] = {}
@@ -164,6 +165,11 @@ class Exploration:
         score = self.score(self.prototype)
         self.final_per_short = final / short if short and final else 1.0
         self.final_per_score = final / score if score and final else 1.0
+        if self.settings.requirements.top1 == PROTOTYPE:
+            wanted = replace(self.settings.requirements, top1=final or None)
+            self.settings = replace(self.settings, requirements=wanted)
+            self.first = replace(self.first, requirements=wanted)
+            self.sampler = self._make_sampler(self.first)
         return True
 
     def rank(self) -> bool:

@@ -62,7 +62,7 @@ def make_sampler(
         UserError: no such name.
     """
     if name == "generator" and first is not None:
-        return GeneratorSampler(first, population=population)
+        return GeneratorSampler(first, population=population, seed=seed)
     if name == "random":
         return RandomSampler(seed=seed)
     if name == "tpe":

@@ -72,6 +72,11 @@ def test_generators_rise(generator, tmp_path):
         for g in (sampler.generator(study, 0), last)
     ]
     assert means[1] > means[0] + 5
+    # Another seed draws other networks from the same G_0.
+    other = make_sampler("generator", generator, population=10, seed=2)
+    trials = [trial for trial in study.trials if trial.number < 10]
+    drawn = [other.sample_relative(study, trial, {}) for trial in trials]
+    assert all(point != trial.params for point, trial in zip(drawn, trials, strict=True))
     # Another process derives the same generator from the storage.
     again = study_in(tmp_path, generator)
     same = again.sampler.generator(again, 4)
