@@ -53,15 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if args.hours is not None and args.hours <= 0:
         raise UserError(f"--hours is {args.hours}: give a number above 0")
-    if args.seed < 1:
-        raise UserError(f"--seed is {args.seed}: give a whole number above 0")
     begin = time.monotonic()
 
     from rich.logging import RichHandler
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from atto_det.config import load_yaml
+    from atto_det.exploration.settings import check_seed
 
+    check_seed(args.seed, "--seed")
     is_detector = "detector" in load_yaml(args.config)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:

@@ -16,7 +16,10 @@ from .fusion import BuiltFrom, replace
 
 
 class GatherPooler(BuiltFrom, ROIPooler):
-    """Detectron2's pooler that uses `roi_align` for its ROIAlignV2 of plain boxes on a CPU."""
+    """Detectron2's pooler that uses `roi_align` for its ROIAlignV2 of plain boxes on a CPU.
+
+    Traced, and in other precisions than single, it stays Detectron2's.
+    """
 
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
         """Feature maps and boxes of each picture to (R, C, P, P), as `ROIPooler`."""

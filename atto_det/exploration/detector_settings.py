@@ -7,7 +7,7 @@ from pathlib import Path
 
 from atto_det.config import load_yaml
 from atto_det.errors import UserError, shown
-from atto_det.exploration.settings import read_section
+from atto_det.exploration.settings import check_seed, read_section
 
 SAMPLERS = ("random", "tpe", "nsga2")
 
@@ -61,11 +61,13 @@ class DetectorSettings:
     """All settings of a search for a detector.
 
     Attributes:
+        seed: of all trainings. The search has a seed of its own.
         detector: the experiment file that all detectors start from.
         options: config keys that all of them share, such as SOLVER.MAX_ITER.
         space: config keys, each with the values that are tried, as text.
     """
 
+    seed: int
     detector: str
     options: dict[str, str]
     requirements: DetectorRequirements
@@ -87,6 +89,7 @@ def read_detector_settings(path: str | Path) -> DetectorSettings:
     for key in content:
         if key not in known:
             raise UserError(f"{where} has an unknown key {shown(key)}: give {', '.join(known)}")
+    check_seed(content["seed"], f"{where}: seed")
     if not isinstance(content["detector"], str):
         raise UserError(f"{where}: detector must be an experiment file")
     for key in ("options", "requirements", "space"):
@@ -113,6 +116,7 @@ def read_detector_settings(path: str | Path) -> DetectorSettings:
         if value is not None and not (number and 0 < value < inf):
             raise UserError(f"{where}: requirements.{key} must be a number above 0, or null")
     return DetectorSettings(
+        seed=content["seed"],
         detector=content["detector"],
         options={str(key): str(value) for key, value in content["options"].items()},
         requirements=DetectorRequirements(**wanted),

@@ -46,7 +46,7 @@ class DetectorExploration:
         output: folder that all workers share.
         storage: of the study; see `open_study`.
         sampler: one of `SAMPLERS`; None for that of the settings.
-        seed: of the search. The trainings, which all searches share, have the config's SEED.
+        seed: of the search. The trainings, which all searches share, have that of the settings.
         seconds_left: until the search should stop; None for no limit.
         say: called with the progress.
 
@@ -181,7 +181,7 @@ class DetectorExploration:
         """The config of the detector at a point, which trains into a folder of its own."""
         pairs = {**self.settings.options, **point}
         flat = [text for pair in pairs.items() for text in pair]
-        flat += ["OUTPUT_DIR", str(self.folder(point))]
+        flat += ["OUTPUT_DIR", str(self.folder(point)), "SEED", str(self.settings.seed)]
         return self.engine.run.read_config(self.settings.detector, flat + (options or []))
 
     def called(self, point: Mapping[str, str]) -> str:
@@ -274,7 +274,9 @@ class DetectorExploration:
                 )
             except UserError as error:
                 raise UserError(f"{name} in {folder}: {error}") from error
-            last = max(folder.glob("evaluation/*.json"), default=None)
+            # The folder also holds detections, and evaluations of the test sets.
+            held_out = f"evaluation/{held_out_set(cfg)}_[0-9]*.json"
+            last = max(folder.glob(held_out), default=None)
         ended = last and int(last.stem.rpartition("_")[2]) >= cfg.SOLVER.MAX_ITER
         if last is None or (not ended and (self.seconds_left() or 1) < 0):
             raise TimeIsOver

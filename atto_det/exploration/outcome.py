@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import kendalltau
 
-from atto_det.design.requirements import performance
+from atto_det.design.requirements import PROTOTYPE, performance
 from atto_det.design.space import Point, Space
 from atto_det.errors import atomic_path
 from atto_det.exploration import studies
@@ -65,7 +65,7 @@ def collect(exploration: Exploration) -> dict[str, Any]:
     """Every network, its figures and where they came from, as plain values."""
     study, settings = exploration.study(), exploration.settings
     generators = study.user_attrs.get("generators", {})
-    finals = [_final(exploration, trial) for trial in exploration.best(exploration.study("final"))]
+    finals = [_final(exploration, trial) for trial in studies.ranked(exploration.study("final"))]
     held = [one for one in finals if one["satisfies"]]
     winner = max(held, key=lambda one: one["u"], default=None)
     prototype = _prototype(exploration)
@@ -99,9 +99,12 @@ def _remarks(
     exploration: Exploration, winner: dict[str, Any] | None, prototype: dict[str, Any]
 ) -> list[str]:
     wanted = {k: v for k, v in vars(exploration.settings.requirements).items() if v is not None}
+    texts = [f"{k} {v:g}" for k, v in wanted.items()]
+    if exploration.asked.top1 == PROTOTYPE:
+        texts[0] += " (the prototype's)"
     data = exploration.data
     remarks = [
-        f"Requirements 1_r: {', '.join(f'{k} {v:g}' for k, v in wanted.items()) or 'none'}. U is "
+        f"Requirements 1_r: {', '.join(texts) or 'none'}. U is "
         f"NetScore. {len(data.classes)} classes, {len(data.train.paths):,} pictures train and "
         f"{len(data.val.paths):,} of the training split judge; pictures of {data.image_size} "
         "pixels.",
@@ -183,7 +186,7 @@ def _val(exploration: Exploration, network: str) -> float | None:
 
 def _ranking(exploration: Exploration) -> dict[str, Any]:
     """Kendall's tau between each training-free ranking and top-1 after training alone."""
-    random = np.random.default_rng(exploration.seed)
+    random = np.random.default_rng(exploration.settings.seed)
     rows = [
         {key: trial.user_attrs[key] for key in ("top1", *RANKERS[:-1])}
         | {"network": short_name(exploration.network(trial.params))}
@@ -220,18 +223,26 @@ def _samplers(exploration: Exploration, study: Study) -> list[dict[str, Any]]:
                 "asked": len(trials),
                 "satisfying": sum(good),
                 "curve": curve,
-                "final": _trained(storage, name),
+                **_trained(storage, name),
             }
         )
     return found
 
 
-def _trained(storage: Any, name: str) -> float | None:
-    """The highest U in a search among finally trained networks that meet the requirements."""
+def _trained(storage: Any, name: str) -> dict[str, Any]:
+    """The highest U in a search among finally trained networks that meet the requirements.
+
+    Returns:
+        `final`, that U or None, and `is_over`, whether all final trainings are done.
+    """
     if f"{name}-final" not in optuna.get_all_study_names(storage):
-        return None
-    trials = studies.finished(optuna.load_study(study_name=f"{name}-final", storage=storage))
-    return max((t.value for t in trials if satisfies(t) and t.value is not None), default=None)
+        return {"final": None, "is_over": False}
+    study = optuna.load_study(study_name=f"{name}-final", storage=storage)
+    trials = studies.finished(study)
+    found = [trial.value for trial in trials if satisfies(trial) and trial.value is not None]
+    open_states = (TrialState.WAITING, TrialState.RUNNING)
+    left = study.get_trials(deepcopy=False, states=open_states)
+    return {"final": max(found, default=None), "is_over": bool(trials) and not left}
 
 
 def importance_of(study: Study) -> dict[str, float]:

@@ -6,6 +6,21 @@ Published proxies often rank no better than the number of multiply-adds, so both
 import torch
 from torch import Tensor, nn
 
+from atto_det.exploration.supernet import build
+from atto_det.nets.backbone import BackboneSpec
+
+
+def proxies(spec: BackboneSpec, classes: int, images: Tensor) -> dict[str, float]:
+    """The training-free scores of a network by name.
+
+    Args:
+        images: (B, 3, S, S), normalised.
+    """
+    return {
+        "synflow": synflow(build(spec, classes), images.shape[-1]),
+        "naswot": naswot(build(spec, classes), images),
+    }
+
 
 def synflow(net: nn.Module, size: int) -> float:
     """The logarithm of synaptic flow (arXiv 2006.05467; over a whole network: arXiv 2101.08134).

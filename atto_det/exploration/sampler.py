@@ -1,6 +1,6 @@
 """The cross-entropy method as an Optuna sampler: each round draws from its own generator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from atto_det.design.generator import Generator
 
 DRAWS = 1_000_000
-"""Of a search: its networks have the seeds from its own seed times this."""
+"""A search with seed s draws with the seeds from (s + 1) times this; below are those of U and of
+the ranking."""
 
 
 class GeneratorSampler(BaseSampler):
@@ -24,7 +25,7 @@ class GeneratorSampler(BaseSampler):
     Args:
         first: G_0.
         population: trials per round.
-        seed: of the search, above 0; a generator's U is that of networks with seeds from 0.
+        seed: of the search.
         elite: share of a round's size that the next generator is fitted to: the best trials so far,
             over all rounds, that satisfy every constraint. At least two of them are used.
         rate, floor: passed to `Generator.fitted`.
@@ -80,7 +81,7 @@ class GeneratorSampler(BaseSampler):
     ) -> dict[str, Any]:
         """A point from the generator of the trial's round."""
         generator = self.generator(study, trial.number // self.population)
-        return dict(generator.point(self.seed * DRAWS + trial.number))
+        return dict(generator.point((self.seed + 1) * DRAWS + trial.number))
 
     def sample_independent(
         self,
@@ -91,6 +92,59 @@ class GeneratorSampler(BaseSampler):
     ) -> Any:
         """Raises KeyError: only the dimensions of the space can be sampled."""
         raise KeyError(f"{param_name} is not a dimension of the space")
+
+
+class ByTrial(BaseSampler):
+    """A sampler of Optuna's whose random numbers follow from the trial's number.
+
+    Optuna's own start anew in each process, so that several workers, and a search that continues,
+    would draw the same points again.
+
+    Args:
+        make: gives the sampler for a seed.
+        seed: of the search.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self.make, self.seed = make, seed
+        self.own = make(seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Take a new sampler for the trial."""
+        self.own = self.make(((self.seed + 1) * DRAWS + trial.number) % 2**32)
+        self.own.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """That of the trial's sampler."""
+        return self.own.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """What the trial's sampler draws."""
+        return self.own.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """What the trial's sampler draws."""
+        return self.own.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """What the trial's sampler does then."""
+        self.own.after_trial(study, trial, state, values)
 
 
 def satisfies(trial: FrozenTrial) -> bool:

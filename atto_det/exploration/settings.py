@@ -115,8 +115,7 @@ def read_settings(path: str | Path) -> Settings:
         raise UserError(f"{where} {wrong}: an exploration has {', '.join(known)}")
     if not isinstance(content["prototype"], str):
         raise UserError(f"{where}: prototype must be the name or the file of a network")
-    if isinstance(content["seed"], bool) or not isinstance(content["seed"], int):
-        raise UserError(f"{where}: seed is {shown(content['seed'])}: give a whole number")
+    check_seed(content["seed"], f"{where}: seed")
     own = {"seed", "teacher", "teacher_weights", "teacher_size"}
     data = _arguments(ClassifierData, content["data"], f"{where}: data", own | {"answers", "crops"})
     if not data.get("hold_out"):
@@ -133,6 +132,16 @@ def read_settings(path: str | Path) -> Settings:
         alone=read_section(AloneSettings, content["alone"], f"{where}: alone"),
         space=Space.from_dict(content["space"], where),
     )
+
+
+def check_seed(value: Any, called: str) -> None:
+    """Refuse what torch and numpy do not take as a seed.
+
+    Raises:
+        UserError: not a whole number from 0 to 2³² − 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise UserError(f"{called} is {shown(value)}: give a whole number from 0 to 4294967295")
 
 
 def _arguments(kind: type, content: Any, where: str, skip: set[str]) -> dict[str, Any]:

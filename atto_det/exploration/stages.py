@@ -21,7 +21,7 @@ from typing import Any
 import optuna
 import yaml
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial
 
 from atto_det.design.generator import Generator
 from atto_det.design.networks import find_network
@@ -30,8 +30,8 @@ from atto_det.design.space import Point
 from atto_det.errors import UserError, atomic_path
 from atto_det.exploration import studies
 from atto_det.exploration.latency import milliseconds
-from atto_det.exploration.proxies import naswot, synflow
-from atto_det.exploration.sampler import GeneratorSampler, satisfies
+from atto_det.exploration.proxies import proxies
+from atto_det.exploration.sampler import GeneratorSampler
 from atto_det.exploration.settings import Settings
 from atto_det.exploration.studies import TimeIsOver, locked, make_sampler, open_study
 from atto_det.exploration.supernet import (
@@ -85,6 +85,7 @@ class Exploration:
         say: Say = lambda stage, done, total, words: None,
     ) -> None:
         self.settings, self.output, self.storage, self.seed = settings, output, storage, seed
+        self.asked = settings.requirements  # as they were given
         self.is_over, self.say = is_over, say
         self.name = f"{sampler}-{seed}"
         self.results = output / self.name
@@ -109,9 +110,8 @@ class Exploration:
         self.judges: Judges
         self.scores: dict[str, float] = {}
         self.times: dict[str, float] = {}
-        # Top-1 of the prototype after the final training, divided by its top-1 from the supernet
-        # and after the short training: these factors extrapolate the top-1 of other networks.
-        self.final_per_score = self.final_per_short = 1.0
+        # The prototype's top-1 after the short and the final training, once they are done.
+        self.short = self.final = 0.0
 
     def run(self) -> bool:
         """Go through all stages; returns False if the time ran out first."""
@@ -160,13 +160,15 @@ class Exploration:
     def train_prototype(self) -> bool:
         """Train the prototype alone with both schedules, as the reference for other networks."""
         with locked(self.output / "locks/prototype"):
-            short, _ = self.train_alone(self.prototype, self.settings.alone.epochs)
-            final, _ = self.train_alone(self.prototype, self.settings.alone.final_epochs)
-        score = self.score(self.prototype)
-        self.final_per_short = final / short if short and final else 1.0
-        self.final_per_score = final / score if score and final else 1.0
+            self.short, _ = self.train_alone(self.prototype, self.settings.alone.epochs)
+            self.final, _ = self.train_alone(self.prototype, self.settings.alone.final_epochs)
         if self.settings.requirements.top1 == PROTOTYPE:
-            wanted = replace(self.settings.requirements, top1=final or None)
+            if not self.final:
+                raise UserError(
+                    "requirements.top1 is prototype, but the prototype gets no picture right after "
+                    "the final training: give a percentage, or train longer (alone.final_epochs)"
+                )
+            wanted = replace(self.settings.requirements, top1=self.final)
             self.settings = replace(self.settings, requirements=wanted)
             self.first = replace(self.first, requirements=wanted)
             self.sampler = self._make_sampler(self.first)
@@ -181,11 +183,12 @@ class Exploration:
         def judge(trial: Trial) -> None:
             def training(point: Point, after: studies.After) -> tuple[float, int]:
                 trial.set_user_attr("supernet", self.score(point))
-                for name, value in self.proxies(point).items():
+                spec, pictures = self.settings.space.spec(point), self.judges.statistics[:64]
+                for name, value in proxies(spec, len(self.data.classes), pictures).items():
                     trial.set_user_attr(name, value)
                 return self.train_alone(point, settings.epochs, after)
 
-            studies.train(study, trial, self.first, training, scale=self.final_per_short)
+            studies.train(study, trial, self.first, training, final=self._after_short)
 
         study = self.study("ranking")
         return self._trainings(study, points, judge)
@@ -196,7 +199,7 @@ class Exploration:
         count = wanted.rounds * wanted.population
 
         def report(study: Study) -> None:
-            best = self.best(study)
+            best = studies.ranked(study)
             words = f"best U {best[0].value:.2f}" if best else "none meets the requirements yet"
             self.say("search", len(studies.finished(study)), count, words)
 
@@ -212,7 +215,7 @@ class Exploration:
 
     def train_candidates(self) -> bool:
         """Give the networks that the supernet ranks highest a short training, with halving."""
-        settings, best = self.settings.alone, self.best(self.study())
+        settings, best = self.settings.alone, studies.ranked(self.study())
         if not best:
             raise UserError(
                 f"none of the networks that {self.name} tried meets the requirements that can be "
@@ -227,7 +230,7 @@ class Exploration:
     def train_finals(self) -> bool:
         """Give the best candidates the final training."""
         settings, study = self.settings.alone, self.study("final")
-        best = self.best(self.study("short"), broken_off=True)
+        best = studies.ranked(self.study("short"), broken_off=True)
         points = self._distinct([trial.params for trial in best])[: settings.finals]
         return self._trainings(study, points, self._judge(study, settings.final_epochs))
 
@@ -257,20 +260,6 @@ class Exploration:
         sampler = optuna.samplers.RandomSampler(seed=self.seed) if stage else self.sampler
         return open_study(self.storage, name, sampler, self.settings.definition(), pruner)
 
-    def best(self, study: Study, *, broken_off: bool = False) -> list[FrozenTrial]:
-        """Completed trials: those that meet the requirements first, then by U.
-
-        Args:
-            broken_off: append the trials that were stopped early, by their U at that point.
-        """
-        states = studies.DONE if broken_off else (TrialState.COMPLETE,)
-
-        def order(trial: FrozenTrial) -> tuple[bool, bool, float, int]:
-            whole, value = trial.state == TrialState.COMPLETE, trial.value
-            return not whole, not satisfies(trial), -(value or 0), trial.number
-
-        return sorted(study.get_trials(deepcopy=False, states=states), key=order)
-
     def network(self, point: Point) -> str:
         """The spec at a point, as text."""
         return spec_to_text(self.settings.space.spec(point))
@@ -284,7 +273,20 @@ class Exploration:
 
     def estimate(self, point: Point) -> float:
         """Estimated top-1, in percent, after the final training, scaled as for the prototype."""
-        return min(self.score(point) * self.final_per_score, 100.0)
+        return self._extrapolated(self.score(point), self.score(self.prototype))
+
+    def _after_short(self, top1: float) -> float:
+        """Estimated top-1 after the final training of a network that has `top1` after the short."""
+        return self._extrapolated(top1, self.short)
+
+    def _extrapolated(self, top1: float, prototype: float) -> float:
+        """`top1` times what the final training adds to the `prototype`'s, in percent.
+
+        A network that equals the prototype so far equals it afterwards, to the last bit.
+        """
+        if not prototype or not self.final:
+            return top1
+        return min(self.final * (top1 / prototype), 100.0)
 
     def milliseconds(self, point: Point) -> float | None:
         """The latency measured on this machine; None if the requirements do not limit it."""
@@ -295,14 +297,6 @@ class Exploration:
             spec, classes = self.settings.space.spec(point), len(self.data.classes)
             self.times[network] = milliseconds(spec, classes=classes, size=self.data.image_size)
         return self.times[network]
-
-    def proxies(self, point: Point) -> dict[str, float]:
-        """The training-free scores of the network at a point."""
-        spec, classes = self.settings.space.spec(point), len(self.data.classes)
-        return {
-            "synflow": synflow(build(spec, classes), self.data.image_size),
-            "naswot": naswot(build(spec, classes), self.judges.statistics[:64]),
-        }
 
     def train_alone(
         self, point: Point, epochs: int, after: studies.After = lambda epoch, top1: False
@@ -325,7 +319,9 @@ class Exploration:
             poor = after(epoch, top1)
             return poor or self.is_over()
 
-        fitted = fit(module, self.data, self.folder(point, epochs), epochs=epochs, stop=stop)
+        folder = self.folder(point, epochs)
+        with locked(self.output / "locks" / folder.name):
+            fitted = fit(module, self.data, folder, epochs=epochs, stop=stop)
         if fitted.epochs < epochs and not poor:
             raise TimeIsOver
         return fitted.figures["val_top1"], fitted.epochs
@@ -336,7 +332,7 @@ class Exploration:
 
     def _judge(self, study: Study, epochs: int) -> Callable[[Trial], None]:
         """A function that trains the network of a trial for so many epochs."""
-        scale = self.final_per_short if epochs != self.settings.alone.final_epochs else 1.0
+        is_final = epochs == self.settings.alone.final_epochs
 
         def judge(trial: Trial) -> None:
             studies.train(
@@ -344,7 +340,7 @@ class Exploration:
                 trial,
                 self.first,
                 lambda point, after: self.train_alone(point, epochs, after),
-                scale=scale,
+                final=float if is_final else self._after_short,
                 milliseconds=self.milliseconds,
             )
 

@@ -26,7 +26,7 @@ from atto_det.design.generator import Generator
 from atto_det.design.requirements import performance
 from atto_det.design.space import Point
 from atto_det.errors import UserError
-from atto_det.exploration.sampler import GeneratorSampler
+from atto_det.exploration.sampler import ByTrial, GeneratorSampler, satisfies
 from atto_det.nets.cost import ClassifierCost
 
 logger = logging.getLogger(__name__)
@@ -63,12 +63,13 @@ def make_sampler(
     """
     if name == "generator" and first is not None:
         return GeneratorSampler(first, population=population, seed=seed)
-    if name == "random":
-        return RandomSampler(seed=seed)
-    if name == "tpe":
-        return TPESampler(seed=seed, n_startup_trials=population)
-    if name == "nsga2":
-        return NSGAIISampler(seed=seed, population_size=population)
+    made: dict[str, Callable[[int], BaseSampler]] = {
+        "random": lambda own: RandomSampler(seed=own),
+        "tpe": lambda own: TPESampler(seed=own, n_startup_trials=population),
+        "nsga2": lambda own: NSGAIISampler(seed=own, population_size=population),
+    }
+    if name in made:
+        return ByTrial(made[name], seed)
     raise UserError(f"there is no sampler {name!r}: choose generator, random, tpe or nsga2")
 
 
@@ -118,8 +119,8 @@ def open_study(
         study.set_user_attr(DEFINITION, definition)
     elif known != definition:
         raise UserError(
-            f"study {name!r} in {storage} explores another space, other requirements or other "
-            "data: name another storage"
+            f"study {name!r} in {storage} explores another space, other requirements, other "
+            "data or another recipe: name another storage"
         )
     return study
 
@@ -195,6 +196,21 @@ def finished(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=DONE)
 
 
+def ranked(study: Study, *, broken_off: bool = False) -> list[FrozenTrial]:
+    """Completed trials: those that meet the requirements first, then by U.
+
+    Args:
+        broken_off: append the trials that were stopped early, by their U at that point.
+    """
+    states = DONE if broken_off else (TrialState.COMPLETE,)
+
+    def order(trial: FrozenTrial) -> tuple[bool, bool, float, int]:
+        whole, value = trial.state == TrialState.COMPLETE, trial.value
+        return not whole, not satisfies(trial), -(value or 0), trial.number
+
+    return sorted(study.get_trials(deepcopy=False, states=states), key=order)
+
+
 def ask_for(study: Study, points: Sequence[Point], locks: Path) -> None:
     """Queue the points that are not in the study yet."""
     with locked(locks / "starting"):
@@ -236,14 +252,14 @@ def train(
     generator: Generator,
     training: Training,
     *,
-    scale: float = 1.0,
+    final: Callable[[float], float] = float,
     milliseconds: Measured = lambda point: None,
 ) -> None:
     """Train the network of a trial and finish the trial with its U, unless the pruner stops it.
 
     Args:
-        scale: factor from this training's top-1 to the estimated top-1 of the final training,
-            which is what the requirement applies to.
+        final: from this training's top-1 to that of the final training, estimated, which is what
+            the requirement applies to.
 
     Raises:
         TimeIsOver: the training raised it.
@@ -264,7 +280,7 @@ def train(
         study.tell(trial, state=TrialState.PRUNED)
         return
     wanted = generator.requirements
-    constrain(trial, wanted.excess(cost, top1=top1 * scale, milliseconds=milliseconds(point)))
+    constrain(trial, wanted.excess(cost, top1=final(top1), milliseconds=milliseconds(point)))
     study.tell(trial, finite(performance(top1, cost)))
 
 

@@ -2,8 +2,8 @@
 
 A bin of ROIAlign is the mean of its samples, and a sample is the bilinear mean of four feature
 vectors. With channels-last features these are rows of a table, and `embedding_bag` sums weighted
-rows with all threads and vector units, while torchvision's own kernel uses one thread and scalar
-operations, forward and even more so backward. (ROIAlign: arXiv 1703.06870, section 3.)
+rows with all threads and vector units, while torchvision's own kernel uses scalar operations and,
+for the gradients, one thread. (ROIAlign: arXiv 1703.06870, section 3.)
 
 Shapes in comments: R regions, C channels, P bins along an axis, G samples in a bin along an axis.
 """

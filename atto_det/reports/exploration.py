@@ -92,19 +92,25 @@ def _ranking(ranking: Mapping[str, Any]) -> Grid:
 
 
 def _samplers(samplers: Sequence[Mapping[str, Any]]) -> Grid:
-    """A row for each search, then one for each engine with several complete searches."""
-    engines: dict[str, list[tuple[float, float]]] = {}
+    """A row for each search, then the means over the seeds of each engine that has several.
+
+    Searches whose final trainings are not all done do not count in a mean. One that found nothing
+    has no U, so that the row says of how many searches the mean is.
+    """
+    engines: dict[str, list[tuple[float, float] | None]] = {}
     rows = []
     for one in samplers:
         estimated = one["curve"][-1][1] if one["curve"] else None
         trained = one["final"]
         figures = ("" if u is None else f"{u:.2f}" for u in (estimated, trained))
         rows.append((one["name"], str(one["asked"]), str(one["satisfying"]), *figures))
-        if estimated is not None and trained is not None:
-            engines.setdefault(one["name"].partition("-")[0], []).append((estimated, trained))
-    for name, found in engines.items():
-        if len(found) > 1:
+        if one["is_over"]:
+            both = None if estimated is None or trained is None else (estimated, trained)
+            engines.setdefault(one["name"].partition("-")[0], []).append(both)
+    for name, searches in engines.items():
+        found = [both for both in searches if both]
+        if len(searches) > 1 and found:
             means = (f"{mean(us):.2f}" for us in zip(*found, strict=True))
-            rows.append((f"{name}, mean of {len(found)}", "", "", *means))
+            rows.append((f"{name}, mean of {len(found)} of {len(searches)}", "", "", *means))
     header = ("engine-seed", "asked for", "meeting\nall", "best U,\nestimated", "best U,\ntrained")
     return Grid("Engines with the same budget", header, tuple(rows))

@@ -13,6 +13,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 from detectron2.utils.events import JSONWriter
 
 from atto_det.detectron2 import Predictor, Trainer, run
+from atto_det.detectron2.pooling import GatherPooler
 from atto_det.drawing import gallery
 from atto_det.errors import UserError
 from atto_det.evaluation.coco import COLUMNS
@@ -56,6 +57,11 @@ def test_a_detector_of_boxes_alone_is_trained_judged_and_used(config, tmp_path, 
     assert found.rles is None
     assert len(found.boxes) == len(found.scores) > 0
     assert (gallery.predict_image(predictor, image, predictor.class_names, 0) != image).any()
+
+
+def test_trainings_pool_regions_by_weighted_sums(config):
+    heads = Trainer(config(*UNTESTED)).network.roi_heads
+    assert type(heads.box_pooler) is type(heads.mask_pooler) is GatherPooler
 
 
 class Toy(torch.nn.Module):

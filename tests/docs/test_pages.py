@@ -266,6 +266,28 @@ def test_times_beside_a_peer_are_the_stored_ones():
     assert list(_table("docs/costs.md", "Latency", 2).values()) == expected
 
 
+def test_the_profile_in_costs_is_the_stored_one():
+    stored = _stored("profile_cpu.json")
+    profiles = {one["name"]: one["kinds"] for one in stored["profiles"]}
+    plain = [one for one in stored["limits"] if one["name"].startswith("3x3")]
+    columns = []
+    for name in (f"{LITE} 640x640", f"{TINY} 320x320"):
+        for mode in ("onnx", "onnx-int8", "openvino-int8"):
+            kinds = {kind: dict(one) for kind, one in profiles[f"{name} {mode}"].items()}
+            pointwise = kinds.pop("1x1 convolution")
+            parts = [pointwise["seconds"]]
+            parts.append(kinds.pop("dense and matrix products")["seconds"])
+            others = ("3x3 convolution, depthwise", "7x7 convolution")
+            parts.append(sum(kinds.pop(kind)["seconds"] for kind in others))
+            parts.append(kinds.pop("ROIAlign")["seconds"])
+            parts.append(sum(one["seconds"] for one in kinds.values()))
+            [own] = [one for one in plain if one["name"].endswith(f", {mode}")]
+            rates = [1e12 * one["seconds"] / one["macs"] for one in (pointwise, own)]
+            columns.append([*(1000 * part for part in parts), *rates])
+    expected = [[f"{value:.1f}" for value in row] for row in zip(*columns, strict=True)]
+    assert list(_table("docs/costs.md", "Latency", 3).values()) == expected
+
+
 def test_what_rewriting_is_worth_is_stored():
     stored = _stored("profile_cpu.json")
     without, rewritten = (

@@ -16,13 +16,13 @@ from optuna.trial import TrialState
 from atto_det.design import Generator, Requirements
 from atto_det.errors import UserError
 from atto_det.exploration.sampler import GeneratorSampler, satisfies
-from atto_det.exploration.stages import Exploration
 from atto_det.exploration.studies import (
     TimeIsOver,
     ask_for,
     finished,
     make_sampler,
     open_study,
+    ranked,
     score,
     train,
     work,
@@ -58,6 +58,20 @@ def test_every_sampler_explores(name, generator, tmp_path):
     assert best.user_attrs["top1"] == condensers(best.params)
     search(study, generator, condensers, 15, tmp_path)
     assert len(study.trials) == 15  # there is nothing left to do
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "nsga2", "generator"])
+def test_a_search_that_continues_draws_other_points(name, generator, tmp_path):
+    def draw(folder: str, parts: list[int]) -> list:
+        for trials in parts:  # each as another process, with a sampler of its own
+            sampler = make_sampler(name, generator, population=4, seed=3)
+            study = open_study(str(tmp_path / folder), "toy", sampler, {})
+            search(study, generator, condensers, trials, tmp_path / f"{folder} locks")
+        return [trial.params for trial in study.trials]
+
+    whole = draw("whole", [12])
+    assert draw("parts", [3, 6, 12]) == whole
+    assert len({str(point) for point in whole}) > 7
 
 
 def test_generators_rise(generator, tmp_path):
@@ -181,9 +195,9 @@ def test_trainings_are_halved_and_broken_off(generator, tmp_path):
     assert found[str(points[1])].user_attrs["epochs"] == 1
     assert [t.state for t in study.trials].count(TrialState.FAIL) == 1
     # What was broken off comes after what was not, and may still be trained to the end.
-    best = Exploration.best(None, study, broken_off=True)
+    best = ranked(study, broken_off=True)
     assert [t.user_attrs["top1"] for t in best] == [84, 64, 31, 21]
-    assert [t.user_attrs["top1"] for t in Exploration.best(None, study)] == [84, 64]
+    assert [t.user_attrs["top1"] for t in ranked(study)] == [84, 64]
 
 
 @pytest.fixture

@@ -45,9 +45,15 @@ def content() -> dict:
         "ranking": {"epochs": 4, "networks": [{}] * 20, "tau": {"macs": -0.2, "supernet": 0.55}},
         "samplers": [
             {"name": "random-1", "asked": 5, "satisfying": 3, "curve": [(1, 60), (5, 70)]}
-            | {"final": 72.5},
-            {"name": "random-2", "asked": 5, "satisfying": 4, "curve": [(1, 61)], "final": 70.0},
-            {"name": "tpe-1", "asked": 5, "satisfying": 0, "curve": [], "final": None},
+            | {"final": 72.5, "is_over": True},
+            {"name": "random-2", "asked": 5, "satisfying": 4, "curve": [(1, 61)]}
+            | {"final": 70.0, "is_over": True},
+            {"name": "random-3", "asked": 5, "satisfying": 0, "curve": []}
+            | {"final": None, "is_over": True},
+            {"name": "random-4", "asked": 5, "satisfying": 4, "curve": [(1, 99)]}
+            | {"final": 99.0, "is_over": False},
+            {"name": "tpe-1", "asked": 5, "satisfying": 0, "curve": []}
+            | {"final": None, "is_over": True},
         ],
         "importance": {"res2.width": 0.7, "stem": 0.1},
         "winner": {"network": "spec-<2>", "spec": spec},
@@ -67,9 +73,9 @@ def test_tables_by_hand(content):
     assert candidates.rows == (("spec-<2>", "25.0", "30.0", "1", "broken off"),)
     assert "20 networks of G_0" in ranking.title
     assert ranking.rows == (("supernet's top-1", "+0.55"), ("multiply-adds", "-0.20"))
-    assert samplers.rows[2:] == (
+    assert samplers.rows[4:] == (
         ("tpe-1", "5", "0", "", ""),
-        ("random, mean of 2", "", "", "65.50", "71.25"),
+        ("random, mean of 2 of 3", "", "", "65.50", "71.25"),
     )
     assert [row[0] for row in found.rows] == [
         *("stem", "res2.1", "res3.1", "res3.2", "res4.1", "res5.1")

@@ -19,6 +19,7 @@ from atto_det.reports.detector_search import front
 
 SPACE = {"MODEL.FPN.OUT_CHANNELS": [16, 24], "INPUT.MIN_SIZE_TEST": [64, 96]}
 CONFIG = {
+    "seed": 5,
     "options": {"SOLVER.MAX_ITER": 2, "DATASETS.HOLD_OUT": 3, "MODEL.DEVICE": "cpu"},
     "requirements": {"macs": 25_000_000},  # nothing with a shorter side of 96 pixels
     "search": {"sampler": "random", "trials": 2},
@@ -43,10 +44,10 @@ def explore(data_root, repository, tmp_path, short_turns):
 @pytest.mark.slow
 def test_from_keys_to_a_detector(explore, tmp_path, capsys):
     # No time: a call does one step of a training, and the next continues with it.
-    assert explore("--hours", "1e-9") == 0
+    assert explore("--hours", "1e-9", "--seed", "4") == 0
     assert "time is up" in capsys.readouterr().out
-    assert explore() == 0
-    out = tmp_path / "out/random-1"
+    assert explore("--seed", "4") == 0
+    out = tmp_path / "out/random-4"
     content = json.loads((out / "detectors.json").read_text())
     # The seed draws one detector of each size; the larger one is counted, but not trained.
     larger, trained = sorted(content["detectors"], key=lambda one: -one["macs"])
@@ -57,6 +58,7 @@ def test_from_keys_to_a_detector(explore, tmp_path, capsys):
     [evaluation] = folder.glob("evaluation/*_held_out_0000002.json")
     assert trained["ap"] == json.loads(evaluation.read_text())["AP_m"]
     cfg = load_config(folder / "config.yaml", [])
+    assert cfg.SEED == 5
     # The mini VOC's pictures have 96×128 pixels, and INPUT.MIN_SIZE_TEST is 64.
     costs = detector_cost(build_model(cfg), 64, 85, proposals=10, detections=5)
     assert trained["macs"] == sum(cost.macs for cost in costs)
@@ -70,6 +72,12 @@ def test_from_keys_to_a_detector(explore, tmp_path, capsys):
     assert not re.findall(r"(?:src|href)=[\"']?(?!data:)", page)  # nothing from elsewhere
     assert trained["name"] in page
     assert (out / "detectors.png").stat().st_size > 10_000
+    # Another search reads what is trained, beside which its test is stored by now.
+    before = (folder / "model_final.pth").stat().st_mtime_ns
+    assert explore("--seed", "5") == 0
+    assert (folder / "model_final.pth").stat().st_mtime_ns == before
+    others = json.loads((tmp_path / "out/random-5/detectors.json").read_text())["detectors"]
+    assert trained["ap"] in [one["ap"] for one in others if one["name"] == trained["name"]]
 
 
 def test_the_front():
@@ -106,6 +114,7 @@ def test_requirements_as_shares():
         ({"requirements": {"colour": 1}}, "colour"),
         ({"requirements": {"macs": "few"}}, "requirements.macs must be a number above 0"),
         ({"options": None}, "lacks options"),
+        ({"seed": "one"}, "seed is 'one'"),
         ({"colour": 1}, "unknown key 'colour'"),
     ],
 )
