@@ -183,6 +183,8 @@ def test_accuracy_and_costs_in_the_readme_are_the_stored_ones():
     assert len(lite) == 3
     mean = {key: sum(one[key] for one in lite) / 3 for key in ("AP_d", "AP_m")}
     expected.append(_row(mean, first["atto_a_lite"]["costs"]))
+    recipe = _stored("recipe_carparts.json")["runs"]["lite, distilled, recipe, 4,000 steps"]
+    expected.append(_row(recipe["evaluation"], first["atto_a_lite"]["costs"]))
     tiny = distilled["tiny, distilled, 1,000 steps"]["evaluation"]
     expected.append(_row(tiny, first["atto_d_tiny"]["costs"]))
     assert list(_table("README.md", "What it costs, and how accurate it is").values()) == expected
