@@ -10,7 +10,7 @@ from detectron2.modeling.poolers import (
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
-from atto_det.ops.roi_align import roi_align
+from atto_det.ops.roi_align import is_faster, roi_align
 
 from .fusion import BuiltFrom, replace
 
@@ -25,8 +25,7 @@ class GatherPooler(BuiltFrom, ROIPooler):
         """Feature maps and boxes of each picture to (R, C, P, P), as `ROIPooler`."""
         poolers = list(self.level_poolers)
         known = all(isinstance(pooler, ROIAlign) and pooler.aligned for pooler in poolers)
-        plain = x[0].device.type == "cpu" and x[0].dtype == torch.float32
-        if not (known and plain and box_lists) or torch.jit.is_tracing():
+        if not (known and box_lists and is_faster(x[0])):
             return super().forward(x, box_lists)
         regions = convert_boxes_to_pooler_format(box_lists)
         levels = torch.zeros(len(regions), dtype=torch.long)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.config import load_yaml
+from atto_det.config.ranges import whole
 from atto_det.design.requirements import Requirements
 from atto_det.design.space import Space
 from atto_det.errors import UserError, shown
@@ -140,8 +141,8 @@ def check_seed(value: Any, called: str) -> None:
     Raises:
         UserError: not a whole number from 0 to 2³² − 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
-        raise UserError(f"{called} is {shown(value)}: give a whole number from 0 to 4294967295")
+    if wrong := whole(0, 2**32 - 1)(value):
+        raise UserError(f"{called} is {shown(value)}: {wrong}")
 
 
 def _arguments(kind: type, content: Any, where: str, skip: set[str]) -> dict[str, Any]:

@@ -13,6 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def is_faster(features: Tensor) -> bool:
+    """Whether `roi_align` is to be used: on a CPU, in single precision, and not for a graph."""
+    plain = features.device.type == "cpu" and features.dtype == torch.float32
+    return plain and not torch.jit.is_tracing()
+
+
 def roi_align(
     features: list[Tensor],
     regions: Tensor,

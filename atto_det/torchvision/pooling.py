@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision import ops
 from torchvision.ops import MultiScaleRoIAlign
 
-from atto_det.ops.roi_align import roi_align
+from atto_det.ops.roi_align import is_faster, roi_align
 
 BAND = 64.0  # height in pixels
 BANDS = 2**10  # more bands than a picture has
@@ -43,16 +43,15 @@ class AlignedPooler(MultiScaleRoIAlign):
         levels = levels.clamp(first, last) - first
         size, samples = self.output_size, self.sampling_ratio
         maps, scales = [x[name] for name in self.featmap_names], [1 / s for s in self.strides]
-        plain = regions.device.type == "cpu" and maps[0].dtype == torch.float32
-        if plain and not torch.jit.is_tracing():
+        if is_faster(maps[0]):
             return roi_align(maps, regions, levels.long(), size, scales, samples)
         # Sorted so that neighbours follow each other, which caches well: half the time.
         band = torch.floor(regions[:, 2] / BAND) + BANDS * regions[:, 0]
         order = (band + regions[:, 1] / 2**16).argsort()
         pooled, places = [], []
-        for index, (name, stride) in enumerate(zip(self.featmap_names, self.strides, strict=True)):
+        for index, (own_map, scale) in enumerate(zip(maps, scales, strict=True)):
             place = order[levels[order] == index]
-            own = ops.roi_align(x[name], regions[place], size, 1 / stride, samples, aligned=True)
+            own = ops.roi_align(own_map, regions[place], size, scale, samples, aligned=True)
             pooled.append(own)
             places.append(place)
         return torch.cat(pooled)[torch.cat(places).argsort()]
