@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -27,14 +27,30 @@ class Fitted(NamedTuple):
 
 
 class _AfterEpoch(Callback):
+    """Asks whether to stop after each epoch, whose figures the checkpoints keep."""
+
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
+        self.history: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Ask whether to stop; the checkpoint of the epoch is still written."""
-        figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        if self.stop(trainer.current_epoch + 1, figures):
+        epoch = trainer.current_epoch + 1
+        self.history[epoch] = {
+            key: float(value)
+            for key, value in trainer.callback_metrics.items()
+            if key.startswith(("train_", "val_"))  # no times, which no training repeats
+        }
+        if self.stop(epoch, self.history[epoch]):
             trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The figures of each epoch."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As `state_dict` gave it."""
+        self.history = dict(state["history"])
 
 
 def fit(
@@ -49,7 +65,8 @@ def fit(
     """Train to the end, or until `stop`, which is called after each epoch, returns true.
 
     If `folder` has a `last.ckpt`, the training continues from it, with the same result as without
-    the interruption.
+    the interruption. `stop` is first called for the epochs that are already done, so the result
+    does not depend on how far another caller has trained.
 
     Args:
         module: its `recipe` says what the training depends on.
@@ -58,19 +75,21 @@ def fit(
     Raises:
         UserError: `folder` holds another training; or an error of the training.
     """
-    last = folder / "last.ckpt"
+    last, after = folder / "last.ckpt", _AfterEpoch(stop)
     if last.exists():
-        part = load_checkpoint(last).get(TRAINING_PART)
-        if not isinstance(part, dict) or part["recipe"] != module.recipe:
+        content = load_checkpoint(last)
+        part, state = content.get(TRAINING_PART), content.get("callbacks", {}).get(after.state_key)
+        if not isinstance(part, dict) or part["recipe"] != module.recipe or state is None:
             raise UserError(f"{last} is of another training: name another folder, or remove it")
-        if part["epoch"] >= epochs:
-            return Fitted(part["epoch"], part["figures"])
+        for epoch, figures in state["history"].items():
+            if stop(epoch, figures) or epoch >= epochs:
+                return Fitted(epoch, figures)
     trainer = Trainer(
         max_epochs=epochs,
         default_root_dir=folder,
         devices=1,
         plugins=[AtomicIO()],
-        callbacks=[_AfterEpoch(stop), ModelCheckpoint(folder, "last", **AFTER_EPOCH)],
+        callbacks=[after, ModelCheckpoint(folder, "last", **AFTER_EPOCH)],
         logger=False,
         limit_val_batches=1.0 if validate else 0,
         num_sanity_val_steps=0,
@@ -79,5 +98,5 @@ def fit(
         use_distributed_sampler=False,
     )
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
-    part = load_checkpoint(last)[TRAINING_PART]
-    return Fitted(part["epoch"], part["figures"])
+    epoch = max(after.history)
+    return Fitted(epoch, after.history[epoch])
