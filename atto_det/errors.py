@@ -10,6 +10,7 @@ import re
 import reprlib
 import select
 import shutil
+import signal
 import sys
 import tempfile
 import unicodedata
@@ -43,9 +44,9 @@ def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a tool's `main` so that errors end it with one line and an exit status.
 
     Exit status 1 with `error: …`: a `UserError`, a missing package, or a path that is too long or
-    not permitted. 130: Ctrl-C. 141, without a message, as C programs do: the reader of the output
-    has gone, as with `| head -1`. Characters that the terminal's encoding lacks are printed as
-    their nearest ASCII equivalent.
+    not permitted. 130: Ctrl-C. 143: SIGTERM in one of Lightning's trainings. 141, without a
+    message, as C programs do: the reader of the output has gone, as with `| head -1`. Characters
+    that the terminal's encoding lacks are printed as their nearest ASCII equivalent.
     """
 
     @functools.wraps(main)
@@ -69,6 +70,8 @@ def command_line(main: Callable[..., int | None]) -> Callable[..., int]:
         except SystemExit as end:
             if isinstance(end.__context__, KeyboardInterrupt):  # Lightning exits on Ctrl-C
                 return _interrupted()
+            if type(end) is not SystemExit:  # Lightning's, without a status, after SIGTERM
+                return 128 + signal.SIGTERM
             raise
         except BrokenPipeError:
             if not _is_closed(sys.stdout):  # another pipe

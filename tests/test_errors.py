@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from atto_det.errors import (
     UserError,
@@ -49,6 +50,14 @@ def test_an_interrupt_is_no_traceback(capsys):
 
     assert main() == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_sigterm_in_a_training():
+    @command_line
+    def main():
+        raise SIGTERMException
+
+    assert main() == 143
 
 
 def test_an_interrupt_that_lightning_turned_into_an_exit(capsys):

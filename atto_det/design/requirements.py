@@ -1,7 +1,7 @@
 """Goals for a network: the performance U to maximise, and the indicator 1_r to satisfy.
 
 arXiv 1903.07209, section 2.2: U is NetScore with alpha 2, beta and gamma 0.5 (arXiv 1806.05512);
-1_r is 1 if every requirement holds.
+1_r is 1 if every requirement holds. Other U can be chosen by name.
 """
 
 import math
@@ -15,10 +15,10 @@ from atto_det.nets.cost import ClassifierCost
 PROTOTYPE = "prototype"  # as top1: that of the prototype, which is not known yet
 
 
-def performance(
+def netscore(
     top1: float, cost: ClassifierCost, *, alpha: float = 2, beta: float = 0.5, gamma: float = 0.5
 ) -> float:
-    """U: 20·log10(a^alpha / (p^beta · m^gamma)), in points (arXiv 1806.05512, equation 1).
+    """NetScore: 20·log10(a^alpha / (p^beta · m^gamma)), in points (arXiv 1806.05512, equation 1).
 
     Args:
         top1: a, in percent; 0 gives minus infinity.
@@ -28,6 +28,19 @@ def performance(
         return -math.inf
     p, m = cost.parameters / 1e6, cost.macs / 1e9
     return 20 * (alpha * math.log10(top1) - beta * math.log10(p) - gamma * math.log10(m))
+
+
+def information_density(top1: float, cost: ClassifierCost) -> float:
+    """Top-1, in percent, per million parameters (arXiv 1605.07678)."""
+    return top1 / (cost.parameters / 1e6)
+
+
+def accuracy(top1: float, cost: ClassifierCost) -> float:
+    """Top-1, in percent, whatever it costs; the requirements limit the costs."""
+    return top1
+
+
+PERFORMANCES = {"netscore": netscore, "information_density": information_density, "top1": accuracy}
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Requirements:
         macs: maximum multiply-adds for one picture.
         kilobytes: maximum size of the weights at `weight_bits`; 1000 bytes each.
         milliseconds: maximum for one picture in ONNX Runtime at 8 bits on this machine.
-        weight_bits: of the weights in `kilobytes`.
+        weight_bits: of the weights in `kilobytes`. Top-1 is measured with the weights as trained.
 
     Raises:
         UserError: a value out of its range.

@@ -227,13 +227,14 @@ class DetectorExploration:
         for key, values in self.settings.space.items():
             macs = {value: self.cost(self.first | {key: value})["macs"] or 0 for value in values}
             smallest[key] = min(values, key=macs.__getitem__)
-        figures = self.cost(smallest)
-        for name, value in self.settings.requirements.excess(figures).items():
+        figures, wanted = self.cost(smallest), self.settings.requirements
+        if wanted.milliseconds is not None:
+            figures["milliseconds"] = self._milliseconds(smallest)
+        for name, value in wanted.excess(figures).items():
             if value > 0:
                 raise UserError(
                     f"no detector of the space meets the requirements: the smallest has "
-                    f"{figures[name]:,} {name}, and at most "
-                    f"{getattr(self.settings.requirements, name):,} are asked for"
+                    f"{figures[name]:,} {name}, and at most {getattr(wanted, name):,} are asked for"
                 )
 
     def _judge(self, study: Study, trial: Trial) -> None:
@@ -248,8 +249,7 @@ class DetectorExploration:
             trial.set_user_attr(name, value)
         excess = wanted.excess(figures)
         if wanted.milliseconds is not None and all(value <= 0 for value in excess.values()):
-            [timing] = measure([self._contestant(point)], ROUNDS)
-            figures["milliseconds"] = 1000 * timing.median
+            figures["milliseconds"] = self._milliseconds(point)
             excess = wanted.excess(figures)
         if any(value > 0 for value in excess.values()):
             studies.constrain(trial, excess)
@@ -281,6 +281,10 @@ class DetectorExploration:
         if last is None or (not ended and (self.seconds_left() or 1) < 0):
             raise TimeIsOver
         return float(judged_by(json.loads(last.read_text())) or 0)
+
+    def _milliseconds(self, point: Point) -> float:
+        [timing] = measure([self._contestant(point)], ROUNDS)
+        return round(1000 * timing.median, 2)
 
     def _contestant(self, point: Point) -> Contestant:
         """A detector of random weights as an ONNX file in 8 bits, with its picture."""

@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import kendalltau
 
-from atto_det.design.requirements import PROTOTYPE, performance
+from atto_det.design.requirements import PROTOTYPE
 from atto_det.design.space import Point, Space
 from atto_det.errors import atomic_path
 from atto_det.exploration import studies
@@ -56,6 +56,8 @@ def _write(
         paths.append(output / name)
         with atomic_path(paths[-1]) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    if not content["winner"]:
+        (output / "found.yaml").unlink(missing_ok=True)  # of an earlier report
     paths.append(output / "exploration.png")
     plot_exploration(content, paths[-1])
     return paths
@@ -74,19 +76,11 @@ def collect(exploration: Exploration) -> dict[str, Any]:
         "title": f"Exploration of {settings.data['root']}: {exploration.name}",
         "remarks": _remarks(exploration, winner, prototype),
         "run": run_record(seed=exploration.seed, processes=1, device="cpu"),
-        "settings": settings.definition() | {"alone": vars(settings.alone)},
+        "settings": settings.definition(),
         "prototype": prototype,
-        "generators": [{"number": int(k), "u": u} for k, u in generators.items()],
+        "generators": [{"number": int(k)} | figures for k, figures in generators.items()],
         "networks": [_searched(exploration, trial) for trial in searched],
-        "candidates": [
-            _searched(exploration, trial)
-            | {
-                "supernet": exploration.score(trial.params),
-                "epochs": trial.user_attrs["epochs"],
-                "pruned": trial.state == TrialState.PRUNED,
-            }
-            for trial in studies.finished(exploration.study("short"))
-        ],
+        "candidates": _candidates(exploration),
         "finals": finals,
         "ranking": _ranking(exploration),
         "samplers": _samplers(exploration, study),
@@ -98,14 +92,18 @@ def collect(exploration: Exploration) -> dict[str, Any]:
 def _remarks(
     exploration: Exploration, winner: dict[str, Any] | None, prototype: dict[str, Any]
 ) -> list[str]:
-    wanted = {k: v for k, v in vars(exploration.settings.requirements).items() if v is not None}
-    texts = [f"{k} {v:g}" for k, v in wanted.items()]
-    if exploration.asked.top1 == PROTOTYPE:
-        texts[0] += " (the prototype's)"
+    wanted = vars(exploration.settings.requirements)
+    asked = exploration.asked
+    texts = [
+        f"{name} {value:{',' if isinstance(value, int) else 'g'}}"
+        + (" (the prototype's)" if getattr(asked, name) == PROTOTYPE else "")
+        for name, value in wanted.items()
+        if value is not None and name != "weight_bits"
+    ]
     data = exploration.data
     remarks = [
-        f"Requirements 1_r: {', '.join(texts) or 'none'}. U is "
-        f"NetScore. {len(data.classes)} classes, {len(data.train.paths):,} pictures train and "
+        f"Requirements 1_r: {', '.join(texts) or 'none'}. U is {exploration.settings.performance}. "
+        f"{len(data.classes)} classes, {len(data.train.paths):,} pictures train and "
         f"{len(data.val.paths):,} of the training split judge; pictures of {data.image_size} "
         "pixels.",
     ]
@@ -127,7 +125,7 @@ def _searched(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
     space = exploration.settings.space
     return {
         "number": trial.number,
-        "network": short_name(exploration.network(trial.params)),
+        "network": short_name(exploration.trainings.network(trial.params)),
         "u": trial.value,
         "top1": trial.user_attrs.get("top1"),
         "parameters": trial.user_attrs["parameters"],
@@ -137,6 +135,17 @@ def _searched(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
         "traits": _traits(space, trial.params),
         "point": trial.params,
     }
+
+
+def _candidates(exploration: Exploration) -> list[dict[str, Any]]:
+    """The networks with a short training, each with its figures after its last epoch."""
+    found = {}
+    for rung in exploration.settings.alone.rungs:
+        for trial in studies.finished(exploration.study(f"short-{rung}")):
+            own = _searched(exploration, trial)
+            supernet = exploration.score(trial.params)
+            found[own["network"]] = own | {"supernet": supernet, "epochs": rung}
+    return list(found.values())
 
 
 def _traits(space: Space, point: Point) -> dict[str, float]:
@@ -163,13 +172,12 @@ def _prototype(exploration: Exploration) -> dict[str, Any]:
     """The prototype as represented in the space, trained by the same recipe."""
     point, settings = exploration.prototype, exploration.settings
     cost = exploration.first.cost(point)
-    # Already trained: this only reads the result.
-    top1, _ = exploration.train_alone(point, settings.alone.final_epochs)
-    network = short_name(exploration.network(point))
-    excess = settings.requirements.excess(cost, top1=top1)
+    network, top1 = short_name(exploration.trainings.network(point)), exploration.final
+    taken = exploration.milliseconds(point)
+    excess = settings.requirements.excess(cost, top1=top1, milliseconds=taken)
     return {
         "network": network,
-        "u": studies.finite(performance(top1, cost)),
+        "u": studies.finite(exploration.performance(top1, cost)),
         "top1": top1,
         "supernet": exploration.score(point),
         "parameters": cost.parameters,
@@ -189,7 +197,7 @@ def _ranking(exploration: Exploration) -> dict[str, Any]:
     random = np.random.default_rng(exploration.settings.seed)
     rows = [
         {key: trial.user_attrs[key] for key in ("top1", *RANKERS[:-1])}
-        | {"network": short_name(exploration.network(trial.params))}
+        | {"network": short_name(exploration.trainings.network(trial.params))}
         | {"random": float(random.random())}
         for trial in studies.finished(exploration.study("ranking"))
     ]
@@ -223,26 +231,36 @@ def _samplers(exploration: Exploration, study: Study) -> list[dict[str, Any]]:
                 "asked": len(trials),
                 "satisfying": sum(good),
                 "curve": curve,
-                **_trained(storage, name),
+                **_trained(exploration, name),
             }
         )
     return found
 
 
-def _trained(storage: Any, name: str) -> dict[str, Any]:
-    """The highest U in a search among finally trained networks that meet the requirements.
+def _trained(exploration: Exploration, name: str) -> dict[str, Any]:
+    """The best finally trained network of a search that meets the requirements.
 
     Returns:
-        `final`, that U or None, and `is_over`, whether all final trainings are done.
+        `final`, its U; `val_top1` and `val_u`, its top-1 and U on the val split; each None if there
+        is no such network; and `is_over`, whether all final trainings are done.
     """
+    found: dict[str, Any] = {"final": None, "val_top1": None, "val_u": None, "is_over": False}
+    storage = exploration.study()._storage
     if f"{name}-final" not in optuna.get_all_study_names(storage):
-        return {"final": None, "is_over": False}
+        return found
     study = optuna.load_study(study_name=f"{name}-final", storage=storage)
-    trials = studies.finished(study)
-    found = [trial.value for trial in trials if satisfies(trial) and trial.value is not None]
     open_states = (TrialState.WAITING, TrialState.RUNNING)
-    left = study.get_trials(deepcopy=False, states=open_states)
-    return {"final": max(found, default=None), "is_over": bool(trials) and not left}
+    found["is_over"] = not study.get_trials(deepcopy=False, states=open_states)
+    best = next((trial for trial in studies.ranked(study) if satisfies(trial)), None)
+    val = exploration.output / name / "val.json"
+    if best:
+        found["final"] = best.value
+        network = short_name(exploration.trainings.network(best.params))
+        top1 = json.loads(val.read_text()).get(network) if val.exists() else None
+        if top1 is not None:
+            cost = exploration.first.cost(best.params)
+            found |= {"val_top1": top1, "val_u": exploration.performance(top1, cost)}
+    return found
 
 
 def importance_of(study: Study) -> dict[str, float]:

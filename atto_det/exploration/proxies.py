@@ -3,6 +3,8 @@
 Published proxies often rank no better than the number of multiply-adds, so both are reported.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -10,15 +12,22 @@ from atto_det.exploration.supernet import build
 from atto_det.nets.backbone import BackboneSpec
 
 
-def proxies(spec: BackboneSpec, classes: int, images: Tensor) -> dict[str, float]:
+def proxies(spec: BackboneSpec, classes: int, images: Tensor, *, seed: int) -> dict[str, float]:
     """The training-free scores of a network by name.
 
     Args:
         images: (B, 3, S, S), normalised.
+        seed: of the random weights.
     """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        net = build(spec, classes)
+    for module in net.modules():  # those that start at 0 would hide their whole residual module
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
     return {
-        "synflow": synflow(build(spec, classes), images.shape[-1]),
-        "naswot": naswot(build(spec, classes), images),
+        "naswot": naswot(copy.deepcopy(net), images),
+        "synflow": synflow(net, images.shape[-1]),
     }
 
 
@@ -26,7 +35,7 @@ def synflow(net: nn.Module, size: int) -> float:
     """The logarithm of synaptic flow (arXiv 2006.05467; over a whole network: arXiv 2101.08134).
 
     With all weights made positive and a picture of ones as input: the sum, over the weights, of
-    weight times gradient of the output. The norms are untrained, so they change nothing.
+    weight times gradient of the output. Untrained norms with a scale of 1 change nothing.
 
     Args:
         net: a classifier with random weights; it is modified.
@@ -48,7 +57,7 @@ def naswot(net: nn.Module, images: Tensor) -> float:
     of ReLUs on which they agree.
 
     Args:
-        net: a classifier with random weights.
+        net: a classifier with random weights; its norms' statistics are modified.
         images: (B, 3, S, S), normalised.
     """
     kernel = torch.zeros(len(images), len(images), dtype=torch.float64)

@@ -7,7 +7,7 @@ from typing import Any
 
 from atto_det.config import load_yaml
 from atto_det.config.ranges import whole
-from atto_det.design.requirements import Requirements
+from atto_det.design.requirements import PERFORMANCES, Requirements
 from atto_det.design.space import Space
 from atto_det.errors import UserError, shown
 
@@ -49,7 +49,7 @@ class AloneSettings:
 
     epochs: length of a short training.
     candidates: the number of networks, best by the supernet first, that get a short training.
-        Successive halving stops the worse ones early.
+        Successive halving stops the worse ones after half of the epochs, a quarter, ….
     ranking: networks drawn from G_0 that get a complete short training, which measures how well
         the supernet ranks.
     finals: the number of candidates, best first, that get the final training.
@@ -62,6 +62,14 @@ class AloneSettings:
     finals: int = 2
     final_epochs: int = 12
 
+    @property
+    def rungs(self) -> list[int]:
+        """The epochs of a short training after which it goes on for the better half alone."""
+        found = [self.epochs]
+        while found[0] > 1:
+            found.insert(0, found[0] // 2)
+        return found
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -71,12 +79,14 @@ class Settings:
         data: arguments of `atto_det.pretraining.data.ClassifierData`.
         seed: of the split of the data, and of all trainings. The search has a seed of its own.
         prototype: name or file of the network that G_0 is centred on.
+        performance: name of U, one of `PERFORMANCES`.
         recipe: arguments of `atto_det.pretraining.module.Classifier`, used in every training.
     """
 
     seed: int
     data: dict[str, Any]
     prototype: str
+    performance: str
     requirements: Requirements
     recipe: dict[str, Any]
     supernet: SupernetSettings
@@ -86,16 +96,11 @@ class Settings:
 
     def definition(self) -> dict[str, Any]:
         """What determines the networks and their figures; equal for all searches that compare."""
-        return {
-            "seed": self.seed,
-            "data": self.data,
-            "prototype": self.prototype,
-            "requirements": asdict(self.requirements),
-            "recipe": self.recipe,
-            "supernet": asdict(self.supernet),
-            "epochs": [self.alone.epochs, self.alone.final_epochs],
-            "space": self.space.to_dict(),
-        }
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("requirements", "supernet", "search", "alone"):
+            found[name] = asdict(found[name])
+        del found["search"]["sampler"]
+        return found | {"space": self.space.to_dict()}
 
 
 def read_settings(path: str | Path) -> Settings:
@@ -116,6 +121,9 @@ def read_settings(path: str | Path) -> Settings:
         raise UserError(f"{where} {wrong}: an exploration has {', '.join(known)}")
     if not isinstance(content["prototype"], str):
         raise UserError(f"{where}: prototype must be the name or the file of a network")
+    if (given := content["performance"]) not in [*PERFORMANCES]:
+        names = ", ".join(PERFORMANCES)
+        raise UserError(f"{where}: performance is {shown(given)}: choose {names}")
     check_seed(content["seed"], f"{where}: seed")
     own = {"seed", "teacher", "teacher_weights", "teacher_size"}
     data = _arguments(ClassifierData, content["data"], f"{where}: data", own | {"answers", "crops"})
@@ -126,6 +134,7 @@ def read_settings(path: str | Path) -> Settings:
         seed=content["seed"],
         data=data,
         prototype=content["prototype"],
+        performance=given,
         requirements=Requirements.from_dict(content["requirements"], where),
         recipe=_arguments(Classifier, content["recipe"], f"{where}: recipe", own),
         supernet=read_section(SupernetSettings, content["supernet"], f"{where}: supernet"),

@@ -3,7 +3,7 @@
 1. Train a supernet; train the prototype alone, with the short and with the final schedule.
 2. Give networks drawn from G_0 the short training: this measures how well the supernet ranks.
 3. Search: parameters and multiply-adds are exact, top-1 is estimated by the supernet.
-4. Give the best networks the short training, stopping the worse half early at each halving.
+4. Give the best networks the short training, of which the worse half stops at each halving.
 5. Give the best of these the final training, which alone decides the requirement on top-1.
 6. Evaluate on the val split, once.
 
@@ -13,19 +13,18 @@ split.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.study import Study
 from optuna.trial import Trial
 
 from atto_det.design.generator import Generator
 from atto_det.design.networks import find_network
-from atto_det.design.requirements import PROTOTYPE, performance
+from atto_det.design.requirements import PERFORMANCES, PROTOTYPE
 from atto_det.design.space import Point
 from atto_det.errors import UserError, atomic_path
 from atto_det.exploration import studies
@@ -34,25 +33,12 @@ from atto_det.exploration.proxies import proxies
 from atto_det.exploration.sampler import GeneratorSampler
 from atto_det.exploration.settings import Settings
 from atto_det.exploration.studies import TimeIsOver, locked, make_sampler, open_study
-from atto_det.exploration.supernet import (
-    Judges,
-    Supernet,
-    SupernetTraining,
-    build,
-    read_judges,
-    score_part,
-)
+from atto_det.exploration.supernet import Judges, Supernet, build, read_judges, score_part
+from atto_det.exploration.trainings import Say, Trainings
 from atto_det.nets.registry import get_spec, short_name
-from atto_det.nets.spec_file import spec_to_text
 from atto_det.pretraining.data import ClassifierData
-from atto_det.pretraining.fit import fit
 from atto_det.pretraining.measured import measure_top1
-from atto_det.pretraining.module import Classifier
 from atto_det.weights.backbone_file import read_pretraining
-from atto_det.weights.checkpoint import load_checkpoint
-
-Say = Callable[[str, int, int, str], None]
-"""Reports progress: name of the stage, units done, units in total, and a remark."""
 
 RANKING_SEEDS = 500_000  # the first seed of the ranking, between those of U and of the searches
 
@@ -102,16 +88,17 @@ class Exploration:
             classes=len(self.data.classes),
             size=self.data.image_size,
         )
-        self.first.point(0)  # impossible requirements are refused before any training
+        self.performance = PERFORMANCES[settings.performance]
+        self.times: dict[str, float] = {}
+        self.trainings = Trainings(settings, self.data, output, is_over=is_over, say=say)
+        self._check_space()
         count = settings.search.population
         self._make_sampler = partial(make_sampler, sampler, population=count, seed=seed)
         self.sampler = self._make_sampler(self.first)
         self.supernet: Supernet
         self.judges: Judges
         self.scores: dict[str, float] = {}
-        self.times: dict[str, float] = {}
-        # The prototype's top-1 after the short and the final training, once they are done.
-        self.short = self.final = 0.0
+        self.final = 0.0  # the prototype's top-1 after the final training, once it is done
 
     def run(self) -> bool:
         """Go through all stages; returns False if the time ran out first."""
@@ -130,38 +117,14 @@ class Exploration:
 
     def train_supernet(self) -> bool:
         """Train the shared weights, or read them if they are already trained."""
-        wanted, recipe = self.settings.supernet, dict(self.settings.recipe)
-        recipe["learning_rate"] = wanted.learning_rate
-        module = SupernetTraining(
-            self.settings.space,
-            self.data.classes,
-            between=wanted.between,
-            seed=self.settings.seed,
-            **recipe,
-        )
-        module.recipe = self._recipe(supernet=asdict(wanted), space=self.settings.space.to_dict())
-        folder = self.output / "supernet"
-
-        def stop(epoch: int, figures: dict[str, float]) -> bool:
-            self.say("supernet", epoch, wanted.epochs, f"loss {figures['train_loss']:.3f}")
-            return self.is_over()
-
-        with locked(self.output / "locks/supernet"):
-            fitted = fit(module, self.data, folder, epochs=wanted.epochs, stop=stop, validate=False)
-        if fitted.epochs < wanted.epochs:
-            return False
-        state = load_checkpoint(folder / "last.ckpt")["state_dict"]
-        own = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
-        module.net.load_state_dict(own)
-        self.supernet = module.net
+        self.supernet = self.trainings.supernet()
         self.judges = read_judges(self.data, most=self.settings.search.pictures)
         return True
 
     def train_prototype(self) -> bool:
         """Train the prototype alone with both schedules, as the reference for other networks."""
-        with locked(self.output / "locks/prototype"):
-            self.short, _ = self.train_alone(self.prototype, self.settings.alone.epochs)
-            self.final, _ = self.train_alone(self.prototype, self.settings.alone.final_epochs)
+        for epochs in (self.settings.alone.epochs, self.settings.alone.final_epochs):
+            self.final = self.trainings.alone(self.prototype, epochs)
         if self.settings.requirements.top1 == PROTOTYPE:
             if not self.final:
                 raise UserError(
@@ -176,22 +139,18 @@ class Exploration:
 
     def rank(self) -> bool:
         """Train networks of G_0 alone, and record what each training-free score says of them."""
-        settings = self.settings.alone
+        settings, classes = self.settings.alone, len(self.data.classes)
         seeds = range(RANKING_SEEDS, RANKING_SEEDS + settings.ranking)
         points = self._distinct([self.first.point(seed) for seed in seeds])
 
-        def judge(trial: Trial) -> None:
-            def training(point: Point, after: studies.After) -> tuple[float, int]:
-                trial.set_user_attr("supernet", self.score(point))
-                spec, pictures = self.settings.space.spec(point), self.judges.statistics[:64]
-                for name, value in proxies(spec, len(self.data.classes), pictures).items():
-                    trial.set_user_attr(name, value)
-                return self.train_alone(point, settings.epochs, after)
+        def note(trial: Trial, point: Point) -> None:
+            trial.set_user_attr("supernet", self.score(point))
+            spec, pictures = self.settings.space.spec(point), self.judges.statistics[:64]
+            scores = proxies(spec, classes, pictures, seed=self.settings.seed)
+            for name, value in scores.items():
+                trial.set_user_attr(name, value)
 
-            studies.train(study, trial, self.first, training, final=self._after_short)
-
-        study = self.study("ranking")
-        return self._trainings(study, points, judge)
+        return self._train(self.study("ranking"), points, settings.epochs, note=note)
 
     def search(self) -> bool:
         """Score the networks that the sampler proposes."""
@@ -205,7 +164,14 @@ class Exploration:
 
         done = studies.work(
             study,
-            lambda trial: studies.score(study, trial, self.first, self.estimate, self.milliseconds),
+            partial(
+                studies.score,
+                study,
+                generator=self.first,
+                estimate=self.estimate,
+                milliseconds=self.milliseconds,
+                performance=self.performance,
+            ),
             trials=count,
             locks=self._locks(study),
             is_over=self.is_over,
@@ -214,7 +180,12 @@ class Exploration:
         return done and self._judge_generators(study)
 
     def train_candidates(self) -> bool:
-        """Give the networks that the supernet ranks highest a short training, with halving."""
+        """Give the networks that the supernet ranks highest a short training.
+
+        Successive halving (arXiv 1502.07943), where all reach a rung before half of them go on.
+        Optuna's asynchronous pruner never stops the first one, and what it stops depends on the
+        order of the workers.
+        """
         settings, best = self.settings.alone, studies.ranked(self.study())
         if not best:
             raise UserError(
@@ -222,51 +193,55 @@ class Exploration:
                 "checked before training: loosen the requirements, or search longer"
             )
         points = self._distinct([trial.params for trial in best])[: settings.candidates]
-        # Of the networks that get so far, half continue after 1, 2, 4 … epochs (arXiv 1810.05934).
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
-        study = self.study("short", pruner)
-        return self._trainings(study, points, self._judge(study, settings.epochs))
+        for rung in settings.rungs:
+            study = self.study(f"short-{rung}")
+            if not self._train(study, points, settings.epochs, until=rung):
+                return False
+            half = max(-(-len(points) // 2), settings.finals)
+            points = [trial.params for trial in studies.ranked(study)][:half]
+        return True
 
     def train_finals(self) -> bool:
         """Give the best candidates the final training."""
-        settings, study = self.settings.alone, self.study("final")
-        best = studies.ranked(self.study("short"), broken_off=True)
-        points = self._distinct([trial.params for trial in best])[: settings.finals]
-        return self._trainings(study, points, self._judge(study, settings.final_epochs))
+        settings = self.settings.alone
+        best = studies.ranked(self.study(f"short-{settings.epochs}"))[: settings.finals]
+        points = [trial.params for trial in best]
+        return self._train(self.study("final"), points, settings.final_epochs)
 
     def look_at_val(self) -> bool:
         """Measure top-1 on the val split, once, for all networks with a final training."""
-        with locked(self.output / "locks/val"):
-            if self.val_file.exists():
-                return True
-            found, data = {}, self.settings.data
-            seen = ("class_list", "crop_share", "interpolation", "batch_size")
-            settings = {key: data[key] for key in seen if key in data}
-            points = [trial.params for trial in studies.finished(self.study("final"))]
-            for point in (self.prototype, *points):
-                checkpoint = self.folder(point, self.settings.alone.final_epochs) / "last.ckpt"
-                state, description = read_pretraining(checkpoint)
-                net = build(get_spec(description.network), len(description.class_names)).eval()
-                net.load_state_dict(state)
-                [top1] = measure_top1([net], description, data["root"], **settings)
-                found[short_name(description.network)] = top1
+        epochs = self.settings.alone.final_epochs
+        finals = studies.finished(self.study("final"))
+        points = [self.prototype, *(trial.params for trial in finals if trial.user_attrs["top1"])]
+        with locked(self.output / "locks/val", self.is_over):
+            known = json.loads(self.val_file.read_text()) if self.val_file.exists() else {}
+            for point in points:
+                name = short_name(self.trainings.network(point))
+                if name not in known:
+                    known[name] = self._val_top1(self.trainings.folder(point, epochs))
             with atomic_path(self.val_file) as temporary:
-                temporary.write_text(json.dumps(found, indent=1) + "\n")
+                temporary.write_text(json.dumps(known, indent=1) + "\n")
         return True
 
-    def study(self, stage: str = "", pruner: optuna.pruners.BasePruner | None = None) -> Study:
+    def _val_top1(self, folder: Path) -> float:
+        data = self.settings.data
+        seen = ("class_list", "crop_share", "interpolation", "batch_size")
+        settings = {key: data[key] for key in seen if key in data}
+        state, description = read_pretraining(folder / "last.ckpt")
+        net = build(get_spec(description.network), len(description.class_names)).eval()
+        net.load_state_dict(state)
+        [top1] = measure_top1([net], description, data["root"], **settings)
+        return top1
+
+    def study(self, stage: str = "") -> Study:
         """The study of the search, or that of a stage that trains a given list of networks."""
         name = {"": self.name, "ranking": "ranking"}.get(stage, f"{self.name}-{stage}")
         sampler = optuna.samplers.RandomSampler(seed=self.seed) if stage else self.sampler
-        return open_study(self.storage, name, sampler, self.settings.definition(), pruner)
-
-    def network(self, point: Point) -> str:
-        """The spec at a point, as text."""
-        return spec_to_text(self.settings.space.spec(point))
+        return open_study(self.storage, name, sampler, self.settings.definition())
 
     def score(self, point: Point) -> float:
         """Top-1, in percent, with the supernet's weights."""
-        network = self.network(point)
+        network = self.trainings.network(point)
         if network not in self.scores:
             self.scores[network] = score_part(self.supernet, point, self.judges)
         return self.scores[network]
@@ -274,10 +249,6 @@ class Exploration:
     def estimate(self, point: Point) -> float:
         """Estimated top-1, in percent, after the final training, scaled as for the prototype."""
         return self._extrapolated(self.score(point), self.score(self.prototype))
-
-    def _after_short(self, top1: float) -> float:
-        """Estimated top-1 after the final training of a network that has `top1` after the short."""
-        return self._extrapolated(top1, self.short)
 
     def _extrapolated(self, top1: float, prototype: float) -> float:
         """`top1` times what the final training adds to the `prototype`'s, in percent.
@@ -292,65 +263,61 @@ class Exploration:
         """The latency measured on this machine; None if the requirements do not limit it."""
         if self.settings.requirements.milliseconds is None:
             return None
-        network = self.network(point)
+        network = self.trainings.network(point)
         if network not in self.times:
             spec, classes = self.settings.space.spec(point), len(self.data.classes)
             self.times[network] = milliseconds(spec, classes=classes, size=self.data.image_size)
         return self.times[network]
 
-    def train_alone(
-        self, point: Point, epochs: int, after: studies.After = lambda epoch, top1: False
-    ) -> tuple[float, int]:
-        """Train the network at a point; returns its top-1 on held-out pictures and epochs done.
+    def _check_space(self) -> None:
+        """Refuse requirements that no network can meet, before anything is trained.
 
         Raises:
-            TimeIsOver: the time ran out halfway; the next call continues the training.
+            UserError: the smallest network misses one.
         """
-        network = self.network(point)
-        seed, recipe = self.settings.seed, self.settings.recipe
-        module = Classifier(network, self.data.classes, seed=seed, **recipe)
-        module.recipe = self._recipe(epochs=epochs)
-        poor = False
+        self.first.point(0)  # raises it for what follows from a network's numbers
+        limit, taken = self.asked.milliseconds, self.milliseconds(self.first.smallest())
+        if limit is not None and taken is not None and taken > limit:
+            raise UserError(
+                f"no network of the space meets the requirements: the smallest takes {taken:.2f} "
+                f"milliseconds on this machine, and requirements.milliseconds is {limit:g}"
+            )
 
-        def stop(epoch: int, figures: dict[str, float]) -> bool:
-            nonlocal poor
-            top1 = figures["val_top1"]
-            self.say(short_name(network), epoch, epochs, f"top-1 {top1:.1f}")
-            poor = after(epoch, top1)
-            return poor or self.is_over()
+    def _train(
+        self,
+        study: Study,
+        points: list[Point],
+        epochs: int,
+        *,
+        until: int | None = None,
+        note: Callable[[Trial, Point], None] = lambda trial, point: None,
+    ) -> bool:
+        """Train the networks at the given points alone, each once.
 
-        folder = self.folder(point, epochs)
-        with locked(self.output / "locks" / folder.name):
-            fitted = fit(module, self.data, folder, epochs=epochs, stop=stop)
-        if fitted.epochs < epochs and not poor:
-            raise TimeIsOver
-        return fitted.figures["val_top1"], fitted.epochs
-
-    def folder(self, point: Point, epochs: int) -> Path:
-        """The folder of a network's training alone, which all studies share."""
-        return self.output / "alone" / f"{short_name(self.network(point))}-{epochs}"
-
-    def _judge(self, study: Study, epochs: int) -> Callable[[Trial], None]:
-        """A function that trains the network of a trial for so many epochs."""
-        is_final = epochs == self.settings.alone.final_epochs
+        Args:
+            study: gets their U.
+            epochs, until: as for `Trainings.alone`.
+            note: called before each training.
+        """
+        is_final = epochs == self.settings.alone.final_epochs and until in (None, epochs)
+        reference = self.trainings.alone(self.prototype, epochs, until)
+        locks, stage = self._locks(study), study.study_name
+        studies.ask_for(study, points, locks)
 
         def judge(trial: Trial) -> None:
+            def training(point: Point) -> float:
+                note(trial, point)
+                return self.trainings.alone(point, epochs, until)
+
             studies.train(
                 study,
                 trial,
                 self.first,
-                lambda point, after: self.train_alone(point, epochs, after),
-                final=float if is_final else self._after_short,
+                training,
+                final=float if is_final else lambda top1: self._extrapolated(top1, reference),
                 milliseconds=self.milliseconds,
+                performance=self.performance,
             )
-
-        return judge
-
-    def _trainings(self, study: Study, points: list[Point], judge: Callable[[Trial], None]) -> bool:
-        """Train the networks at the given points, each once."""
-        locks = self._locks(study)
-        studies.ask_for(study, points, locks)
-        stage = study.study_name
 
         def report(study: Study) -> None:
             self.say(stage, len(studies.finished(study)), len(points), "networks trained alone")
@@ -369,31 +336,30 @@ class Exploration:
             for number in range(wanted.rounds + 1):
                 generator = self.sampler.generator(study, number)
                 generator.save(self.results / f"generator_{number}.yaml")
-                values = []
-                for seed in range(wanted.seeds) if str(number) not in known else ():
+                if str(number) in known:
+                    continue
+                values, good = [], 0
+                for seed in range(wanted.seeds):
                     if self.is_over():
                         return False
                     point = generator.point(seed)
-                    values.append(performance(self.estimate(point), generator.cost(point)))
-                if values:
-                    known[str(number)] = studies.finite(sum(values) / len(values))
-                    study.set_user_attr("generators", known)
-                    words = f"U(G_{number}) = {known[str(number)]:.2f}"
-                    self.say("generators", number, wanted.rounds, words)
+                    cost, top1 = generator.cost(point), self.estimate(point)
+                    values.append(self.performance(top1, cost))
+                    taken = self.milliseconds(point)
+                    excess = self.first.requirements.excess(cost, top1=top1, milliseconds=taken)
+                    good += all(value <= 0 for value in excess.values())
+                u = studies.finite(sum(values) / len(values))
+                known[str(number)] = {"u": u, "satisfying": good, "seeds": wanted.seeds}
+                study.set_user_attr("generators", known)
+                self.say("generators", number, wanted.rounds, f"U(G_{number}) = {u:.2f}")
         return True
 
     def _distinct(self, points: list[dict[str, Any]]) -> list[Point]:
         """The points without those whose network is the same as an earlier one's."""
         found: dict[str, Point] = {}
         for point in points:
-            found.setdefault(self.network(point), point)
+            found.setdefault(self.trainings.network(point), point)
         return list(found.values())
 
     def _locks(self, study: Study) -> Path:
         return self.output / "locks" / study.study_name
-
-    def _recipe(self, **others: Any) -> str:
-        """Everything a training depends on; a training of another recipe is not resumed."""
-        settings = self.settings
-        common = {"seed": settings.seed, "data": settings.data, "recipe": settings.recipe}
-        return yaml.safe_dump(common | others)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -23,7 +23,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from atto_det.design.generator import Generator
-from atto_det.design.requirements import performance
+from atto_det.design.requirements import netscore
 from atto_det.design.space import Point
 from atto_det.errors import UserError
 from atto_det.exploration.sampler import ByTrial, GeneratorSampler, satisfies
@@ -37,15 +37,12 @@ Estimate = Callable[[Point], float]
 Measured = Callable[[Point], float | None]
 """Milliseconds of the network at a point; None if the requirements do not limit them."""
 
-After = Callable[[int, float], bool]
-"""Whether to stop a training that has this top-1 after this many epochs."""
-
-Training = Callable[[Point, After], tuple[float, int]]
-"""Train the network at a point alone; returns its top-1, in percent, and the epochs done."""
+Performance = Callable[[float, ClassifierCost], float]
+"""U of a network with this top-1, in percent, and this cost."""
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 MEANWHILE = ("IntegrityError", "ProgrammingError")  # SQLAlchemy's, where another worker was first
-PAUSE = 0.2  # seconds between checks whether the other workers are done
+PAUSE = 0.05  # seconds between checks whether the other workers are done
 
 DEFINITION = "atto_det_generator"  # the study's attribute that says what it explores
 
@@ -78,7 +75,6 @@ def open_study(
     name: str,
     sampler: BaseSampler,
     definition: dict[str, Any],
-    pruner: BasePruner | None = None,
     attempts: int = 10,
 ) -> Study:
     """The study of that name; it is created if there is none yet.
@@ -86,7 +82,6 @@ def open_study(
     Args:
         storage: path of a journal file, or the URL of a database or of Optuna's gRPC proxy.
         definition: plain values that say what is explored: the space, requirements and data.
-        pruner: stops poor trainings early.
         attempts: retries, for when another worker creates the tables of an empty database at the
             same moment.
 
@@ -100,7 +95,7 @@ def open_study(
                 study_name=name,
                 storage=_storage(storage),
                 sampler=sampler,
-                pruner=pruner or optuna.pruners.NopPruner(),
+                pruner=NopPruner(),
                 direction="maximize",
                 load_if_exists=True,
             )
@@ -120,7 +115,7 @@ def open_study(
     elif known != definition:
         raise UserError(
             f"study {name!r} in {storage} explores another space, other requirements, other "
-            "data or another recipe: name another storage"
+            "data, another recipe or with another budget: name another storage"
         )
     return study
 
@@ -153,7 +148,7 @@ def work(
     """Judge networks until the study has `trials` finished ones. Any number of workers may run.
 
     Each worker holds a lock on its trial, which the operating system releases when the process
-    ends; the trial of a worker that died is thus noticed and taken up again. With several machines,
+    ends; the trial of a worker that died is thus noticed and judged again. With several machines,
     `locks` must be on a disk that all of them share, or trials of dead workers stay unfinished.
 
     Args:
@@ -183,7 +178,7 @@ def work(
         try:
             judge(trial)
         except TimeIsOver:
-            _again(study, trial.number)
+            _give_back(study, trial.number)
             return False
         finally:
             os.close(held)
@@ -196,19 +191,13 @@ def finished(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=DONE)
 
 
-def ranked(study: Study, *, broken_off: bool = False) -> list[FrozenTrial]:
-    """Completed trials: those that meet the requirements first, then by U.
+def ranked(study: Study) -> list[FrozenTrial]:
+    """Completed trials: those that meet the requirements first, then by U."""
 
-    Args:
-        broken_off: append the trials that were stopped early, by their U at that point.
-    """
-    states = DONE if broken_off else (TrialState.COMPLETE,)
+    def order(trial: FrozenTrial) -> tuple[bool, float, int]:
+        return not satisfies(trial), -(trial.value or 0), trial.number
 
-    def order(trial: FrozenTrial) -> tuple[bool, bool, float, int]:
-        whole, value = trial.state == TrialState.COMPLETE, trial.value
-        return not whole, not satisfies(trial), -(value or 0), trial.number
-
-    return sorted(study.get_trials(deepcopy=False, states=states), key=order)
+    return sorted(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), key=order)
 
 
 def ask_for(study: Study, points: Sequence[Point], locks: Path) -> None:
@@ -223,7 +212,9 @@ def score(
     trial: Trial,
     generator: Generator,
     estimate: Estimate,
+    *,
     milliseconds: Measured = lambda point: None,
+    performance: Performance = netscore,
 ) -> None:
     """Compute the estimated U of a trial's point, and finish the trial.
 
@@ -250,14 +241,16 @@ def train(
     study: Study,
     trial: Trial,
     generator: Generator,
-    training: Training,
+    training: Estimate,
     *,
     final: Callable[[float], float] = float,
     milliseconds: Measured = lambda point: None,
+    performance: Performance = netscore,
 ) -> None:
-    """Train the network of a trial and finish the trial with its U, unless the pruner stops it.
+    """Train the network of a trial and finish the trial with its U.
 
     Args:
+        training: returns the top-1 of the network at a point after training it.
         final: from this training's top-1 to that of the final training, estimated, which is what
             the requirement applies to.
 
@@ -265,20 +258,8 @@ def train(
         TimeIsOver: the training raised it.
     """
     point, cost = _suggested(trial, generator)
-    poor = False
-
-    def after(epoch: int, top1: float) -> bool:
-        nonlocal poor
-        trial.report(finite(performance(top1, cost)), epoch)
-        poor = trial.should_prune()
-        return poor
-
-    top1, epochs = training(point, after)
+    top1 = training(point)
     trial.set_user_attr("top1", top1)
-    trial.set_user_attr("epochs", epochs)
-    if poor:
-        study.tell(trial, state=TrialState.PRUNED)
-        return
     wanted = generator.requirements
     constrain(trial, wanted.excess(cost, top1=final(top1), milliseconds=milliseconds(point)))
     study.tell(trial, finite(performance(top1, cost)))
@@ -305,42 +286,57 @@ def finite(value: float) -> float:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, so that one process at a time runs what is inside."""
-    held = _lock(path)
+def locked(path: Path, is_over: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Hold a lock file, so that one process at a time runs what is inside.
+
+    Raises:
+        TimeIsOver: `is_over` returned true while another process held the lock.
+    """
+    held = _lock(path, is_over)
     try:
         yield
     finally:
         os.close(held)
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, is_over: Callable[[], bool] = lambda: False) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_CREAT | os.O_RDWR)
-    fcntl.flock(handle, fcntl.LOCK_EX)
+    while not _try_lock(handle):
+        if is_over():
+            os.close(handle)
+            raise TimeIsOver
+        time.sleep(PAUSE)
     return handle
 
 
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _take_up_again(study: Study, locks: Path) -> None:
-    """Fail the running trials whose worker has died, and put their points first in the queue."""
+    """Give back the running trials whose worker has died."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         path = locks / f"trial_{trial.number}"
         if not path.exists():
             continue  # it runs on a machine that shares no disk, or was started without locks
         handle = os.open(path, os.O_RDWR)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(handle)
-        logger.warning("trial %d was left unfinished by its worker: starting again", trial.number)
-        _again(study, trial.number)
+        left = _try_lock(handle)
+        os.close(handle)
+        if left:
+            logger.warning("trial %d was left by its worker: starting it again", trial.number)
+            _give_back(study, trial.number)
 
 
-def _again(study: Study, number: int) -> None:
-    """Fail a trial, and queue its point again."""
-    params = study.get_trials(deepcopy=False)[number].params
-    study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-    if params:
-        study.enqueue_trial(params)
+def _give_back(study: Study, number: int) -> None:
+    """Let the next worker judge a trial: the same number, and the same point if it has one.
+
+    Optuna has no public call for this. To fail the trial and queue its point again would change the
+    numbers of the trials, which random draws and rounds follow from.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)

@@ -27,10 +27,10 @@ class Fitted(NamedTuple):
 
 
 class _AfterEpoch(Callback):
-    """Asks whether to stop after each epoch, whose figures the checkpoints keep."""
+    """Stops after an epoch; the checkpoints keep the figures of each."""
 
-    def __init__(self, stop: Stop) -> None:
-        self.stop = stop
+    def __init__(self, until: int, stop: Stop) -> None:
+        self.until, self.stop = until, stop
         self.history: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -41,7 +41,7 @@ class _AfterEpoch(Callback):
             for key, value in trainer.callback_metrics.items()
             if key.startswith(("train_", "val_"))  # no times, which no training repeats
         }
-        if self.stop(epoch, self.history[epoch]):
+        if self.stop(epoch, self.history[epoch]) or epoch >= self.until:
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,31 +59,34 @@ def fit(
     folder: Path,
     *,
     epochs: int,
+    until: int | None = None,
     stop: Stop = lambda epochs, figures: False,
     validate: bool = True,
 ) -> Fitted:
     """Train to the end, or until `stop`, which is called after each epoch, returns true.
 
     If `folder` has a `last.ckpt`, the training continues from it, with the same result as without
-    the interruption. `stop` is first called for the epochs that are already done, so the result
-    does not depend on how far another caller has trained.
+    the interruption. What is already trained is only read, even if another caller has trained
+    further.
 
     Args:
         module: its `recipe` says what the training depends on.
+        epochs: length of the schedule.
+        until: the epoch to end with; None for the last one.
         validate: measure on `data.val` after each epoch.
 
     Raises:
         UserError: `folder` holds another training; or an error of the training.
     """
-    last, after = folder / "last.ckpt", _AfterEpoch(stop)
+    until = epochs if until is None else until
+    last, after = folder / "last.ckpt", _AfterEpoch(until, stop)
     if last.exists():
         content = load_checkpoint(last)
         part, state = content.get(TRAINING_PART), content.get("callbacks", {}).get(after.state_key)
         if not isinstance(part, dict) or part["recipe"] != module.recipe or state is None:
             raise UserError(f"{last} is of another training: name another folder, or remove it")
-        for epoch, figures in state["history"].items():
-            if stop(epoch, figures) or epoch >= epochs:
-                return Fitted(epoch, figures)
+        if until in state["history"]:
+            return Fitted(until, state["history"][until])
     trainer = Trainer(
         max_epochs=epochs,
         default_root_dir=folder,

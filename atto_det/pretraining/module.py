@@ -26,6 +26,10 @@ from .distillation import soft_loss
 from .networks import create_network, found_network
 
 
+class Diverged(UserError):
+    """The loss is no longer a finite number."""
+
+
 class Classifier(LightningModule):
     """A network of `atto_det.pretraining.networks`, trained by stochastic gradient descent.
 
@@ -169,7 +173,7 @@ class Classifier(LightningModule):
         """The loss of a batch, which is logged."""
         loss = self.batch_loss(batch)
         if not loss.isfinite():
-            raise UserError(
+            raise Diverged(
                 f"the loss is {loss.item()} at epoch {self.current_epoch}, batch {index}: lower "
                 "model.learning_rate, or set trainer.gradient_clip_val"
             )

@@ -1,5 +1,6 @@
 """Tables of the results of an exploration."""
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
@@ -20,9 +21,11 @@ def grids(content: Mapping[str, Any]) -> list[Grid]:
     """The tables for the content of exploration.json."""
     found = [_finals(content)]
     if content["candidates"]:
-        found.append(_candidates(content["candidates"]))
+        found.append(_candidates(content))
     if content["ranking"]["tau"]:
         found.append(_ranking(content["ranking"]))
+    if content["generators"]:
+        found.append(_generators(content["generators"]))
     if content["samplers"]:
         found.append(_samplers(content["samplers"]))
     if content["winner"]:
@@ -66,27 +69,38 @@ def _finals(content: Mapping[str, Any]) -> Grid:
     return Grid("Trained alone to the end", header, tuple(rows))
 
 
-def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Grid:
+def _candidates(content: Mapping[str, Any]) -> Grid:
+    whole = content["settings"]["alone"]["epochs"]
     rows = tuple(
         (
             one["network"],
             f"{one['supernet']:.1f}",
             f"{one['top1']:.1f}",
-            str(one["epochs"]),
-            "broken off" if one["pruned"] else "whole",
+            f"{one['epochs']} of {whole}",
         )
-        for one in candidates
+        for one in content["candidates"]
     )
-    header = ("network", "supernet's\ntop-1 (%)", "top-1\nalone (%)", "epochs", "training")
+    header = ("network", "supernet's\ntop-1 (%)", "top-1\nalone (%)", "epochs")
     return Grid("The best by the supernet, trained alone for a short time", header, rows)
+
+
+def _generators(generators: Sequence[Mapping[str, Any]]) -> Grid:
+    rows = tuple(
+        (f"G_{one['number']}", f"{one['u']:.2f}", f"{one['satisfying']} of {one['seeds']}")
+        for one in generators
+    )
+    header = ("generator", "U", "seeds\nmeeting all")
+    return Grid("Generators, with top-1 as the supernet estimates it", header, rows)
 
 
 def _ranking(ranking: Mapping[str, Any]) -> Grid:
     taus = sorted(ranking["tau"].items(), key=lambda item: -item[1])
     rows = tuple((_RANKERS[name], f"{value:+.2f}") for name, value in taus)
+    n = len(ranking["networks"])
+    chance = math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))  # Kendall 1938: its standard deviation
     title = (
-        f"Kendall's τ with top-1 of {len(ranking['networks'])} networks of G_0, trained alone for "
-        f"{ranking['epochs']} epochs"
+        f"Kendall's τ with top-1 of {n} networks of G_0, trained alone for {ranking['epochs']} "
+        f"epochs (by chance: 0 ± {chance:.2f})"
     )
     return Grid(title, ("ranked by", "τ"), rows)
 
@@ -95,22 +109,33 @@ def _samplers(samplers: Sequence[Mapping[str, Any]]) -> Grid:
     """A row for each search, then the means over the seeds of each engine that has several.
 
     Searches whose final trainings are not all done do not count in a mean. One that found nothing
-    has no U, so that the row says of how many searches the mean is.
+    has no U, so the row says of how many searches the mean is, and gives the lowest and highest.
     """
-    engines: dict[str, list[tuple[float, float] | None]] = {}
+    figures = ("estimated", "final", "val_u", "val_top1")
+    engines: dict[str, list[Mapping[str, Any]]] = {}
     rows = []
     for one in samplers:
-        estimated = one["curve"][-1][1] if one["curve"] else None
-        trained = one["final"]
-        figures = ("" if u is None else f"{u:.2f}" for u in (estimated, trained))
-        rows.append((one["name"], str(one["asked"]), str(one["satisfying"]), *figures))
+        one = {**one, "estimated": one["curve"][-1][1] if one["curve"] else None}
+        values = (one[key] for key in figures)
+        texts = ("" if value is None else f"{value:.2f}" for value in values)
+        rows.append((one["name"], str(one["asked"]), str(one["satisfying"]), *texts))
         if one["is_over"]:
-            both = None if estimated is None or trained is None else (estimated, trained)
-            engines.setdefault(one["name"].partition("-")[0], []).append(both)
+            engines.setdefault(one["name"].partition("-")[0], []).append(one)
     for name, searches in engines.items():
-        found = [both for both in searches if both]
-        if len(searches) > 1 and found:
-            means = (f"{mean(us):.2f}" for us in zip(*found, strict=True))
+        found = [one for one in searches if one["final"] is not None]
+        if len(searches) > 1:
+            means = [_mean([one[key] for one in found]) for key in figures]
             rows.append((f"{name}, mean of {len(found)} of {len(searches)}", "", "", *means))
-    header = ("engine-seed", "asked for", "meeting\nall", "best U,\nestimated", "best U,\ntrained")
+    header = (
+        *("engine-seed", "asked for", "meeting\nall", "best U,\nestimated", "best U,\ntrained"),
+        *("its U\non val", "its top-1\non val (%)"),
+    )
     return Grid("Engines with the same budget", header, tuple(rows))
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    """The mean, and in brackets the lowest and the highest; empty if one is missing."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return ""
+    return f"{mean(known):.2f} ({min(known):.2f} to {max(known):.2f})"

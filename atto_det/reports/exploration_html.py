@@ -110,16 +110,21 @@ def _front(content: Mapping[str, Any]) -> str:
 
 
 def _plot(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], x_name: str, y_name: str) -> str:
-    """Lines of (x, y) points, with their names at their ends."""
+    """Lines of (x, y) points, with their names at their ends.
+
+    Names that are alike up to their "-" are drawn alike.
+    """
     lines = [(name, points) for name, points in lines if points]
     if not lines:
         return "<p>None yet.</p>"
     x = make_scale([p[0] for _, points in lines for p in points], LEFT, WIDE - 110)
     y = make_scale([p[1] for _, points in lines for p in points], HIGH - BOTTOM, TOP)
+    kinds = list(dict.fromkeys(name.partition("-")[0] for name, _ in lines))
     marks, ends = [], []
-    for index, (name, points) in enumerate(lines):
+    for name, points in lines:
+        style = _LINES[kinds.index(name.partition("-")[0]) % len(_LINES)]
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
-        marks.append(f'<polyline class="{_LINES[index % len(_LINES)]}" points="{path}"/>')
+        marks.append(f'<polyline class="{style}" points="{path}"/>')
         if len(points) < 30:
             marks += [
                 f'<circle class="dot" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3">'
@@ -171,8 +176,8 @@ def _threads(content: Mapping[str, Any]) -> str:
             f'<polyline class="{style}" points="{path}"><title>{_words(one)}</title></polyline>'
         )
     return (
-        f"<p>One line a network; the {count} with the highest U that meet the requirements stand "
-        f'out.</p><figure class="plot" style="max-width:none"><svg viewBox="0 0 {wide} 276">'
+        f"<p>One line a network; the {len(best)} with the highest U that meet the requirements "
+        f'stand out.</p><figure class="plot" style="max-width:none"><svg viewBox="0 0 {wide} 276">'
         f"{''.join(marks)}</svg></figure>"
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atto_det.design import Generator, Requirements
-from atto_det.design.requirements import performance
+from atto_det.design.requirements import accuracy, information_density, netscore
 from atto_det.errors import UserError
 from atto_det.nets.cost import ClassifierCost
 
@@ -114,10 +114,10 @@ def test_generators_that_were_found(repository, number):
 
 def test_performance_is_netscore():
     """AttoNet-A in Table 2 of arXiv 1903.07209: 73.00 %, 2.97 M, 424.8 M, NetScore 73.53."""
-    assert performance(73.0, ClassifierCost(2_970_000, 424_800_000)) == pytest.approx(
-        73.53, abs=0.01
-    )
-    assert performance(0, ClassifierCost(1, 1)) == -np.inf
+    assert netscore(73.0, ClassifierCost(2_970_000, 424_800_000)) == pytest.approx(73.53, abs=0.01)
+    assert netscore(0, ClassifierCost(1, 1)) == -np.inf
+    assert information_density(73.0, ClassifierCost(2_000_000, 1)) == 36.5
+    assert accuracy(73.0, ClassifierCost(2_000_000, 1)) == 73.0
 
 
 def test_excess_by_hand():

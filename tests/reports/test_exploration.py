@@ -23,6 +23,11 @@ def network(number: int, macs: float, top1: float | None, satisfies: bool = True
     }
 
 
+def searched(name, satisfying, curve, final, val=(None, None), is_over=True) -> dict:
+    found = {"name": name, "asked": 5, "satisfying": satisfying, "curve": curve, "final": final}
+    return found | {"val_u": val[0], "val_top1": val[1], "is_over": is_over}
+
+
 @pytest.fixture
 def content() -> dict:
     atto = {"kind": "atto", "compress": 8, "multiplier": 2, "mix": 4, "expand": 24}
@@ -38,22 +43,23 @@ def content() -> dict:
         "title": "Exploration of <colours>",
         "remarks": ["Requirements 1_r: none."],
         "prototype": network(9, 50, 45.0, val=44.0),
-        "generators": [{"number": 0, "u": 60.5}, {"number": 1, "u": 63.25}],
+        "generators": [
+            {"number": 0, "u": 60.5, "satisfying": 5, "seeds": 8},
+            {"number": 1, "u": 63.25, "satisfying": 8, "seeds": 8},
+        ],
+        "settings": {"alone": {"epochs": 4}},
         "networks": networks,
-        "candidates": [network(2, 30, 30.0, supernet=25.0, epochs=1, pruned=True)],
+        "candidates": [network(2, 30, 30.0, supernet=25.0, epochs=1)],
         "finals": [network(2, 30, 52.5, val=51.5)],
         "ranking": {"epochs": 4, "networks": [{}] * 20, "tau": {"macs": -0.2, "supernet": 0.55}},
         "samplers": [
-            {"name": "random-1", "asked": 5, "satisfying": 3, "curve": [(1, 60), (5, 70)]}
-            | {"final": 72.5, "is_over": True},
-            {"name": "random-2", "asked": 5, "satisfying": 4, "curve": [(1, 61)]}
-            | {"final": 70.0, "is_over": True},
-            {"name": "random-3", "asked": 5, "satisfying": 0, "curve": []}
-            | {"final": None, "is_over": True},
-            {"name": "random-4", "asked": 5, "satisfying": 4, "curve": [(1, 99)]}
-            | {"final": 99.0, "is_over": False},
-            {"name": "tpe-1", "asked": 5, "satisfying": 0, "curve": []}
-            | {"final": None, "is_over": True},
+            searched("random-1", 3, [(1, 60), (5, 70)], 72.5, (68.5, 41.0)),
+            searched("random-2", 4, [(1, 61)], 70.0, (69.5, 42.0)),
+            searched("random-3", 0, [], None),
+            searched("random-4", 4, [(1, 99)], 99.0, is_over=False),
+            searched("tpe-1", 0, [], None),
+            searched("nsga2-1", 0, [], None),
+            searched("nsga2-2", 0, [], None),
         ],
         "importance": {"res2.width": 0.7, "stem": 0.1},
         "winner": {"network": "spec-<2>", "spec": spec},
@@ -67,15 +73,21 @@ def test_the_front_by_hand(content):
 
 
 def test_tables_by_hand(content):
-    finals, candidates, ranking, samplers, found = grids(content)
+    finals, candidates, ranking, generators, samplers, found = grids(content)
     assert finals.rows[0][:4] == ("prototype (nearest)", "65.00", "45.0", "44.0")
     assert finals.rows[1] == ("spec-<2>", "72.50", "52.5", "51.5", "1.500", "30.00", "yes")
-    assert candidates.rows == (("spec-<2>", "25.0", "30.0", "1", "broken off"),)
+    assert candidates.rows == (("spec-<2>", "25.0", "30.0", "1 of 4"),)
     assert "20 networks of G_0" in ranking.title
+    assert "0 ± 0.16" in ranking.title  # the root of 2·45 / (9·20·19)
+    assert generators.rows[0] == ("G_0", "60.50", "5 of 8")
     assert ranking.rows == (("supernet's top-1", "+0.55"), ("multiply-adds", "-0.20"))
-    assert samplers.rows[4:] == (
-        ("tpe-1", "5", "0", "", ""),
-        ("random, mean of 2 of 3", "", "", "65.50", "71.25"),
+    assert samplers.rows[0] == ("random-1", "5", "3", "70.00", "72.50", "68.50", "41.00")
+    assert samplers.rows[4] == ("tpe-1", "5", "0", "", "", "", "")
+    mean = ("65.50 (61.00 to 70.00)", "71.25 (70.00 to 72.50)")
+    on_val = ("69.00 (68.50 to 69.50)", "41.50 (41.00 to 42.00)")
+    assert samplers.rows[7:] == (
+        ("random, mean of 2 of 3", "", "", *mean, *on_val),
+        ("nsga2, mean of 0 of 2", "", "", "", "", "", ""),
     )
     assert [row[0] for row in found.rows] == [
         *("stem", "res2.1", "res3.1", "res3.2", "res4.1", "res5.1")

@@ -1,5 +1,6 @@
 """`atto-det explore` on generated pictures."""
 
+import itertools
 import json
 import re
 import shutil
@@ -12,7 +13,7 @@ import yaml
 
 from atto_det.cli.explore import main
 from atto_det.design import Generator
-from atto_det.design.requirements import performance
+from atto_det.design.requirements import netscore
 from atto_det.errors import UserError
 from atto_det.nets.cost import classifier_cost
 from atto_det.nets.spec_file import spec_from_dict
@@ -21,6 +22,7 @@ pytest.importorskip("optuna", reason="Optuna is not installed")
 
 from atto_det.exploration.settings import read_settings
 from atto_det.exploration.stages import Exploration
+from atto_det.exploration.studies import TimeIsOver
 
 STAGES = ("res2", "res3", "res4", "res5")
 CONFIG = {
@@ -30,6 +32,7 @@ CONFIG = {
         "crop_share": 1.0,
     },
     "prototype": "attonet_d",
+    "performance": "netscore",
     "requirements": {"parameters": 60_000},
     "recipe": {"warmup_epochs": 0, "ema_decay": 0.0},
     "supernet": {"epochs": 1, "between": 1},
@@ -63,6 +66,7 @@ def test_from_requirements_to_a_network(colours, tmp_path, monkeypatch, capsys):
     assert len(content["networks"]) == 6
     assert content["run"]["versions"]
     assert [g["number"] for g in content["generators"]] == [0, 1, 2]
+    assert {g["seeds"] for g in content["generators"]} == {1}
     assert len(content["candidates"]) == 2
     assert set(content["ranking"]["networks"][0]) > {"supernet", "top1", "synflow", "naswot"}
     [final] = content["finals"]
@@ -72,7 +76,7 @@ def test_from_requirements_to_a_network(colours, tmp_path, monkeypatch, capsys):
     assert generators[0].space.spec(final["point"]) == best
     # U by hand, from a training alone; val is looked at after it.
     cost = classifier_cost(best, classes=3, size=32)
-    assert final["u"] == pytest.approx(performance(final["top1"], cost))
+    assert final["u"] == pytest.approx(netscore(final["top1"], cost))
     assert set(json.loads((out / "val.json").read_text())) == {
         final["network"],
         content["prototype"]["network"],
@@ -94,7 +98,7 @@ def test_the_prototype_s_top1_as_requirement(colours, tmp_path, monkeypatch):
 
     def exploration() -> Exploration:
         found = Exploration(read_settings(path), **place, sampler="generator", seed=1)
-        monkeypatch.setattr(found, "train_alone", lambda point, epochs: (reached[epochs], epochs))
+        monkeypatch.setattr(found.trainings, "alone", lambda point, epochs: reached[epochs])
         monkeypatch.setattr(found, "score", lambda point: 13.9)
         assert found.train_prototype()
         return found
@@ -107,6 +111,45 @@ def test_the_prototype_s_top1_as_requirement(colours, tmp_path, monkeypatch):
     reached[2] = 0.0
     with pytest.raises(UserError, match="gets no picture right"):
         exploration()
+
+
+def test_halving_does_not_depend_on_interruptions(colours, tmp_path, monkeypatch):
+    """Four candidates train for an epoch, the better two for two, the best for all four."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(colours))
+    path = tmp_path / "space.yaml"
+    alone = {"epochs": 4, "candidates": 4, "ranking": 2, "finals": 1, "final_epochs": 8}
+    path.write_text(yaml.safe_dump(CONFIG | {"alone": alone}))
+
+    def explored(folder: str, interrupted: set[int]) -> list[list]:
+        place = {"output": tmp_path / folder, "storage": str(tmp_path / folder / "journal.log")}
+        calls = 0
+
+        def top1(point, epochs=1, until=None) -> float:
+            nonlocal calls
+            calls += 1
+            if calls in interrupted:
+                raise TimeIsOver
+            chance = sum(map(ord, str(point))) % 37
+            return 10.0 + (until or epochs) + chance
+
+        done = False
+        while not done:
+            found = Exploration(read_settings(path), **place, sampler="random", seed=1)
+            monkeypatch.setattr(found.trainings, "alone", top1)
+            monkeypatch.setattr(found, "score", top1)
+            monkeypatch.setattr(found, "train_supernet", lambda: True)
+            monkeypatch.setattr(found, "rank", lambda: True)
+            monkeypatch.setattr(found, "look_at_val", lambda: True)
+            done = found.run()
+        stages = ("", "short-1", "short-2", "short-4", "final")
+        return [[(t.params, t.value) for t in found.study(stage).trials] for stage in stages]
+
+    whole = explored("whole", set())
+    assert [len(stage) for stage in whole] == [6, 4, 2, 1, 1]
+    for before, after in itertools.pairwise(whole[1:]):
+        best = sorted(before, key=lambda pair: -pair[1])
+        assert [params for params, _ in after] == [params for params, _ in best][: len(after)]
+    assert explored("parts", {3, 5, 9, 14, 15, 21}) == whole
 
 
 @pytest.mark.slow
@@ -153,6 +196,12 @@ def test_workers_and_engines_share_a_folder(colours, tmp_path, monkeypatch, repo
             "no network of the space meets the requirements: the smallest",
         ),
         ([], {"prototype": "attonet_z"}, "prototype is 'attonet_z'"),
+        (
+            [],
+            {"requirements": {"milliseconds": 1e-6}},
+            "no network of the space meets the requirements: the smallest takes",
+        ),
+        ([], {"performance": "beauty"}, "performance is 'beauty': choose netscore"),
         ([], {"search": {"rounds": 0}}, "search.rounds is 0"),
         ([], {"seed": "one"}, "seed is 'one'"),
         ([], {"seed": -5}, "seed is -5"),
