@@ -5,11 +5,14 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 import pytest
+from optuna.storages import GrpcStorageProxy
 from optuna.trial import TrialState
 
 from atto_det.design import Generator, Requirements
@@ -240,6 +243,40 @@ def test_two_workers_on_postgresql(generator, tmp_path, postgresql):
         assert worker.exitcode == 0
     states = [trial.state for trial in study.get_trials()]
     assert states == [TrialState.COMPLETE] * 12
+
+
+def test_a_worker_behind_a_grpc_proxy(generator, tmp_path):
+    """The proxy gives a worker, which is interrupted once, what the journal holds."""
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    program = (
+        "import sys; from optuna.storages import JournalStorage, run_grpc_proxy_server; "
+        "from optuna.storages.journal import JournalFileBackend; "
+        "storage = JournalStorage(JournalFileBackend(sys.argv[1])); "
+        "run_grpc_proxy_server(storage, port=int(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "journal.log"), str(port)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        GrpcStorageProxy(port=port).wait_server_ready(timeout=60)
+        study = on(f"grpc://localhost:{port}", generator)
+        estimates = iter([30.0, 31.0])
+
+        def interrupted(point) -> float:
+            if (found := next(estimates, None)) is None:
+                raise TimeIsOver
+            return found
+
+        assert not work(study, judge(study, generator, interrupted), trials=12, locks=tmp_path)
+        search(study, generator, condensers, 12, tmp_path)
+    finally:
+        server.terminate()
+        server.wait()
+    trials = on(str(tmp_path / "journal.log"), generator).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 12
+    assert [trial.user_attrs["top1"] for trial in trials[:2]] == [30.0, 31.0]
 
 
 def on(url, generator):

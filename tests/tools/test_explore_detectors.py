@@ -104,7 +104,10 @@ def test_requirements_as_shares():
     ("changes", "message"),
     [
         ({"requirements": {"macs": 10}}, "no detector of the space meets the requirements"),
-        ({"requirements": {"milliseconds": 0.001}}, "milliseconds, and at most 0.001 are asked for"),
+        (
+            {"requirements": {"milliseconds": 0.001}},
+            "milliseconds, and at most 0.001 are asked for",
+        ),
         ({"options": {"MODEL.DEVICE": "cpu"}}, "DATASETS.HOLD_OUT is 0"),
         ({"space": {"MODEL.COLOUR": [1, 2]}}, "COLOUR"),
         ({"space": {"MODEL.FPN.OUT_CHANNELS": [16, -1]}}, "OUT_CHANNELS"),
