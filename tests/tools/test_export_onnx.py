@@ -1,5 +1,6 @@
 """tools/export.py --format onnx as a user runs it, and what evaluates and times its files."""
 
+import hashlib
 import json
 import runpy
 from pathlib import Path
@@ -50,6 +51,17 @@ def test_a_detector_from_checkpoint_to_ap(export, run_tool, sentence, mini_voc, 
     result = json.loads((tmp_path / "ap.json").read_text())
     assert result["protocol"]["split"] == "mini_voc_val"
     assert result["protocol"]["score_floor"] == 0.0
+    exported, content = result["exported"], (tmp_path / "model.onnx").read_bytes()
+    assert exported.pop("median_ms") > 0
+    assert exported == {
+        "runtime": "onnxruntime",
+        "precision": "float32",
+        "threads": 0,
+        "files": {
+            "model.onnx": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        },
+        "pictures": 4,
+    }
     done = run_tool("time_onnx.py", "model.onnx", "model.onnx", "--size", 40, 50, "--repeats", 1)
     assert done.returncode == 0, done.stderr
     assert "(×1.00)" in done.stdout

@@ -40,6 +40,11 @@ def test_ap_and_times(folder, run_tool, sentence, tmp_path):
     assert "float32 in litert: " in done.stdout
     result = json.loads((tmp_path / "ap.json").read_text())
     assert result["protocol"]["detections_per_image"] == 5
+    assert result["exported"]["threads"] == 1
+    files = result["exported"]["files"]
+    assert {name: one["bytes"] for name, one in files.items()} == {
+        f"{part}.tflite": 10_000 for part in host.PARTS
+    }
     done = run_tool("time_onnx.py", "phone", "--repeats", 1, "--threads", 1)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
