@@ -9,6 +9,8 @@ The content of a report (`analyse`), ready for JSON:
 | `kinds` | {"box", "mask" (absent for a detector without masks): {`AP`, `costs`, `counts`, \
 `false_positives`, `false_negatives` (`atto_det.evaluation.tide.error_costs`), `calibration`, \
 `curves` (class name → {`precision` at recalls 0, 0.01, … 1, and `AP`, its mean})}} |
+| `sizes` | {"small", "medium", "large": {`objects`, and for each of `kinds` {`AP`, `AR`: COCO's, \
+over thresholds .50 … .95, in percent; None if there is no such object}}} |
 | `confusion` | by masks, or by boxes if there are none: objects (rows) by detected class \
 (columns), the last of each for none |
 | `boundary` | {`mask_iou`, `boundary_iou`: means over the right detections, `pairs`}, or None |
@@ -22,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from atto_det.evaluation import Detections, GroundTruth
-from atto_det.evaluation.arrays import have_masks
+from atto_det.evaluation.arrays import have_masks, mask_areas
+from atto_det.evaluation.coco import SIZES, coco_metrics
 from atto_det.evaluation.tide import (
     RIGHT,
     Kind,
@@ -56,6 +59,7 @@ def analyse(
         score: minimum score of detections, where one score must be chosen.
         worst: number of pictures to list.
     """
+    with_crowds = ground_truth
     ground_truth = {image: objects.without_crowds() for image, objects in ground_truth.items()}
     masks = have_masks(ground_truth, detections)
     kinds: tuple[Kind, ...] = ("box", "mask") if masks else ("box",)
@@ -81,6 +85,7 @@ def analyse(
         "class_names": list(class_names),
         "score": score,
         "kinds": found,
+        "sizes": _sizes(with_crowds, detections, class_names, kinds),
         "confusion": confusion.tolist(),
         "boundary": _boundary(ground_truth, sure, verdicts) if "mask" in kinds else None,
         "worst": _worst(list(ground_truth), verdicts)[:worst],
@@ -106,6 +111,35 @@ def _curves(verdicts: Verdicts, class_names: Sequence[str]) -> dict[str, dict[st
         values = np.append(envelope, 0.0)[places]
         result[name] = {"precision": values.round(4).tolist(), "AP": 100 * float(values.mean())}
     return result
+
+
+def _sizes(
+    ground_truth: Mapping[str, GroundTruth],
+    detections: Mapping[str, Detections],
+    class_names: Sequence[str],
+    kinds: Sequence[Kind],
+) -> dict[str, dict[str, Any]]:
+    """COCO's AP and AR of small, medium and large objects, and their number."""
+    most = max((len(one.scores) for one in detections.values()), default=0)
+    metrics = coco_metrics(ground_truth, detections, class_names, most)
+    areas = np.concatenate([_areas(objects.without_crowds()) for objects in ground_truth.values()])
+    return {
+        size: {
+            "objects": int(((areas >= least) & (areas <= greatest)).sum()),
+            **{
+                kind: {name: metrics[kind][f"{name}_{size}"] for name in ("AP", "AR")}
+                for kind in kinds
+            },
+        }
+        for size, (least, greatest) in SIZES.items()
+    }
+
+
+def _areas(objects: GroundTruth) -> np.ndarray:
+    """Areas of masks, or of boxes if there are no masks, as in `to_coco`."""
+    if objects.rles is None:
+        return (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
+    return mask_areas(objects.rles)
 
 
 def _boundary(

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from atto_det.reports.html import bar, columns, document
+from atto_det.reports.grid import Grid
+from atto_det.reports.html import bar, columns, document, table
 
 WORDS = {
     "classification": "on an object of another class",
@@ -17,7 +18,7 @@ WORDS = {
 }
 
 _STYLE = """
-thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
+.confusion thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 .same { outline: 2px solid var(--bar); outline-offset: -2px; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }
 .curves figure, .worst figure, .calibration { margin: 0; }
@@ -40,6 +41,8 @@ def page(content: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
         "<p>AP at IoU 0.5 that would be gained if all errors of the kind, and only they, were "
         "corrected (TIDE, arXiv 2008.08115). Costs do not add up.</p>",
         columns([_costs(kind, figures) for kind, figures in content["kinds"].items()]),
+        "<h2>Does it find objects of every size?</h2>",
+        _sizes(content["sizes"]),
         "<h2>Which classes are confused</h2>",
         f"<p>Rows: class of the object. Columns: class detected there, from score "
         f"{content['score']:g}. Shades are shares of the row.</p>",
@@ -74,6 +77,21 @@ def _costs(kind: str, figures: dict[str, Any]) -> str:
     return "".join(rows)
 
 
+def _sizes(sizes: dict[str, dict[str, Any]]) -> str:
+    kinds = [kind for kind in next(iter(sizes.values())) if kind != "objects"]
+    rows = []
+    for size, figures in sizes.items():
+        values = [figures[kind][name] for kind in kinds for name in ("AP", "AR")]
+        cells = ["–" if value is None else f"{value:.1f}" for value in values]
+        rows.append((size, f"{figures['objects']:,}", *cells))
+    header = ("size", "objects", *(f"{kind} {name}" for kind in kinds for name in ("AP", "AR")))
+    title = (
+        "COCO's AP and AR, over IoU 0.5 to 0.95. Small: up to 32² pixels of area; medium: up to "
+        "96²; large: from 96²."
+    )
+    return table(Grid(title, header, tuple(rows)))
+
+
 def _confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
     heads = "".join(f"<th>{escape(name)}</th>" for name in (*class_names, "nothing found"))
     rows = []
@@ -86,7 +104,7 @@ def _confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> s
             cells.append(f'<td{same} style="{shade}">{value or ""}</td>')
         rows.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
     return (
-        f'<div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead>'
+        f'<div class="scroll confusion"><table><thead><tr><th></th>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 

@@ -59,6 +59,15 @@ def test_content_by_hand(with_masks):
         {"image": "one", "wrong": 1, "unfound": 1, "objects": 2},
         {"image": "two", "wrong": 0, "unfound": 1, "objects": 1},
     ]
+    # All are small. One of two cats is found, at 7 of COCO's 10 thresholds, and no dog: precision
+    # is 1 at 51 of 101 recalls, and half the cats are found, in the mean with a class of 0.
+    figures = {"AP": pytest.approx(100 * 0.7 * 51 / 101 / 2), "AR": pytest.approx(100 * 0.7 / 4)}
+    unknown = {"AP": None, "AR": None}
+    assert content["sizes"] == {
+        "small": {"objects": 3, **dict.fromkeys(content["kinds"], figures)},
+        "medium": {"objects": 0, **dict.fromkeys(content["kinds"], unknown)},
+        "large": {"objects": 0, **dict.fromkeys(content["kinds"], unknown)},
+    }
     if with_masks:
         # Strips of one pixel (2 % of 50): 20 × 10 has 56 pixels, 20 × 8 has 52. Common are the
         # left columns (20) and the rest of both ends of the narrower one (2 · 7).
@@ -79,6 +88,8 @@ def test_the_page_stands_alone():
     assert "prefers-color-scheme: dark" in text
     assert not re.search(r'(?:src|href)="(?!data:)', text)
     assert "http" not in text
+    assert "<td>small</td><td>3</td><td>17.7</td><td>17.5</td>" in text
+    assert "<td>large</td><td>0</td><td>–</td>" in text
     assert text.count("<svg") == 2 + 2  # a curve a class, a calibration a kind
 
 
