@@ -26,8 +26,8 @@ If the detector or the objects have no masks, every AP of masks is None.
 | `coco` | {"box", "mask": {`AP` (mean over thresholds .50, .55, … .95), `AP50`, `AP75`, \
 `AP_small`, `AP_medium`, `AP_large` (objects of up to 32², 96² and more pixels of area), `AR1`, \
 `AR10`, `AR100` (recall, mean over the same thresholds, of the best 1, 10, 100 of an image and \
-class), `AR_small`, `AR_medium`, `AR_large`}} by pycocotools; difficult objects count, crowd \
-regions are ignored as in COCOeval, the best 100 detections of an image and class are used, \
+class), `AR_small`, `AR_medium`, `AR_large`}} by faster-coco-eval; difficult objects count, \
+crowd regions are ignored as in COCOeval, the best 100 detections of an image and class are used, \
 or `detections_per_image` if that is more |
 | `classes` | per class name {`AP_d`, `AP_m` (as the headline), `objects` (those that count), \
 `difficult` (objects marked so, counted or not), `detections`} |

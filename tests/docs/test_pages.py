@@ -251,10 +251,15 @@ def test_times_in_costs_are_the_stored_ones():
     assert list(_table("docs/costs.md", "Latency", 1).values()) == expected
 
 
-def test_times_beside_a_peer_are_the_stored_ones():
+def test_costs_beside_a_peer_are_the_stored_ones():
+    stored = _stored("peers_cpu.json")
+    names = (TINY, "yolo26n-seg", LITE)
+    macs = [stored["multiply_adds"]["macs"][f"{name} 640x640 onnx"] / 1e9 for name in names]
+    text = (pages.REPOSITORY / "docs/costs.md").read_text(encoding="utf-8")
+    assert "with {:.1f} instead of {:.1f} billion multiply-adds".format(*macs) in text
+    assert f"with {macs[2]:.1f} billion" in text
     parts = {
-        (one["detector"], one["input"], one["mode"]): one["parts_s"]
-        for one in _stored("peers_cpu.json")["latencies"]
+        (one["detector"], one["input"], one["mode"]): one["parts_s"] for one in stored["latencies"]
     }
     ours = ((LITE, "640x640"), (TINY, "640x640"), (TINY, "320x320"))
     expected = []
