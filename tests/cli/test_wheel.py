@@ -84,6 +84,22 @@ def test_configs_are_in_the_package(run, installed, repository):
     assert {Path(row.split()[0]) for row in rows} == {p for p in ours if p.suffix == ".yaml"}
 
 
+def test_the_zoo_needs_no_network(run):
+    program = (
+        "import socket\n"
+        "def refuse(*arguments): raise OSError('no network here')\n"
+        "socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse\n"
+        "import numpy as np, torch, atto_det\n"
+        "net = atto_det.create_backbone('attonet_a', weights='distilled').eval()\n"
+        "print(list(net(torch.zeros(1, 3, 64, 64))))\n"
+        "predictor = atto_det.Predictor('zoo:carparts_tiny', device='cpu')\n"
+        "predictor(np.zeros((64, 64, 3), np.uint8))\n"
+        "print(len(predictor.class_names))"
+    )
+    done = run("python", "-c", program)
+    assert done.stdout == "['res2', 'res3', 'res4', 'res5']\n18\n", done.stderr
+
+
 @pytest.mark.parametrize("engine", ["torchvision", *(["detectron2"] if DETECTRON2 else [])])
 def test_training_reaches_the_sentence_about_missing_data(run, engine):
     config = ["--config-file", "atto_maskrcnn_lite_voc.yaml", "--engine", engine]
