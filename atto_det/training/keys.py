@@ -23,8 +23,8 @@ KEYS = {
         # the right and at the bottom.
         "LSJ": {"ENABLED": False, "SCALE_RANGE": (0.1, 2.0), "SIZE": (1024, 1024)},
         # Copy-paste (arXiv 2012.07177): the probability that a picture receives objects of another
-        # picture, each of them with a chance of one half. An object whose visible share falls
-        # below MIN_VISIBLE is dropped.
+        # picture, of any set in DATASETS.TRAIN, each of them with a chance of one half. An object
+        # whose visible share falls below MIN_VISIBLE is dropped.
         "COPY_PASTE": {"PROBABILITY": 0.0, "MIN_VISIBLE": 0.1},
         # Factors of brightness, contrast and saturation from [1 - value, 1 + value]; shifts of the
         # hue from [-value, value], where 0.5 is half the colour circle.
