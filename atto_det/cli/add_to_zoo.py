@@ -98,6 +98,7 @@ def _detector(
     """Write a detector and evaluate the file; returns path, card, and lines to print."""
     from atto_det import engine
     from atto_det.bounded_yaml import parse_yaml
+    from atto_det.config import backbones
     from atto_det.weights.checkpoint import read_description
     from atto_det.weights.detector_file import parameter_count, trained_on, write_detector
 
@@ -113,7 +114,7 @@ def _detector(
         result = chosen.run.evaluate(chosen.run.read_config(None, options))[args.check]
     card = {
         "kind": "detector",
-        "network": config["MODEL"]["ATTONET"]["NAME"],
+        "network": backbones.network(config),
         "weights": args.name,
         "class_names": part["class_names"],
         "parameters": parameter_count(content["model"]),

@@ -8,7 +8,7 @@ from atto_det.errors import shown
 
 logger = logging.getLogger(__name__)
 # MODEL.RESNETS with Detectron2's defaults, without OUT_FEATURES, which other networks read too.
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "DEPTH": 50,
     "NUM_GROUPS": 1,
     "NORM": "FrozenBN",
@@ -33,7 +33,7 @@ def say_what_resnets_alone_have(builder: str, given: Mapping[str, Any]) -> None:
     changed = [
         f"{key} {value if isinstance(value, str) and len(value) < 60 else shown(value, 60)}"
         for key, value in given.items()
-        if key in _DEFAULTS and value != _DEFAULTS[key]
+        if key in DEFAULTS and value != DEFAULTS[key]
     ]
     if changed:
         logger.warning(

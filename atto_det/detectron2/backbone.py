@@ -11,13 +11,13 @@ from detectron2.modeling.backbone.fpn import (
     build_resnet_fpn_backbone,
 )
 from detectron2.modeling.backbone.resnet import BottleneckBlock
-from torch import nn
 
 from atto_det.config.resnets import say_what_resnets_alone_have
 from atto_det.design.networks import find_network
 from atto_det.errors import UserError
-from atto_det.nets import FEATURES, STAGES, get_spec, shorten_filters
+from atto_det.nets import FEATURES, STAGES, get_spec
 from atto_det.nets import Backbone as Network
+from atto_det.nets.blocks import start_as_attonet
 from atto_det.weights.create import load_weights
 from atto_det.weights.timm_backbone import TimmBackbone
 
@@ -159,18 +159,13 @@ def build_resnet_fpn_started_as_attonet_backbone(
     Raises:
         UserError: MODEL.RESNETS.NORM is not a trainable norm, so that zero would remain.
     """
-    if cfg.MODEL.RESNETS.NORM in ("", "FrozenBN"):
-        raise UserError(
-            f"MODEL.RESNETS.NORM is {cfg.MODEL.RESNETS.NORM!r}: starting at zero needs norms that "
-            "are trained, such as BN"
-        )
     backbone = build_resnet_fpn_backbone(cfg, input_shape)
-    for module in backbone.bottom_up.modules():
-        if isinstance(module, nn.Conv2d):
-            module.reset_parameters()
-            shorten_filters(module)
-        if isinstance(module, BottleneckBlock) and module.shortcut is None:
-            nn.init.zeros_(module.conv3.norm.weight)
+    last = [
+        block.conv3.norm
+        for block in backbone.bottom_up.modules()
+        if isinstance(block, BottleneckBlock) and block.shortcut is None
+    ]
+    start_as_attonet(backbone.bottom_up, last, cfg.MODEL.RESNETS.NORM)
     return backbone
 
 

@@ -3,9 +3,8 @@
 The workload is that of `atto_det.detectron2.benchmark`: one picture, resized beforehand, random
 weights, a fixed number of proposals and detections after the network's own work on each, masks
 pasted and run-length encoded, as `Predictor` returns them. Exporting drops what does not contribute
-to an output, so the network's own results, times zero, are added to the fixed ones. R50-FPN is
-built with timm's ResNet-50 here. For an ONNX file from elsewhere, only the network is timed, on
-noise.
+to an output, so the network's own results, times zero, are added to the fixed ones. For an ONNX
+file from elsewhere, only the network is timed, on noise.
 """
 
 import tempfile
@@ -29,7 +28,7 @@ from atto_det.export.onnx_export import OPSET
 from atto_det.export.rewrite import for_onnx
 from atto_det.export.runtimes import BF16, Run, has_bf16, open_runtime
 from atto_det.ops.fold_norms import folded
-from atto_det.torchvision.config import read_file
+from atto_det.torchvision.config import Unsupported, read_file
 from atto_det.torchvision.model import build_model
 from atto_det.torchvision.predictor import to_detections
 
@@ -42,10 +41,6 @@ RUNTIME_OF_MODE = {  # mode: runtime, whether in 8 bits
 }
 MODES = ("torchvision", *RUNTIME_OF_MODE)
 R50_FPN = "r50-fpn"
-R50_FPN_KEYS = [
-    *("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "resnet50"),
-    *("MODEL.ROI_BOX_HEAD.FC_DIM", "1024"),
-]
 NETWORK_OUTPUTS = ("boxes", "scores", "labels", "masks")
 
 
@@ -79,9 +74,9 @@ class ExportedDetector:
         limits: proposals and detections.
 
     Raises:
-        UserError: a config that this engine does not support, or too few proposals to give so many
-            detections.
-        Unavailable: another device or batch, or a runtime that is not installed.
+        UserError: a faulty config, or too few proposals to give so many detections.
+        Unavailable: another device or batch, a config that this engine does not support, a detector
+            without masks, or a runtime that is not installed.
     """
 
     def __init__(
@@ -89,18 +84,24 @@ class ExportedDetector:
     ) -> None:
         _check_work(case)
         self.case = case
-        path, keys = case.detector, ["MODEL.DEVICE", "cpu"]
-        if path == R50_FPN:  # this config has everything else in common with it
-            path, keys = str(CONFIGS / "atto_maskrcnn_voc.yaml"), keys + R50_FPN_KEYS
-        cfg = read_file(path, keys)
+        path = case.detector
+        if path == R50_FPN:
+            path = str(CONFIGS / "r50_maskrcnn_voc.yaml")
+        try:
+            cfg = read_file(path, ["MODEL.DEVICE", "cpu"])
+        except Unsupported as error:
+            raise Unavailable(str(error)) from error
         if not cfg.MODEL.MASK_ON:
-            raise UserError(f"{path} has MODEL.MASK_ON False: only detectors with masks are timed")
+            raise Unavailable("MODEL.MASK_ON is False: only detectors with masks are timed")
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = case.classes or cfg.MODEL.ROI_HEADS.NUM_CLASSES or 20
         proposals = case.proposals or cfg.MODEL.RPN.POST_NMS_TOPK_TEST
         cfg.TEST.DETECTIONS_PER_IMAGE = case.detections or cfg.TEST.DETECTIONS_PER_IMAGE
         self.limits = (proposals, cfg.TEST.DETECTIONS_PER_IMAGE)
         torch.manual_seed(SEED)
-        model = folded(build_model(cfg))
+        try:
+            model = folded(build_model(cfg))
+        except Unsupported as error:
+            raise Unavailable(str(error)) from error
         pixels = torch.as_tensor(
             sample_picture(case.height, case.width, case.image, SEED), dtype=torch.float32
         )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from atto_det import data
+from atto_det.config import backbones
 from atto_det.errors import UserError, atomic_path
 from atto_det.evaluation import Detections
 from atto_det.nets import STAGES, create_backbone, list_backbones
@@ -111,7 +112,7 @@ def _detector(
         )
     metadata = Metadata(
         kind="detector",
-        network=cfg.MODEL.ATTONET.NAME,
+        network=backbones.network(cfg),
         class_names=predictor.class_names,
         channel_order=order,
         mean=list(cfg.MODEL.PIXEL_MEAN),

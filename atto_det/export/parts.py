@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
+from atto_det.config import backbones
 from atto_det.errors import UserError
 from atto_det.torchvision.predictor import Predictor
 
@@ -139,7 +140,7 @@ def split(predictor: Predictor, size: tuple[int, int] | None = None) -> Split:
     kinds = zip(levels, generator.strides, generator.sizes, generator.aspect_ratios, strict=True)
     about = {
         "atto_det_parts": FORMAT,
-        "network": cfg.MODEL.ATTONET.NAME,
+        "network": backbones.network(cfg),
         "class_names": list(predictor.class_names),
         "channel_order": cfg.INPUT.FORMAT,
         "mean": list(cfg.MODEL.PIXEL_MEAN),

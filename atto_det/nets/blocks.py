@@ -4,6 +4,7 @@ Shapes in comments: B batch, C channels, H and W height and width.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,29 @@ def shorten_filters(conv: nn.Conv2d) -> None:
     """
     with torch.no_grad():
         conv.weight.mul_(SHORTER)
+
+
+def start_as_attonet(net: nn.Module, last_norms: Iterable[nn.Module], norm: str) -> None:
+    """Initialise a ResNet like an AttoNet: short filters, and zero in `last_norms`.
+
+    Args:
+        last_norms: of the bottlenecks with an identity shortcut.
+        norm: MODEL.RESNETS.NORM.
+
+    Raises:
+        UserError: norms that are not trained, so that zero would remain.
+    """
+    if norm in ("", "FrozenBN"):
+        raise UserError(
+            f"MODEL.RESNETS.NORM is {norm!r}: starting at zero needs norms that are trained, such "
+            "as BN"
+        )
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+            shorten_filters(module)
+    for last in last_norms:
+        nn.init.zeros_(last.weight)
 
 
 def conv_norm(

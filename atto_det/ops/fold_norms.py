@@ -40,12 +40,13 @@ def fold_norms(model: nn.Module) -> None:
     """Fold each batch norm of `model` whose convolution is used in only one place.
 
     Norms of several levels after a shared convolution (`norms` and `convs` of one module) become
-    separate convolutions for each level. In timm's networks, which have both side by side under
-    various names, the traced graph shows which norm follows which convolution.
+    separate convolutions for each level. In timm's networks and torchvision's blocks, which have
+    both side by side under various names, the traced graph shows which norm follows which
+    convolution.
     """
     places = count_places(model)
     for module in list(model.modules()):
-        if hasattr(module, "feature_info"):
+        if hasattr(module, "feature_info") or hasattr(module, "bn1"):
             _fold_by_graph(module)
         if {"convs", "norms"} <= module._modules.keys():
             _fold_levels(module)

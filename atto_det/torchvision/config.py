@@ -10,13 +10,18 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from atto_det.config import ConfigReader
-from atto_det.config.resnets import say_what_resnets_alone_have
-from atto_det.config.values import literal
+from atto_det.config import ConfigReader, backbones, resnets
 from atto_det.data import catalog
 from atto_det.design.networks import find_network
 from atto_det.errors import UserError
+from atto_det.nets import NORMS
 from atto_det.training.keys import KEYS, SAMPLERS
+
+BUILDERS = ("build_attonet_fpn_backbone", backbones.TIMM, *backbones.RESNETS)
+
+
+class Unsupported(UserError):
+    """A config that Detectron2 may support, but not this engine."""
 
 
 class Only:
@@ -38,20 +43,20 @@ DEFAULTS: dict[str, Any] = {
         "PIXEL_MEAN": [103.53, 116.28, 123.675],
         "PIXEL_STD": [1.0, 1.0, 1.0],
         "BACKBONE": {
-            "NAME": Only(
-                "build_attonet_fpn_backbone",
-                "build_separable_fpn_backbone",
-                "build_timm_fpn_backbone",
-                default="build_resnet_backbone",
-            ),
+            "NAME": Only(*BUILDERS, backbones.SEPARABLE, default="build_resnet_backbone"),
             "FREEZE_AT": 2,
             "GRADIENT_CHECKPOINTING": False,
         },
         "ATTONET": {"NAME": "attonet_a", "NORM": "BN"},
         "TIMM": {"NAME": "", "WEIGHTS": ""},
-        "SEPARABLE": {
-            "BACKBONE": Only("build_attonet_fpn_backbone", "build_timm_fpn_backbone"),
-            "RPN_NORM": "",
+        "SEPARABLE": {"BACKBONE": Only(*BUILDERS), "RPN_NORM": ""},
+        "RESNETS": resnets.DEFAULTS
+        | {
+            "OUT_FEATURES": ["res4"],  # the FPN's input says which
+            "NORM": Only(*NORMS, default="FrozenBN"),
+            "RES5_DILATION": Only(1),
+            "STEM_OUT_CHANNELS": Only(64),
+            "DEFORM_ON_PER_STAGE": Only([False] * 4),
         },
         "FPN": {
             "IN_FEATURES": [],
@@ -205,7 +210,7 @@ DEFAULTS: dict[str, Any] = {
 
 IGNORED = (
     *("VERSION", "GLOBAL"),
-    *("MODEL.RESNETS", "MODEL.RETINANET", "MODEL.PANOPTIC_FPN", "MODEL.SEM_SEG_HEAD"),
+    *("MODEL.RETINANET", "MODEL.PANOPTIC_FPN", "MODEL.SEM_SEG_HEAD"),
     *("MODEL.ROI_KEYPOINT_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD", "MODEL.ANCHOR_GENERATOR.ANGLES"),
     # Only relevant for features that are fixed above: box head convolutions, federated loss, …
     *("MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_BOX_HEAD.CONV_DIM"),
@@ -235,32 +240,34 @@ class TorchvisionConfigs(ConfigReader):
         """The config without the keys that no Atto-MaskRCNN reads.
 
         Raises:
-            UserError: a key that this engine does not support.
+            Unsupported: a value that this engine does not support.
+            UserError: a key that it does not have.
         """
-        resnets = dict(_section(content, "MODEL", "RESNETS"))
         keys, values = options[::2], options[1::2]
         if len(keys) == len(values):
-            pairs = list(zip(keys, values, strict=True))
+            pairs = zip(keys, values, strict=True)
             options = [text for pair in pairs if not _is_ignored(pair[0]) for text in pair]
-            resnets |= {key.removeprefix("MODEL.RESNETS."): value for key, value in pairs}
         cfg = super().merged(_honoured(content), where, options)
-        given = {key: literal(value, text_expected=False) for key, value in resnets.items()}
-        say_what_resnets_alone_have(cfg.MODEL.BACKBONE.NAME, given)
+        is_resnet = backbones.builder(cfg) in backbones.RESNETS
         for key, only in _restricted(DEFAULTS):
+            if key.startswith("MODEL.RESNETS.") and not is_resnet:
+                continue
             value = cfg
             for name in key.split("."):
                 value = value[name]
             if value not in only.allowed:
                 allowed = " or ".join(map(repr, only.allowed))
-                raise UserError(
+                raise Unsupported(
                     f"{where}: {key} is {value!r}, which the torchvision engine does not support; "
                     f"it supports {allowed}: change it, or use Detectron2 (--engine detectron2)"
                 )
         if cfg.INPUT.MIN_SIZE_TEST == 0:
-            raise UserError(
+            raise Unsupported(
                 f"{where}: INPUT.MIN_SIZE_TEST is 0, for pictures of their own size, which the "
                 "torchvision engine does not support: give the shorter side"
             )
+        if not is_resnet:
+            resnets.say_what_resnets_alone_have(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.RESNETS)
         return cfg
 
 
@@ -289,14 +296,6 @@ def _honoured(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if not _is_ignored(full):
             kept[key] = _honoured(value, f"{full}.") if isinstance(value, dict) else value
     return kept
-
-
-def _section(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """What `content` has there, if it has a section."""
-    for name in names:
-        inner = content.get(name)
-        content = inner if isinstance(inner, Mapping) else {}
-    return content
 
 
 def _is_ignored(key: str) -> bool:

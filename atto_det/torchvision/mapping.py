@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from atto_det.config import backbones
 from atto_det.errors import UserError
+
+from . import resnet
 
 State = dict[str, Tensor]
 Prefixes = list[tuple[str, str]]  # Detectron2's, torchvision's
@@ -54,7 +57,11 @@ def to_detectron2(state: State, cfg: CfgNode) -> State:
 
 def _prefixes(cfg: CfgNode) -> Prefixes:
     model, pairs = cfg.MODEL, list(ALWAYS)
-    separable = model.BACKBONE.NAME == "build_separable_fpn_backbone"
+    if backbones.builder(cfg) in backbones.RESNETS:
+        [(theirs, ours), *_] = ALWAYS
+        within = resnet.names(model.RESNETS.DEPTH)
+        pairs = [(theirs + one, ours + other) for one, other in within] + pairs
+    separable = model.BACKBONE.NAME == backbones.SEPARABLE
     for index, stage in enumerate(model.FPN.IN_FEATURES):
         level = stage.removeprefix("res")
         inner, layer = (f"backbone.fpn.{kind}_blocks.{index}." for kind in ("inner", "layer"))

@@ -11,13 +11,16 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from yacs.config import CfgNode
 
+from atto_det.config import backbones
 from atto_det.errors import UserError
 from atto_det.nets import NORMS, STAGES, Backbone, get_spec, make_norm
 from atto_det.nets import separable_conv as separable
 from atto_det.weights.timm_backbone import TimmBackbone
 
+from .config import Unsupported
 from .modules import Anchors, Heads, Normalise, Proposals, SeparableRPNHead
 from .pooling import AlignedPooler
+from .resnet import ResNet
 
 LEVEL_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 
@@ -56,6 +59,7 @@ def build_model(cfg: CfgNode) -> GeneralizedRCNN:
     loss_cls, loss_box_reg, loss_mask, loss_rpn_cls, loss_rpn_loc.
 
     Raises:
+        Unsupported: a value that this engine does not support.
         UserError: a key whose value does not allow a model to be built.
     """
     levels = [f"p{name.removeprefix('res')}" for name in cfg.MODEL.FPN.IN_FEATURES] + ["p6"]
@@ -71,15 +75,11 @@ def build_model(cfg: CfgNode) -> GeneralizedRCNN:
 def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
     stages = list(cfg.MODEL.FPN.IN_FEATURES)
     if stages not in [list(STAGES[first:]) for first in range(len(STAGES))]:
-        raise UserError(
+        raise Unsupported(
             f"MODEL.FPN.IN_FEATURES is {stages}; this engine takes neighbouring stages up to res5"
         )
     norm, width = _norm(cfg.MODEL.FPN.NORM, "MODEL.FPN.NORM"), cfg.MODEL.FPN.OUT_CHANNELS
-    if "build_timm_fpn_backbone" in (cfg.MODEL.BACKBONE.NAME, _lightened(cfg)):
-        body = TimmBackbone(cfg.MODEL.TIMM.NAME, stages)
-    else:
-        spec = get_spec(cfg.MODEL.ATTONET.NAME, "MODEL.ATTONET.NAME")
-        body = Backbone(spec, stages, norm=cfg.MODEL.ATTONET.NORM)
+    body = _body(cfg, stages)
     body.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
     body.recomputes = cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING
     fpn = FeaturePyramidNetwork(
@@ -88,22 +88,29 @@ def _backbone(cfg: CfgNode, levels: list[str]) -> AttoNetFPN:
         extra_blocks=LastLevelMaxPool(),
         norm_layer=partial(make_norm, norm) if norm else None,
     )
-    if _lightened(cfg):
+    if cfg.MODEL.BACKBONE.NAME == backbones.SEPARABLE:
         for index in range(len(stages)):
             fpn.layer_blocks[index] = separable(width, width, norm=norm, relu=False)
     return AttoNetFPN(body, fpn, dict(zip([*stages, "pool"], levels, strict=True)))
 
 
-def _lightened(cfg: CfgNode) -> str:
-    """The builder whose FPN gets separable convolutions; empty if they are plain."""
-    is_light = cfg.MODEL.BACKBONE.NAME == "build_separable_fpn_backbone"
-    return cfg.MODEL.SEPARABLE.BACKBONE if is_light else ""
+def _body(cfg: CfgNode, stages: list[str]) -> Backbone | ResNet | TimmBackbone:
+    builder, resnets = backbones.builder(cfg), cfg.MODEL.RESNETS
+    if builder == backbones.TIMM:
+        return TimmBackbone(cfg.MODEL.TIMM.NAME, stages)
+    if builder in backbones.RESNETS:
+        body = ResNet(resnets, stages)
+        if builder == "build_resnet_fpn_started_as_attonet_backbone":
+            body.start_as_attonet(resnets.NORM)
+        return body
+    spec = get_spec(cfg.MODEL.ATTONET.NAME, "MODEL.ATTONET.NAME")
+    return Backbone(spec, stages, norm=cfg.MODEL.ATTONET.NORM)
 
 
 def _rpn(cfg: CfgNode, levels: list[str]) -> Proposals:
     rpn, generator = cfg.MODEL.RPN, cfg.MODEL.ANCHOR_GENERATOR
     if list(rpn.IN_FEATURES) != levels:
-        raise UserError(
+        raise Unsupported(
             f"MODEL.RPN.IN_FEATURES is {list(rpn.IN_FEATURES)}; this engine's RPN takes all levels "
             f"of the pyramid: {levels}"
         )
@@ -143,7 +150,7 @@ def _heads(cfg: CfgNode, levels: list[str]) -> Heads:
     features = list(roi.IN_FEATURES)
     first = levels.index(features[0]) if features and features[0] in levels else 0
     if not features or features != levels[first : first + len(features)]:
-        raise UserError(
+        raise Unsupported(
             f"MODEL.ROI_HEADS.IN_FEATURES is {features}; this engine takes neighbouring levels "
             f"among {levels}"
         )
@@ -222,7 +229,7 @@ def _thresholds(section: CfgNode, name: str) -> tuple[float, float]:
     """IoU below which a region is background, and from which it is an object."""
     thresholds, labels = list(section.IOU_THRESHOLDS), list(section.IOU_LABELS)
     if (len(thresholds), labels) not in ((1, [0, 1]), (2, [0, -1, 1])):
-        raise UserError(
+        raise Unsupported(
             f"{name}.IOU_THRESHOLDS {thresholds} with IOU_LABELS {labels}: this engine takes one "
             "threshold with [0, 1], or two with [0, -1, 1]"
         )
@@ -231,5 +238,5 @@ def _thresholds(section: CfgNode, name: str) -> tuple[float, float]:
 
 def _norm(norm: str, key: str) -> str:
     if norm and norm not in NORMS:
-        raise UserError(f"{key} is {norm!r}: this engine has {', '.join(NORMS)}, or '' for none")
+        raise Unsupported(f"{key} is {norm!r}: this engine has {', '.join(NORMS)}, or '' for none")
     return norm

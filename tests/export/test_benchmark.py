@@ -14,8 +14,8 @@ TINY = str(Path(__file__).resolve().parents[2] / "configs/atto_maskrcnn_tiny_voc
 
 
 def case(mode: str, **changes) -> BenchmarkCase:
-    work = {"height": 64, "width": 96, "proposals": 30, "detections": 12} | changes
-    return BenchmarkCase(TINY, mode, **work)
+    work = {"height": 64, "width": 96, "proposals": 30, "detections": 12, "detector": TINY}
+    return BenchmarkCase(mode=mode, **work | changes)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,12 @@ def test_scores_by_hand():
 @pytest.mark.parametrize(
     ("changes", "message"), [({"batch": 2}, "one picture"), ({"device": "cuda"}, "on a CPU")]
 )
-def test_what_is_not_timed_is_said(changes, message):
+def test_what_is_not_timed_is_said(changes, message, tmp_path):
     with pytest.raises(Unavailable, match=message):
         ExportedDetector(case("onnx", **changes))
+    for key in ("MODEL: {BACKBONE: {NAME: build_resnet_backbone}}", "MODEL: {MASK_ON: false}"):
+        (tmp_path / "own.yaml").write_text(f"_BASE_: {TINY}\n{key}")
+        with pytest.raises(Unavailable, match=r"does not support|only detectors with masks"):
+            ExportedDetector(case("onnx", detector=str(tmp_path / "own.yaml")))
     with pytest.raises(UserError, match="lower --detections"):
         ExportedDetector(case("torchvision", proposals=2))

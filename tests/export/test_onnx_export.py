@@ -92,6 +92,19 @@ def test_what_is_no_picture(exported, tmp_path):
         detector(tmp_path / "none.jpg")
 
 
+def test_a_resnet(tmp_path):
+    keys = ["MODEL.SEPARABLE.BACKBONE", "build_resnet_fpn_backbone", "MODEL.RESNETS.NORM", "BN"]
+    keys += ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
+    source, path = file.write(tmp_path / "m.pth", *keys), tmp_path / "m.onnx"
+    done = export(source, path, pictures()[:1])
+    assert done.metadata.network == "resnet18"
+    assert not any(node.op_type == "BatchNormalization" for node in onnx.load(path).graph.node)
+    detectors = Predictor(source), OnnxDetector(path, threads=1)
+    wanted, found = (detector(pictures()[3]) for detector in detectors)
+    assert len(wanted.scores) > 3
+    assert agreement([wanted], [found]).share == 1
+
+
 @pytest.mark.slow
 def test_a_detector_of_the_zoo(tmp_path):
     done = export("zoo:carparts_tiny", tmp_path / "tiny.onnx", pictures()[:1], score_threshold=0.01)

@@ -20,6 +20,8 @@ class Pair(NamedTuple):
 
 PLAIN = "configs/atto_maskrcnn_voc.yaml"
 SEPARABLE = "configs/atto_maskrcnn_lite_voc.yaml"
+R50 = "configs/r50_maskrcnn_voc.yaml"
+R18 = ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
 NARROW = [
     *("MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", "7", "MODEL.ATTONET.NAME", "attonet_d"),
     *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"),

@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from atto_det.config import resnets
+from atto_det.config import backbones, resnets
 from atto_det.errors import UserError
 from atto_det.torchvision import config
+from atto_det.torchvision.model import build_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OURS = [
     path
     for path in sorted(REPOSITORY.glob("configs/**/*.yaml"))
-    if {"explore", "pretrain"}.isdisjoint(path.parts)
-    and not path.name.startswith(("r50", "Base-recipe"))
+    if {"explore", "pretrain"}.isdisjoint(path.parts) and not path.name.startswith("Base-recipe")
 ]
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
-def test_every_attonet_config_says_the_same_to_both_engines(path):
+def test_every_config_says_the_same_to_both_engines(path):
     pytest.importorskip("detectron2", reason="Detectron2 is not installed")
     from atto_det.detectron2.config import read_file
 
@@ -67,7 +67,7 @@ def test_what_detectron2_would_do_by_default_is_refused_not_changed():
 
 CASES = [
     ("MODEL.META_ARCHITECTURE", "RetinaNet", "'GeneralizedRCNN'"),
-    ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "'build_attonet_fpn_backbone' or"),
+    ("MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone", "'build_attonet_fpn_backbone'"),
     ("MODEL.FPN.FUSE_TYPE", "avg", "'sum'"),
     ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "'StandardROIHeads'"),
     ("MODEL.ROI_BOX_HEAD.NUM_CONV", "4", "0"),
@@ -106,12 +106,12 @@ def test_what_other_models_read_is_ignored(repository, tmp_path):
     content = {
         "_BASE_": str(repository / "configs/atto_maskrcnn_voc.yaml"),
         "VERSION": 2,
-        "MODEL": {"RESNETS": {"DEPTH": 101}, "RETINANET": {"NUM_CONVS": 2}},
+        "MODEL": {"RETINANET": {"NUM_CONVS": 2}},
         "TEST": {"PRECISE_BN": {"NUM_ITER": 1}},
     }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
-    cfg = config.read_file(tmp_path / "own.yaml", ["MODEL.RESNETS.DEPTH", "50"])
-    assert "RESNETS" not in cfg.MODEL
+    cfg = config.read_file(tmp_path / "own.yaml", ["MODEL.RETINANET.NUM_CONVS", "3"])
+    assert "RETINANET" not in cfg.MODEL
     assert "NUM_ITER" not in cfg.TEST.PRECISE_BN
 
 
@@ -122,13 +122,25 @@ def test_keys_that_only_a_resnet_has_are_named(repository, caplog, monkeypatch):
     config.read_file(path, usual)
     assert not caplog.messages
     config.read_file(path, ["MODEL.RESNETS.RES5_DILATION", "2", "MODEL.RESNETS.NORM", "BN"])
-    assert "it ignores RES5_DILATION 2, NORM BN of MODEL.RESNETS" in caplog.messages[-1]
-    own = {"BACKBONE": {"NAME": "build_attonet_fpn_backbone"}, "RESNETS": {"DEPTH": [9] * 10**6}}
-    content = config.configs.load_yaml(path)
-    content["MODEL"] |= own
-    config.configs.merged(content, "it", [])
+    assert "it ignores NORM BN, RES5_DILATION 2 of MODEL.RESNETS" in caplog.messages[-1]
+    resnets.say_what_resnets_alone_have("build_attonet_fpn_backbone", {"DEPTH": [9] * 10**6})
     assert "DEPTH" in caplog.messages[-1]
     assert len(caplog.messages[-1]) < 300
+
+
+def test_a_resnet_s_keys_are_its_own(repository, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("atto_det"), "handlers", [caplog.handler])
+    path = repository / "configs/r50_maskrcnn_voc.yaml"
+    cfg = config.read_file(path)
+    assert not caplog.messages
+    assert (backbones.network(cfg), cfg.MODEL.RESNETS.NORM) == ("resnet50", "BN")
+    with pytest.raises(UserError, match=r"RES5_DILATION is 2, .* it supports 1"):
+        config.read_file(path, ["MODEL.RESNETS.RES5_DILATION", "2"])
+    with pytest.raises(UserError, match=r"NORM is 'GN', .* it supports 'BN' or"):
+        config.read_file(path, ["MODEL.RESNETS.NORM", "GN"])
+    cfg = config.read_file(path, ["MODEL.RESNETS.DEPTH", "18", "MODEL.DEVICE", "cpu"])
+    with pytest.raises(UserError, match="takes RES2_OUT_CHANNELS 64 and NUM_GROUPS 1"):
+        build_model(cfg)
 
 
 def test_the_defaults_of_resnets_are_detectron2_s():
@@ -137,4 +149,4 @@ def test_the_defaults_of_resnets_are_detectron2_s():
 
     theirs = dict(get_cfg().MODEL.RESNETS)
     del theirs["OUT_FEATURES"]
-    assert theirs == resnets._DEFAULTS
+    assert theirs == resnets.DEFAULTS

@@ -7,14 +7,17 @@ from atto_det.errors import UserError
 from atto_det.torchvision import config, mapping
 from atto_det.torchvision.model import build_model
 
-from .conftest import NARROW, PLAIN, SEPARABLE
+from .conftest import NARROW, PLAIN, R18, R50, SEPARABLE
 
+ALL = ["MODEL.RESNETS.OUT_FEATURES", "['res2', 'res3', 'res4', 'res5']"]
 NORMS = ["MODEL.FPN.NORM", "BN", "MODEL.ROI_MASK_HEAD.NORM", "BN"]
 VARIANTS = [
     (PLAIN, []),
     (PLAIN, NORMS),
     (SEPARABLE, []),
     (SEPARABLE, [*NORMS, "MODEL.SEPARABLE.RPN_NORM", "BN"]),
+    (R50, []),
+    (SEPARABLE, ["MODEL.SEPARABLE.BACKBONE", "build_resnet_fpn_backbone", *ALL, *R18]),
 ]
 
 

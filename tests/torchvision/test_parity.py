@@ -15,7 +15,7 @@ from atto_det import data
 from atto_det.detectron2.evaluator import to_detections
 from atto_det.torchvision import predictor
 
-from .conftest import PLAIN, SEPARABLE
+from .conftest import PLAIN, R18, R50, SEPARABLE
 
 NORMS = ["MODEL.FPN.NORM", "BN", "MODEL.ROI_MASK_HEAD.NORM", "BN"]
 TIMM = ["MODEL.TIMM.NAME", "mobilenetv3_small_050"]
@@ -27,7 +27,30 @@ VARIANTS = [
     (SEPARABLE, []),
     (SEPARABLE, [*NORMS, "MODEL.SEPARABLE.RPN_NORM", "BN"]),
     (PLAIN, ["MODEL.ANCHOR_GENERATOR.SIZES", "[[24, 48]]", "INPUT.FORMAT", "BGR"]),
+    (R50, []),
+    (R50, R18),
 ]
+RESNETS = [
+    [],
+    ["MODEL.RESNETS.STRIDE_IN_1X1", "True", "MODEL.RESNETS.NORM", "FrozenBN"],
+    ["MODEL.RESNETS.NUM_GROUPS", "32", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"],
+    ["MODEL.BACKBONE.FREEZE_AT", "3", *R18],
+]
+
+
+@pytest.mark.parametrize("options", RESNETS)
+def test_resnets_are_detectron2_s(pair, options):
+    both = pair(R50, options)
+    x = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        wanted, found = both.detectron2.backbone(x), both.torchvision.backbone(x)
+    for level, feature in wanted.items():
+        torch.testing.assert_close(found[level], feature, rtol=1e-5, atol=1e-5)
+    theirs, ours = (
+        sum(p.numel() for p in model.backbone.parameters() if p.requires_grad)
+        for model in (both.detectron2, both.torchvision)
+    )
+    assert theirs == ours
 
 
 def photo(photos, number: int) -> np.ndarray:
@@ -154,8 +177,16 @@ def test_a_picture_without_objects_trains(pair):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("config", [PLAIN, SEPARABLE])
-def test_random_weights_spread_as_detectron2_s(repository, config):
+CASES = [
+    (PLAIN, []),
+    (SEPARABLE, []),
+    (R50, []),
+    (R50, ["MODEL.BACKBONE.NAME", "build_resnet_fpn_started_as_attonet_backbone"]),
+]
+
+
+@pytest.mark.parametrize(("config", "changes"), CASES)
+def test_random_weights_spread_as_detectron2_s(repository, config, changes):
     """Each tensor's standard deviation, from the same config."""
     from atto_det.detectron2.config import read_file
     from atto_det.detectron2.model import build_model
@@ -163,7 +194,7 @@ def test_random_weights_spread_as_detectron2_s(repository, config):
     from atto_det.torchvision import mapping
     from atto_det.torchvision.model import build_model as build_torchvision
 
-    options = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", "20"]
+    options = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", "20", *changes]
     torch.manual_seed(0)
     theirs = build_model(read_file(repository / config, options)).state_dict()
     cfg = torchvision_config.read_file(repository / config, options)
