@@ -7,7 +7,7 @@ atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml \\
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --against r50-fpn \\
     --onnx yolo.onnx --input 640x640 --modes onnx onnx-int8 openvino openvino-int8
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --profile \\
-    --modes onnx onnx-int8      where the time goes: the graph's nodes by kind of layer
+    --modes fast onnx onnx-int8     where the time goes: operators by kind of layer
 atto-det benchmark --config-file atto_maskrcnn_lite_voc.yaml --input 640x640 --modes fast \\
     --scale pixels detections batch     how time and memory grow with each
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", choices=("cpu", "cuda"))
     modes = ("eager", "fast", "compile", *ENGINES)
     add("--modes", nargs="+", choices=modes, help="eager and fast; onnx with --profile")
-    add("--profile", action="store_true", help="time the nodes of each graph, by kind of layer")
+    add("--profile", action="store_true", help="time each operator, by kind of layer")
     add("--scale", nargs="+", choices=SCALES, help="curves of time and memory over these")
     add("--image", type=Path, help="a picture; default: a painted one")
     add("--no-memory", action="store_true", help="leave peak memory out")
@@ -145,6 +145,7 @@ def _profile(
     """Profile and print; returns what writes the files into a folder."""
     from rich.progress import track
 
+    from atto_det.detectron2 import benchmark
     from atto_det.export.profiling import profile
     from atto_det.reports.grid import print_grids
     from atto_det.reports.profile import profile_tables, remarks, write_profiles
@@ -153,6 +154,7 @@ def _profile(
         cases,
         repeats=args.repeats,
         threads=args.threads,
+        others=dict.fromkeys(("eager", "fast"), benchmark.make),
         progress=lambda rounds: track(rounds, "profiling"),
     )
     lines = remarks(context["machine"], args.repeats)

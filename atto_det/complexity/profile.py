@@ -4,33 +4,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-KINDS = {  # of nodes without multiply-adds, by their operators in ONNX Runtime and OpenVINO
-    "ROIAlign": ("RoiAlign", "ROIAlign"),
-    "non-maximum suppression": ("NonMaxSuppression",),
-    "top-k": ("TopK",),
-    "layout": ("Transpose", "ReorderInput", "ReorderOutput", "Reorder"),
+PRODUCTS = "dense and matrix products"
+KINDS = {  # of nodes without multiply-adds, by operators of ONNX Runtime, OpenVINO and PyTorch
+    "ROIAlign": ("RoiAlign", "ROIAlign", "roi_align", "embedding_bag"),
+    "non-maximum suppression": ("NonMaxSuppression", "nms"),
+    "top-k": ("TopK", "topk"),
+    "layout": ("Transpose", "ReorderInput", "ReorderOutput", "Reorder", "contiguous"),
     "conversion to and from 8 bits": (
         *("QuantizeLinear", "DequantizeLinear", "FakeQuantize", "Convert", "Cast"),
     ),
     "gather, concatenate, slice": (
         *("Gather", "GatherND", "GatherElements", "Concat", "QLinearConcat", "Slice", "Split"),
-        *("VariadicSplit", "StridedSlice", "Pad", "Tile", "Expand"),
+        *("VariadicSplit", "StridedSlice", "Pad", "Tile", "Expand", "index", "index_put"),
+        *("index_select", "gather", "cat", "stack", "slice", "select", "split"),
     ),
     "pooling and resizing": (
         *("MaxPool", "NhwcMaxPool", "AveragePool", "Resize", "Upsample", "Interpolate"),
+        *("max_pool2d", "upsample_nearest2d", "grid_sampler"),
     ),
 }
 REST = "elementwise and shapes"
 
 
 class NodeTime(NamedTuple):
-    """One node of a graph as a runtime executes it.
+    """One node of a graph as a runtime executes it, or one operator that PyTorch executes.
 
     Attributes:
-        name: in the runtime; several nodes of the file may have become one.
+        name: in the runtime; several nodes of the file may have become one. In PyTorch, operator
+            and shapes of inputs.
         operator: the runtime's name of what it does.
         kind: of layer, such as "1x1 convolution", or a key of `KINDS`, or `REST`.
-        seconds: the shortest of its runs.
+        seconds: the shortest of its runs, or in PyTorch that of the shortest whole run.
         macs: multiply-adds; 0 where it has none.
     """
 
@@ -47,7 +51,7 @@ class Profile:
 
     Attributes:
         name: detector, input and mode.
-        seconds: of the shortest whole run of the graph.
+        seconds: of the shortest whole run of the graph, or of the detector in PyTorch.
         nodes: in the runtime's order.
     """
 
@@ -65,6 +69,21 @@ class Limit(NamedTuple):
     seconds: float
     macs: int = 0
     moved: int = 0
+
+
+def convolution(weights: Sequence[int], channels: int | None = None) -> str:
+    """The kind of a convolution.
+
+    Args:
+        weights: their shape, (O, I, …), or (I, O, …) of a transposed one.
+        channels: of the input; None for a transposed convolution.
+    """
+    size = "x".join(map(str, weights[2:]))
+    if channels is None:
+        return f"{size} transposed convolution"
+    if channels == weights[1]:
+        return f"{size} convolution"
+    return f"{size} convolution, {'depthwise' if weights[1] == 1 else 'grouped'}"
 
 
 def kind_of(operator: str) -> str:

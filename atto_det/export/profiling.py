@@ -1,4 +1,4 @@
-"""Graphs of ONNX files timed node by node, by the runtimes' own profilers.
+"""Graphs of ONNX files timed node by node, by the runtimes' own profilers; PyTorch by torch's.
 
 What a node is comes from the file: a run without optimisation gives the shapes of every
 convolution and product, and so their multiply-adds. A runtime joins nodes and renames them, but its
@@ -10,8 +10,10 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ import torch
 from torch import nn
 
 from atto_det.complexity.benchmarking import SEED, BenchmarkCase, Unavailable
-from atto_det.complexity.profile import Limit, NodeTime, Profile, kind_of
+from atto_det.complexity.operators import ProfiledCall
+from atto_det.complexity.profile import PRODUCTS, Limit, NodeTime, Profile, convolution, kind_of
 from atto_det.errors import UserError
 
 from .benchmark import RUNTIME_OF_MODE, contestant
@@ -27,6 +30,7 @@ from .onnx_export import OPSET
 from .runtimes import BF16, compiled_model, one_sentence, session
 
 WIDTH, SIDE = 128, 80  # channels and cells of the plain convolution
+PLAIN = f"3x3 convolution of {WIDTH} channels, {{}}"
 PRODUCT = 1024  # side of the matrices
 COPIED = 2**26  # bytes
 ADDED = re.compile(r"^fused |(_token_\d+|_nchwc|/WithoutBiases)$")  # by the runtimes to names
@@ -41,6 +45,7 @@ def profile(
     *,
     repeats: int,
     threads: int | None = None,
+    others: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
     say: Callable[[str], None] = print,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> tuple[list[Profile], list[Limit]]:
@@ -48,61 +53,88 @@ def profile(
     of the machine: a matrix product and a copy.
 
     Args:
-        repeats: rounds, of which the shortest time of each node counts.
+        repeats: rounds, of which the shortest time of each node counts, or in PyTorch the shortest
+            round.
+        others: modes of PyTorch in other engines, each with the function that makes their
+            contestants from a case and a number of threads.
 
     Raises:
-        UserError: as `ExportedDetector` and `ForeignNetwork`, or no case has a graph that works
-            here; single ones are left out with a line.
+        UserError: as `ExportedDetector` and `ForeignNetwork`, or no case can be profiled here;
+            single ones are left out with a line.
     """
-    graphs: list[ProfiledGraph] = []
-    detectors = []
+    makers = {"torchvision": contestant} | dict(others)
+    profiled: list[_InRuntime | _InPyTorch] = []
     for case in cases:
         say(f"building {case.name}")
         try:
-            if case.mode not in RUNTIME_OF_MODE:
-                raise Unavailable("it has no graph")
-            detectors.append(contestant(case, threads, opened=_Collected(graphs)))
+            if case.mode in makers:
+                profiled.append(_InPyTorch(case, threads, makers[case.mode]))
+            elif case.mode in RUNTIME_OF_MODE:
+                profiled.append(_InRuntime(case, threads))
+            else:
+                raise Unavailable(f"{case.mode} is not profiled")
         except Unavailable as reason:
             say(f"left out {case.name}: {reason}")
-    if not detectors:
+    if not profiled:
+        known = ", ".join([*makers, *RUNTIME_OF_MODE])
         raise UserError(
-            f"no graph can be profiled here: add --modes, of {', '.join(RUNTIME_OF_MODE)}, or "
-            "pip install 'atto_det[onnx]'"
+            f"nothing can be profiled here: add --modes, of {known}, or pip install "
+            "'atto_det[onnx]'"
         )
-    modes = dict.fromkeys(detector.case.mode for detector in detectors)
-    plain = [_PlainConvolution(mode, threads) for mode in modes]
-    machine = {"matrix product": _product(), "copy": _copy()}
+    modes = dict.fromkeys(one.case.mode for one in profiled)
+    plain = [_PlainConvolution(mode, threads) for mode in modes if mode in RUNTIME_OF_MODE]
+    machine = {
+        f"matrix product of {PRODUCT}, PyTorch": (_product(), {"macs": PRODUCT**3}),
+        f"copy of {COPIED // 2**20} MiB, PyTorch": (_copy(), {"moved": 2 * COPIED}),
+    }
+    if not makers.keys().isdisjoint(modes):
+        work = (_plain(), {"macs": WIDTH * WIDTH * 9 * SIDE * SIDE})
+        machine = {PLAIN.format("PyTorch"): work} | machine
     clocks: dict[str, list[float]] = {name: [] for name in machine}
     for _ in progress(range(repeats)):
-        for detector in detectors:
-            detector.run(lambda name: None)
-        for convolution in plain:
-            convolution.run()
-        for name, work in machine.items():
+        for one in profiled:
+            one.run()
+        for network in plain:
+            network.run()
+        for name, (work, _) in machine.items():
             begin = time.perf_counter()
             work()
             clocks[name].append(time.perf_counter() - begin)
-    profiles = [
-        Profile(detector.case.name, min(graph.seconds), graph.nodes())
-        for detector, graph in zip(detectors, graphs, strict=True)
-    ]
-    product, copied = (min(clocks[name]) for name in machine)
-    return profiles, [
-        *(one.limit() for one in plain),
-        Limit(f"matrix product of {PRODUCT}, PyTorch", product, macs=PRODUCT**3),
-        Limit(f"copy of {COPIED // 2**20} MiB, PyTorch", copied, moved=2 * COPIED),
-    ]
+    limits = [network.limit() for network in plain]
+    limits += [Limit(name, min(clocks[name]), **done) for name, (_, done) in machine.items()]
+    return [one.profile() for one in profiled], limits
 
 
-class _Collected:
-    """Opens graphs as `runtimes.open_runtime` does, and keeps them for reading."""
+class _InRuntime:
+    """A case whose graph a runtime runs and profiles."""
 
-    def __init__(self, graphs: list["ProfiledGraph"]) -> None:
-        self._graphs = graphs
+    def __init__(self, case: BenchmarkCase, threads: int | None) -> None:
+        self.case, self._detector = case, contestant(case, threads, opened=self._open)
 
-    def __call__(self, path: str | Path, runtime: str, threads: int = 0) -> "ProfiledGraph":
-        self._graphs.append(ProfiledGraph(path, runtime, threads))
-        return self._graphs[-1]
+    def _open(self, path: str | Path, runtime: str, threads: int = 0) -> "ProfiledGraph":
+        self._graph = ProfiledGraph(path, runtime, threads)
+        return self._graph
+
+    def run(self) -> None:
+        self._detector.run(lambda name: None)
+
+    def profile(self) -> Profile:
+        """Ends the profiling."""
+        return Profile(self.case.name, min(self._graph.seconds), self._graph.nodes())
+
+
+class _InPyTorch:
+    """A case that PyTorch runs and profiles, operator by operator."""
+
+    def __init__(self, case: BenchmarkCase, threads: int | None, make: Callable[..., Any]) -> None:
+        if case.device != "cpu":
+            raise Unavailable("PyTorch is profiled on a CPU")
+        detector = make(case, threads)
+        self.case, self.run = case, ProfiledCall(partial(detector.run, lambda name: None))
+
+    def profile(self) -> Profile:
+        """Of the shortest run."""
+        return Profile(self.case.name, self.run.seconds, self.run.nodes())
 
 
 class ProfiledGraph:
@@ -187,14 +219,10 @@ class _File:
             places = math.prod((outputs if operator == "Conv" else inputs)[0])
             # Repacked weights are not among the inputs; in 8 bits the weights are no constant.
             weights = self._shapes.get(node.input[1]) or inputs[1]
-            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
-            size = "x".join(map(str, weights[2:]))
-            kind = f"{size} {'transposed ' if operator != 'Conv' else ''}convolution"
-            if groups > 1:
-                kind += ", depthwise" if weights[1] == 1 else ", grouped"
-            return kind, places * math.prod(weights[1:])
+            channels = inputs[0][1] if operator == "Conv" else None
+            return convolution(weights, channels), places * math.prod(weights[1:])
         if operator in ("Gemm", "MatMul"):
-            return "dense and matrix products", math.prod(outputs[0]) * inputs[0][-1]
+            return PRODUCTS, math.prod(outputs[0]) * inputs[0][-1]
         return None
 
     def origin(self, name: str) -> str | None:
@@ -278,12 +306,12 @@ class _PlainConvolution:
 
     def __init__(self, mode: str, threads: int | None) -> None:
         runtime, int8 = RUNTIME_OF_MODE[mode]
-        self.name = f"3x3 convolution of {WIDTH} channels, {mode}"
+        self.name = PLAIN.format(mode)
         noise = np.random.default_rng(SEED).random((1, WIDTH, SIDE, SIDE), dtype=np.float32)
         self._value = noise
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "plain.onnx"
-            network = nn.Conv2d(WIDTH, WIDTH, 3, padding=1).eval()
+            network = _plain_network()
             torch.onnx.export(
                 network, (torch.as_tensor(noise),), path, opset_version=OPSET, dynamo=False
             )
@@ -301,6 +329,14 @@ class _PlainConvolution:
         """Of the convolution alone, without what brings its input into another layout."""
         [node] = (node for node in self._graph.nodes() if node.macs)
         return Limit(self.name, node.seconds, macs=node.macs)
+
+
+def _plain_network() -> nn.Module:
+    return nn.Conv2d(WIDTH, WIDTH, 3, padding=1).eval().requires_grad_(False)
+
+
+def _plain() -> Callable[[], Any]:
+    return partial(_plain_network(), torch.rand(1, WIDTH, SIDE, SIDE))
 
 
 def _product() -> Callable[[], Any]:

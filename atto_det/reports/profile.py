@@ -49,9 +49,11 @@ def remarks(on: dict[str, Any], repeats: int) -> list[str]:
     """Sentences on how the figures came about."""
     return [
         f"On {on['cpu']}, {on['threads']} threads of {on['cores']} cores; shortest of {repeats} "
-        "runs of each node, all graphs in turn.",
-        "By the runtimes' own profilers. Multiply-adds are those of the file's convolutions and "
-        "products; bytes of a copy are read and written ones. Pasting masks does not count.",
+        "runs of each node, in PyTorch the shortest whole run, all detectors in turn.",
+        "By the runtimes' own profilers, and torch.profiler, whose nodes are the operators that "
+        "Python calls; the rest of a run there is Python's time and the profiler's. Multiply-adds "
+        "are those of convolutions and products; bytes of a copy are read and written ones. "
+        "Pasting masks counts only in PyTorch.",
     ]
 
 

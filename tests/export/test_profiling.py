@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from atto_det.complexity.benchmarking import BenchmarkCase
+from atto_det.complexity.operators import ProfiledCall
 from atto_det.errors import UserError
 from atto_det.export.benchmark import ExportedDetector
 from atto_det.export.profiling import ProfiledGraph, profile
@@ -51,7 +52,28 @@ def test_multiply_adds_by_hand(runtime, tmp_path):
         [found] = graph(x.numpy()).values()
         assert torch.allclose(torch.as_tensor(found), network(x), atol=1e-5)
     assert len(graph.seconds) == 2
-    nodes = graph.nodes()
+    check(graph.nodes())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_multiply_adds_in_pytorch(fused):
+    network = Small().eval()
+    if fused:
+        pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+        from atto_det.detectron2.fusion import fuse
+
+        fuse(network)
+    call = ProfiledCall(torch.inference_mode()(lambda: network(torch.rand(1, 3, 8, 6))))
+    for _ in range(2):
+        call()
+    nodes = call.nodes()
+    check(nodes)
+    assert sum(node.seconds for node in nodes) < call.seconds
+    first = "_convolution_pointwise" if fused else "conv2d"
+    assert next(node.name for node in nodes if node.macs) == f"{first} 1x3x8x6 4x3x3x3 4"
+
+
+def check(nodes) -> None:
     counted: dict[str, int] = {}
     for node in nodes:
         if node.macs:
@@ -100,8 +122,36 @@ def test_a_detector_s_multiply_adds_are_found_in_every_graph(mode, tmp_path):
     assert titles[-1] == "The machine in the same run"
 
 
-def test_modes_without_a_graph():
+def test_pytorch_in_every_engine():
+    """The same multiply-adds in all, but for the masks that each computes."""
+    benchmark = pytest.importorskip("atto_det.detectron2.benchmark", exc_type=ImportError)
+    work = {"height": 64, "width": 96, "proposals": 30, "detections": 12}
+    cases = [BenchmarkCase(TINY, mode, **work) for mode in ("torchvision", "eager", "fast")]
+    others = dict.fromkeys(("eager", "fast"), benchmark.make)
+    found, limits = profile(cases, repeats=1, threads=1, others=others, say=lambda text: None)
+    assert [one.name for one in found] == [case.name for case in cases]
+    every = []
+    for one in found:
+        kinds: dict[str, int] = {}
+        for node in one.nodes:
+            kinds[node.kind] = kinds.get(node.kind, 0) + node.macs
+        assert {"ROIAlign", "non-maximum suppression", "top-k"} <= kinds.keys()
+        assert kinds["dense and matrix products"] >= 30 * (64 * 49 * 256 + 256 * 256 + 256 * 101)
+        every.append(kinds)
+    ours, theirs, fast = every
+    upsampling, masks = 12 * 14 * 14 * 64 * 256, 12 * 28 * 28 * 64
+    shared = _pointwise(cases[0])
+    assert ours["1x1 convolution"] == shared + upsampling  # the masks of the chosen classes follow
+    assert theirs["1x1 convolution"] == shared + 20 * masks
+    assert theirs["2x2 transposed convolution"] == upsampling
+    assert ours["3x3 convolution, depthwise"] == theirs["3x3 convolution, depthwise"]
+    assert ours["7x7 convolution"] == theirs["7x7 convolution"] == fast["7x7 convolution"]
+    names = ["3x3 convolution of 128 channels, PyTorch", "matrix product of 1024, PyTorch"]
+    assert [limit.name for limit in limits][:2] == names
+
+
+def test_what_is_not_profiled():
     lines: list[str] = []
-    with pytest.raises(UserError, match="no graph can be profiled here: add --modes, of onnx, "):
-        profile([BenchmarkCase(TINY, "eager", 64, 96)], repeats=1, say=lines.append)
-    assert lines[-1] == "left out atto_maskrcnn_tiny_voc 64x96 eager: it has no graph"
+    with pytest.raises(UserError, match="nothing can be profiled here: add --modes, of torchv"):
+        profile([BenchmarkCase(TINY, "compile", 64, 96)], repeats=1, say=lines.append)
+    assert lines[-1] == "left out atto_maskrcnn_tiny_voc 64x96 compile: compile is not profiled"
