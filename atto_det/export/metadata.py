@@ -11,11 +11,15 @@ from atto_det.nets.registry import short_name
 
 FORMAT = 1
 KEY = "atto_det_format"
+# For programs without this package: what the file's accuracy was measured with. OpenVINO computes
+# in bfloat16 by default on CPUs that have it.
+OPENVINO_PRECISION = {"openvino_inference_precision": "f32"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """The `metadata_props` of a file: JSON under each of these names, and `atto_det_format`.
+    """The `metadata_props` of a file: JSON under each of these names, and `atto_det_format`;
+    `openvino_inference_precision` is plain text.
 
     Attributes:
         kind: "detector" or "backbone".
@@ -52,7 +56,8 @@ class Metadata:
     def as_properties(self) -> dict[str, str]:
         """The values as text by name, the form in which an ONNX file stores them."""
         values = {KEY: FORMAT} | dataclasses.asdict(self)
-        return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+        texts = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+        return texts | OPENVINO_PRECISION
 
     def summary(self) -> list[str]:
         """The most important facts about the file, in a few lines."""

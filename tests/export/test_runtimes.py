@@ -109,6 +109,14 @@ def test_metadata_survives(file):
     assert read_metadata(file(DESCRIBED.as_properties() | {"other": "no JSON {"})) == DESCRIBED
 
 
+def test_openvino_alone_can_read_the_precision(file):
+    """As docs/export.md shows it."""
+    openvino = pytest.importorskip("openvino")
+    core = runtimes._only(openvino.Core)
+    model = core.read_model(file(DESCRIBED.as_properties()))
+    assert model.get_rt_info(["framework", "openvino_inference_precision"]).astype(str) == "f32"
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
