@@ -29,8 +29,9 @@ from atto_det.errors import UserError, command_line
 if TYPE_CHECKING:
     from atto_det.complexity.benchmarking import BenchmarkCase
 
-ENGINES = ("torchvision", "onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
-FILES = ("onnx", "openvino", "openvino-bf16")  # modes that take a file as it is
+# Modes that take an ONNX file as it is, and all that other engines than Detectron2 run.
+FILES = ("onnx", "openvino", "openvino-bf16", "onnx-cuda", "onnx-tensorrt")
+ENGINES = ("torchvision", *FILES, "onnx-int8", "openvino-int8")
 SCALES = ("pixels", "detections", "classes", "batch", "threads", "records")
 
 

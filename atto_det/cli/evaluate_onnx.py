@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from atto_det.cli import verb_parser
+from atto_det.cli.time_onnx import RUNTIMES
 from atto_det.errors import UserError, command_line
 
 
@@ -28,8 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--dataset", required=True)
     result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
-    runtimes = ".onnx: onnxruntime (default), openvino or openvino-bf16"
-    result.add_argument("--runtime", help=runtimes)
+    result.add_argument("--runtime", help=f"of .onnx files: {RUNTIMES}; onnxruntime")
     threads = "default: the runtime's choice; 1 of a folder"
     result.add_argument("--threads", type=int, default=0, help=threads)
     result.add_argument("--output", type=Path, default=Path("output/onnx.json"), metavar="FILE")

@@ -12,6 +12,8 @@ from pathlib import Path
 from atto_det.cli import verb_parser
 from atto_det.errors import UserError, command_line
 
+RUNTIMES = "onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino or openvino-bf16"
+
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
@@ -19,9 +21,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("models", type=Path, nargs="+", help=".onnx or folders of atto-det export")
     result.add_argument("--size", type=int, nargs=2, default=(800, 1088), metavar=("H", "W"))
     result.add_argument("--image", type=Path, help="of detectors, instead of noise of that size")
-    result.add_argument(
-        "--runtime", default="onnxruntime", help="onnxruntime, openvino or openvino-bf16"
-    )
+    result.add_argument("--runtime", default="onnxruntime", help=RUNTIMES)
     result.add_argument("--threads", type=int, default=2)
     result.add_argument("--repeats", type=int, default=9)
     return result

@@ -18,8 +18,8 @@ class BenchmarkCase:
         detector: a config file, one of `detectron2.baselines.ZOO`, or an ONNX file of any network.
         mode: "eager", Detectron2's model as built; "fast", by `optimise_for_inference`; "compile",
             that and torch.compile on the bottom-up network, the RPN head and the box head;
-            "torchvision", "onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8", the
-            other engines.
+            "torchvision", "onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8",
+            "onnx-cuda", "onnx-tensorrt", the other engines.
         height, width: of the picture in pixels.
         proposals, detections: per picture; None for the model's own limits.
         batch: pictures at once.

@@ -26,7 +26,7 @@ from atto_det.errors import UserError
 from atto_det.evaluation import Detections
 from atto_det.export.onnx_export import OPSET
 from atto_det.export.rewrite import for_onnx
-from atto_det.export.runtimes import BF16, Run, has_bf16, open_runtime
+from atto_det.export.runtimes import BF16, GPU, Run, check_provider, has_bf16, open_runtime
 from atto_det.ops.fold_norms import folded
 from atto_det.torchvision.config import Unsupported, read_file
 from atto_det.torchvision.model import build_model
@@ -38,6 +38,8 @@ RUNTIME_OF_MODE = {  # mode: runtime, whether in 8 bits
     "openvino": ("openvino", False),
     "openvino-bf16": (BF16, False),
     "openvino-int8": ("openvino", True),
+    "onnx-cuda": ("onnxruntime-cuda", False),
+    "onnx-tensorrt": ("onnxruntime-tensorrt", False),
 }
 MODES = ("torchvision", *RUNTIME_OF_MODE)
 R50_FPN = "r50-fpn"
@@ -66,7 +68,8 @@ class ExportedDetector:
     """An Atto-MaskRCNN with its input.
 
     Args:
-        case: its mode is one of `MODES`, its device the CPU, its batch one picture.
+        case: its mode is one of `MODES`, its device the CPU except in the modes of a GPU, its
+            batch one picture.
         threads: of the runtime; None for the runtime's choice.
         opened: opens ONNX files.
 
@@ -167,7 +170,7 @@ class ForeignNetwork:
     """A network in an ONNX file from elsewhere, which takes float pictures (1, 3, H, W).
 
     Args:
-        case: its mode is "onnx" or "openvino", whether or not the file is in 8 bits.
+        case: its mode is one without 8 bits, whether or not the file is in 8 bits.
         threads: of the runtime; None for the runtime's choice.
         opened: opens ONNX files.
 
@@ -187,7 +190,8 @@ class ForeignNetwork:
         _check_work(case)
         runtime, int8 = RUNTIME_OF_MODE.get(case.mode, ("", True))
         if int8:
-            raise Unavailable("an ONNX file is timed as it is: in onnx, openvino, openvino-bf16")
+            as_is = [mode for mode, (_, bits) in RUNTIME_OF_MODE.items() if not bits]
+            raise Unavailable(f"an ONNX file is timed as it is: in {', '.join(as_is)}")
         if runtime == BF16 and not has_bf16():
             raise Unavailable("this CPU has no bfloat16")
         self.case = case
@@ -204,8 +208,16 @@ class ForeignNetwork:
 
 
 def _check_work(case: BenchmarkCase) -> None:
-    if case.batch != 1 or case.device != "cpu":
-        raise Unavailable(f"{case.mode} is timed for one picture on a CPU")
+    runtime, _ = RUNTIME_OF_MODE.get(case.mode, ("", False))
+    if case.batch != 1:
+        raise Unavailable(f"{case.mode} is timed for one picture")
+    if runtime in GPU:
+        try:
+            check_provider(runtime)
+        except (ImportError, UserError) as error:
+            raise Unavailable(str(error)) from error
+    elif case.device != "cpu":
+        raise Unavailable(f"{case.mode} is timed on a CPU")
 
 
 def _find(run: Run, pixels: np.ndarray) -> tuple[Tensor, ...]:

@@ -22,6 +22,10 @@ from atto_det.torchvision.predictor import to_detections
 from .metadata import Metadata, read_metadata
 
 RUNTIMES = ("onnxruntime", "openvino")
+GPU = {  # ONNX Runtime's providers, in the order in which they take a node; the CPU takes the rest
+    "onnxruntime-cuda": ("CUDAExecutionProvider",),
+    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
 BF16 = "openvino-bf16"  # OpenVINO's own default where a CPU has bfloat16; the results differ
 # Lines of OpenVINO's messages that tell where in its code something went wrong.
 _PLACE = re.compile(r"Exception from |.*Check '.*' failed at |.*:\s*$")
@@ -33,8 +37,8 @@ class OnnxDetector:
 
     Args:
         path: the `.onnx` file; nothing else is needed.
-        runtime: one of `RUNTIMES`, on the CPU, in single precision unless the file uses 8 bits; or
-            "openvino-bf16", OpenVINO in bfloat16.
+        runtime: one of `RUNTIMES`, on the CPU, in single precision unless the file uses 8 bits;
+            "openvino-bf16", OpenVINO in bfloat16; or one of `GPU`, ONNX Runtime on a GPU.
         threads: 0 for the runtime's choice.
         tile: side in pixels of the tiles that larger pictures are cut into, as in `Predictor`.
 
@@ -44,7 +48,7 @@ class OnnxDetector:
 
     Raises:
         UserError: a missing, damaged or foreign file, a backbone, or a runtime that is unknown, not
-            installed, or not for this CPU.
+            installed, or not for this machine.
     """
 
     def __init__(
@@ -101,18 +105,18 @@ class OnnxDetector:
 
 
 def open_runtime(path: str | Path, runtime: str, threads: int = 0) -> Run:
-    """The graph of an ONNX file as a function of its one input, on the CPU.
+    """The graph of an ONNX file as a function of its one input.
 
     Raises:
-        UserError: a runtime that is unknown, not installed or not for this CPU, or a graph that it
-            cannot run, now or in a later call.
+        UserError: a runtime that is unknown, not installed or not for this machine, or a graph that
+            it cannot run, now or in a later call.
     """
-    known = (*RUNTIMES, BF16)
+    known = (*RUNTIMES, BF16, *GPU)
     if runtime not in known:
         raise UserError(f"the runtime is {runtime!r}: choose one of {', '.join(known)}")
     with one_sentence(path, runtime):
-        if runtime == "onnxruntime":
-            run = session(path, threads)[1]
+        if runtime == "onnxruntime" or runtime in GPU:
+            run = session(path, threads, runtime)[1]
         else:
             run = _openvino(path, threads, bf16=runtime == BF16)
 
@@ -141,17 +145,44 @@ def one_sentence(path: str | Path, runtime: str) -> Iterator[None]:
         raise UserError(f"{runtime} cannot run {path}: {reason}") from error
 
 
+def check_provider(runtime: str) -> None:
+    """Refuse a runtime of `GPU` that the installed ONNX Runtime was built without.
+
+    Raises:
+        UserError: it has no such provider.
+    """
+    import onnxruntime
+
+    if GPU[runtime][0] not in onnxruntime.get_available_providers():
+        raise UserError(
+            f"the installed onnxruntime has no {GPU[runtime][0]}, which {runtime} needs: install "
+            "onnxruntime-gpu in its place, or choose the runtime onnxruntime"
+        )
+
+
 def session(
-    path: str | Path, threads: int = 0, *, profile: str = "", optimisation: Any = None
+    path: str | Path,
+    threads: int = 0,
+    runtime: str = "onnxruntime",
+    *,
+    profile: str = "",
+    optimisation: Any = None,
 ) -> tuple[Any, Run]:
     """A session of ONNX Runtime, and its graph as a function.
 
     Args:
+        runtime: "onnxruntime" or one of `GPU`.
         profile: how the name of its profiler's file starts; empty for no profiler.
         optimisation: a `GraphOptimizationLevel`; None for all.
+
+    Raises:
+        UserError: a GPU that cannot be used.
     """
     import onnxruntime
 
+    providers = GPU.get(runtime, ())
+    if providers:
+        check_provider(runtime)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
@@ -162,8 +193,14 @@ def session(
     if optimisation is not None:
         options.graph_optimization_level = optimisation
     made = onnxruntime.InferenceSession(
-        os.fspath(path), options, providers=["CPUExecutionProvider"]
+        os.fspath(path), options, providers=[*providers, "CPUExecutionProvider"]
     )
+    # A provider whose libraries or GPU are missing is left out with a warning.
+    if lost := [name for name in providers if name not in made.get_providers()]:
+        raise UserError(
+            f"onnxruntime cannot load {' and '.join(lost)}: a GPU, its driver, or the libraries "
+            f"that {runtime} needs are missing"
+        )
     [name] = (item.name for item in made.get_inputs())
     names = [item.name for item in made.get_outputs()]
     return made, lambda value: dict(zip(names, made.run(names, {name: value}), strict=True))

@@ -85,6 +85,9 @@ def test_scores_by_hand():
 def test_what_is_not_timed_is_said(changes, message, tmp_path):
     with pytest.raises(Unavailable, match=message):
         ExportedDetector(case("onnx", **changes))
+    if "CUDAExecutionProvider" not in pytest.importorskip("onnxruntime").get_available_providers():
+        with pytest.raises(Unavailable, match="has no CUDAExecutionProvider"):
+            ExportedDetector(case("onnx-cuda", device="cuda"))
     for key in ("MODEL: {BACKBONE: {NAME: build_resnet_backbone}}", "MODEL: {MASK_ON: false}"):
         (tmp_path / "own.yaml").write_text(f"_BASE_: {TINY}\n{key}")
         with pytest.raises(Unavailable, match=r"does not support|only detectors with masks"):

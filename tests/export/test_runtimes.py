@@ -253,6 +253,22 @@ def test_openvino_says_what_is_wrong_rather_than_where(tmp_path):
         open_runtime(tmp_path / "m.onnx", "openvino")
 
 
+@pytest.mark.parametrize("runtime", runtimes.GPU)
+def test_a_gpu_that_cannot_be_used_is_no_slow_success(runtime, file, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    provider = runtimes.GPU[runtime][0]
+    if provider in onnxruntime.get_available_providers():
+        pytest.skip(f"onnxruntime has {provider}")
+    with pytest.raises(UserError, match=f"the installed onnxruntime has no {provider}, which"):
+        open_runtime(file({}), runtime)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider])
+    with (
+        pytest.warns(UserWarning, match="Specified provider"),
+        pytest.raises(UserError, match=f"onnxruntime cannot load {provider}.*: a GPU, its driver"),
+    ):
+        open_runtime(file({}), runtime)
+
+
 def test_runtimes_that_cannot(file, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the runtime is 'tensorrt': choose one of onnxruntime, op"):
         open_runtime(file({}), "tensorrt")
