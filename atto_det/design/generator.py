@@ -39,7 +39,7 @@ class Generator:
         probabilities: of each dimension's choices, in their order; those of a dimension sum to 1.
         requirements: every network drawn meets those that can be checked before training.
         classes, size: outputs and picture side of the classifier whose cost is computed.
-        number: k of G_k.
+        number: how often it was fitted: k of G_k, less the rounds that nothing could be fitted to.
 
     Raises:
         UserError: probabilities that do not fit the space.

@@ -321,6 +321,24 @@ def test_growth_in_costs_is_the_stored_one():
     assert [cells[2:] for cells in rows] == expected
 
 
+def test_the_exploration_is_the_stored_one():
+    stored = _stored("exploration/exploration.json")
+    random = stored["other_searches"]["random-1"]["finals"]
+    found = [stored["prototype"], *stored["finals"], *(one for one in random if one["satisfies"])]
+    expected = [
+        [
+            *(f"{one['u']:.2f}", f"{one['top1']:.1f}", f"{one['val']:.1f}"),
+            *(f"{one['parameters'] / 1e6:.3f}", f"{one['macs'] / 1e6:.2f}"),
+        ]
+        for one in found
+    ]
+    assert list(_table("docs/exploration.md", "What was run").values()) == expected
+    text = " ".join((pages.REPOSITORY / "docs/exploration.md").read_text().split())
+    assert ", ".join(f"{one['u']:.1f}" for one in stored["generators"]) + " for G_0" in text
+    tau = {name: f"{value:.2f}" for name, value in stored["ranking"]["tau"].items()}
+    assert f"{tau['supernet']} for the supernet, {tau['parameters']} for the number of" in text
+
+
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_files_named_in_the_text_exist(page, repository):
     named = re.compile(r"(?:atto_det|configs|results|tests|tools|requirements)/[\w./-]*\w/?")
