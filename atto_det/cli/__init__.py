@@ -28,6 +28,9 @@ GROUPS = {
     "costs and speed": ("analyze", "benchmark", "time-condenser"),
     "on the device": ("export", "infer", "evaluate-onnx", "time-onnx"),
 }
+RUNTIME_HELP = (
+    "onnxruntime (default), onnxruntime-cuda, onnxruntime-tensorrt, openvino, openvino-bf16"
+)
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 

@@ -72,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             "least 1, --warmup at least 0"
         )
 
+    from atto_det.complexity.machine import machine
     from atto_det.config import check_device
     from atto_det.detectron2 import benchmark
     from atto_det.weights import checkpoint
@@ -102,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"{', '.join(args.config_file)} cannot run in {', '.join(modes)}: an ONNX file runs in "
             f"{', '.join(FILES)}, and of Detectron2's baselines the other engines have r50-fpn"
         )
-    on = benchmark.machine(args.device, args.threads)
+    on = machine(args.device, args.threads)
     context = {"command": sys.argv, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": on}
     context["versions"] = checkpoint.versions()
     measure = _scale if args.scale else _profile if args.profile else _time

@@ -16,8 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from atto_det.cli import verb_parser
-from atto_det.cli.time_onnx import RUNTIMES
+from atto_det.cli import RUNTIME_HELP, verb_parser
 from atto_det.errors import UserError, command_line
 
 
@@ -29,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--dataset", required=True)
     result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
-    result.add_argument("--runtime", help=f"of .onnx files: {RUNTIMES}; onnxruntime")
+    result.add_argument("--runtime", help=f"of .onnx files: {RUNTIME_HELP}")
     threads = "default: the runtime's choice; 1 of a folder"
     result.add_argument("--threads", type=int, default=0, help=threads)
     result.add_argument("--output", type=Path, default=Path("output/onnx.json"), metavar="FILE")
@@ -44,12 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.progress import track
 
     from atto_det import data
+    from atto_det.complexity.machine import machine
     from atto_det.data import catalog
     from atto_det.export.host import PARTS, SUFFIXES
     from atto_det.export.parts_detector import PartsDetector
     from atto_det.export.runtimes import OnnxDetector
     from atto_det.torchvision.config import read_file
     from atto_det.training import scoring
+    from atto_det.weights.checkpoint import versions
     from atto_det.weights.zoo import file_sha256
 
     detector: PartsDetector | OnnxDetector
@@ -81,8 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
     result = scoring.score(
         dataset, found, name=args.dataset, score_floor=floor, detections_per_image=most
     )
+    on = machine("cpu", None)
     median = 1000 * statistics.median(seconds)
     result["exported"] = {
+        "command": sys.argv,
+        "versions": versions(),
+        "machine": {"cpu": on["cpu"], "cores": on["cores"]},
         "runtime": runtime,
         "precision": precision,
         "threads": threads,

@@ -9,10 +9,8 @@ atto-det time-onnx phone/ --threads 1     exported for LiteRT or ExecuTorch
 import argparse
 from pathlib import Path
 
-from atto_det.cli import verb_parser
+from atto_det.cli import RUNTIME_HELP, verb_parser
 from atto_det.errors import UserError, command_line
-
-RUNTIMES = "onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino or openvino-bf16"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("models", type=Path, nargs="+", help=".onnx or folders of atto-det export")
     result.add_argument("--size", type=int, nargs=2, default=(800, 1088), metavar=("H", "W"))
     result.add_argument("--image", type=Path, help="of detectors, instead of noise of that size")
-    result.add_argument("--runtime", default="onnxruntime", help=RUNTIMES)
+    result.add_argument("--runtime", default="onnxruntime", help=RUNTIME_HELP)
     result.add_argument("--threads", type=int, default=2)
     result.add_argument("--repeats", type=int, default=9)
     return result

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-RESNETS = ("build_resnet_fpn_backbone", "build_resnet_fpn_started_as_attonet_backbone")
+ATTONET = "build_attonet_fpn_backbone"
+STARTED_AS_ATTONET = "build_resnet_fpn_started_as_attonet_backbone"
+RESNETS = ("build_resnet_fpn_backbone", STARTED_AS_ATTONET)
 TIMM = "build_timm_fpn_backbone"
 SEPARABLE = "build_separable_fpn_backbone"  # lightens the pyramid of another builder
 
@@ -16,8 +18,10 @@ def builder(cfg: Mapping[str, Any]) -> str:
 
 
 def network(cfg: Mapping[str, Any]) -> str:
-    """The network's name: "attonet_a", "resnet50", or timm's."""
+    """The network's name: "attonet_a", "resnet50", timm's, or that of another builder."""
     model, built_by = cfg["MODEL"], builder(cfg)
-    if built_by in RESNETS:
+    if "resnet" in built_by:  # Detectron2 has more builders with a ResNet than `RESNETS`
         return f"resnet{model['RESNETS']['DEPTH']}"
-    return model["TIMM" if built_by == TIMM else "ATTONET"]["NAME"]
+    if built_by == TIMM:
+        return model["TIMM"]["NAME"]
+    return model["ATTONET"]["NAME"] if "attonet" in built_by else built_by

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from atto_det.errors import shown
+from atto_det.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
 # MODEL.RESNETS with Detectron2's defaults, without OUT_FEATURES, which other networks read too.
@@ -38,4 +38,20 @@ def say_what_resnets_alone_have(builder: str, given: Mapping[str, Any]) -> None:
     if changed:
         logger.warning(
             "%s is not a ResNet: it ignores %s of MODEL.RESNETS", builder, ", ".join(changed)
+        )
+
+
+def check_norm_starts_at_zero(norm: str) -> None:
+    """Refuse norms that are not trained, for a ResNet some of whose norms start at zero.
+
+    Args:
+        norm: MODEL.RESNETS.NORM.
+
+    Raises:
+        UserError: such a norm.
+    """
+    if norm in ("", "FrozenBN"):
+        raise UserError(
+            f"MODEL.RESNETS.NORM is {norm!r}: starting at zero needs norms that are trained, such "
+            "as BN"
         )

@@ -12,7 +12,7 @@ from detectron2.modeling.backbone.fpn import (
 )
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 
-from atto_det.config.resnets import say_what_resnets_alone_have
+from atto_det.config.resnets import check_norm_starts_at_zero, say_what_resnets_alone_have
 from atto_det.design.networks import find_network
 from atto_det.errors import UserError
 from atto_det.nets import FEATURES, STAGES, get_spec
@@ -159,13 +159,14 @@ def build_resnet_fpn_started_as_attonet_backbone(
     Raises:
         UserError: MODEL.RESNETS.NORM is not a trainable norm, so that zero would remain.
     """
+    check_norm_starts_at_zero(cfg.MODEL.RESNETS.NORM)
     backbone = build_resnet_fpn_backbone(cfg, input_shape)
     last = [
         block.conv3.norm
         for block in backbone.bottom_up.modules()
         if isinstance(block, BottleneckBlock) and block.shortcut is None
     ]
-    start_as_attonet(backbone.bottom_up, last, cfg.MODEL.RESNETS.NORM)
+    start_as_attonet(backbone.bottom_up, last)
     return backbone
 
 

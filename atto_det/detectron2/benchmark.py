@@ -16,9 +16,6 @@ probabilities of the predicted class), mask pasting.
 """
 
 import functools
-import os
-import platform
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -120,19 +117,6 @@ def run(
         name, size = Path(case.detector).stem, f"{case.height}x{case.width}"
         latencies.append(Latency(name, case.mode, size, *detector.limits, timing, peak))
     return latencies
-
-
-def machine(device: str, threads: int | None) -> dict[str, Any]:
-    """What the figures depend on, apart from versions."""
-    if threads:
-        torch.set_num_threads(threads)
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    found = re.search(r"model name\s*: (.*)", text)
-    result = {"device": device, "cpu": found[1] if found else platform.processor()}
-    result |= {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    if device.startswith("cuda"):
-        result |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
-    return result
 
 
 def remarks(

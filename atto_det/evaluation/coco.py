@@ -74,6 +74,14 @@ def _set_areas(found: COCO, kind: str) -> None:
         row["area"] = area
 
 
+def object_areas(objects: GroundTruth | Detections) -> np.ndarray:
+    """Areas (N,) of masks, or of boxes if there are no masks, in pixels."""
+    if objects.rles is None:
+        boxes = objects.boxes.astype(np.float64)
+        return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return mask_areas(objects.rles)
+
+
 def to_coco(
     ground_truth: Mapping[str, GroundTruth],
     detections: Mapping[str, Detections],
@@ -90,12 +98,10 @@ def to_coco(
             boxes = value.boxes.astype(np.float64)
             boxes[:, 2:] -= boxes[:, :2]  # COCO wants x y width height
             columns = {"bbox": boxes.tolist(), "category_id": value.classes.tolist()}
-            if value.rles is None:
-                columns["area"] = boxes[:, 2:].prod(axis=1).tolist()
-            else:
+            columns["area"] = object_areas(value).tolist()
+            if value.rles is not None:
                 image["height"], image["width"] = value.rles[0]["size"]
                 columns["segmentation"] = value.rles
-                columns["area"] = mask_areas(value.rles).tolist()
             if isinstance(value, Detections):
                 columns["score"] = value.scores.tolist()
             else:

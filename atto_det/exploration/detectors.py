@@ -228,7 +228,8 @@ class DetectorExploration:
             macs = {value: self.cost(self.first | {key: value})["macs"] or 0 for value in values}
             smallest[key] = min(values, key=macs.__getitem__)
         figures, wanted = self.cost(smallest), self.settings.requirements
-        if wanted.milliseconds is not None:
+        # A search that has begun is not refused because the machine is busy.
+        if wanted.milliseconds is not None and not studies.finished(self.study()):
             figures["milliseconds"] = self._milliseconds(smallest)
         for name, value in wanted.excess(figures).items():
             if value > 0:

@@ -250,7 +250,8 @@ def _trained(exploration: Exploration, name: str) -> dict[str, Any]:
         return found
     study = optuna.load_study(study_name=f"{name}-final", storage=storage)
     open_states = (TrialState.WAITING, TrialState.RUNNING)
-    found["is_over"] = not study.get_trials(deepcopy=False, states=open_states)
+    left = study.get_trials(deepcopy=False, states=open_states)
+    found["is_over"] = bool(study.trials) and not left
     best = next((trial for trial in studies.ranked(study) if satisfies(trial)), None)
     val = exploration.output / name / "val.json"
     if best:

@@ -125,12 +125,12 @@ class Exploration:
         """Train the prototype alone with both schedules, as the reference for other networks."""
         for epochs in (self.settings.alone.epochs, self.settings.alone.final_epochs):
             self.final = self.trainings.alone(self.prototype, epochs)
+        if not self.final:
+            raise UserError(
+                "the prototype, with which all networks are compared, gets no picture right after "
+                "the final training: train longer (alone.final_epochs) or at another rate"
+            )
         if self.settings.requirements.top1 == PROTOTYPE:
-            if not self.final:
-                raise UserError(
-                    "requirements.top1 is prototype, but the prototype gets no picture right after "
-                    "the final training: give a percentage, or train longer (alone.final_epochs)"
-                )
             wanted = replace(self.settings.requirements, top1=self.final)
             self.settings = replace(self.settings, requirements=wanted)
             self.first = replace(self.first, requirements=wanted)
@@ -255,7 +255,7 @@ class Exploration:
 
         A network that equals the prototype so far equals it afterwards, to the last bit.
         """
-        if not prototype or not self.final:
+        if not prototype:
             return top1
         return min(self.final * (top1 / prototype), 100.0)
 
@@ -276,8 +276,11 @@ class Exploration:
             UserError: the smallest network misses one.
         """
         self.first.point(0)  # raises it for what follows from a network's numbers
-        limit, taken = self.asked.milliseconds, self.milliseconds(self.first.smallest())
-        if limit is not None and taken is not None and taken > limit:
+        limit = self.asked.milliseconds
+        if limit is None or (self.output / "supernet").exists():
+            return  # an exploration that has begun is not refused because the machine is busy
+        taken = self.milliseconds(self.first.smallest())
+        if taken is not None and taken > limit:
             raise UserError(
                 f"no network of the space meets the requirements: the smallest takes {taken:.2f} "
                 f"milliseconds on this machine, and requirements.milliseconds is {limit:g}"
@@ -331,7 +334,7 @@ class Exploration:
         if not isinstance(self.sampler, GeneratorSampler):
             return True
         wanted = self.settings.search
-        with locked(self._locks(study) / "generators"):
+        with locked(self._locks(study) / "generators", self.is_over):
             known = dict(study.user_attrs.get("generators", {}))
             for number in range(wanted.rounds + 1):
                 generator = self.sampler.generator(study, number)

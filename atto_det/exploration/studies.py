@@ -23,7 +23,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from atto_det.design.generator import Generator
-from atto_det.design.requirements import netscore
 from atto_det.design.space import Point
 from atto_det.errors import UserError
 from atto_det.exploration.sampler import ByTrial, GeneratorSampler, satisfies
@@ -42,7 +41,8 @@ Performance = Callable[[float, ClassifierCost], float]
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 MEANWHILE = ("IntegrityError", "ProgrammingError")  # SQLAlchemy's, where another worker was first
-PAUSE = 0.05  # seconds between checks whether the other workers are done
+PAUSE = 0.05  # seconds between tries to get a lock
+LONG_PAUSE = 0.5  # between looks at whether the other workers are done, which read all trials
 
 DEFINITION = "atto_det_generator"  # the study's attribute that says what it explores
 
@@ -173,7 +173,7 @@ def work(
                 trial = study.ask()
                 held = _lock(locks / f"trial_{trial.number}")
         if trial is None:  # other workers are on the last trials
-            time.sleep(PAUSE)
+            time.sleep(LONG_PAUSE)
             continue
         try:
             judge(trial)
@@ -187,7 +187,7 @@ def work(
 
 
 def finished(study: Study) -> list[FrozenTrial]:
-    """The trials that were judged, and those that were rejected or stopped early."""
+    """The trials that were judged, and those that were rejected."""
     return study.get_trials(deepcopy=False, states=DONE)
 
 
@@ -214,7 +214,7 @@ def score(
     estimate: Estimate,
     *,
     milliseconds: Measured = lambda point: None,
-    performance: Performance = netscore,
+    performance: Performance,
 ) -> None:
     """Compute the estimated U of a trial's point, and finish the trial.
 
@@ -245,7 +245,7 @@ def train(
     *,
     final: Callable[[float], float] = float,
     milliseconds: Measured = lambda point: None,
-    performance: Performance = netscore,
+    performance: Performance,
 ) -> None:
     """Train the network of a trial and finish the trial with its U.
 

@@ -212,6 +212,8 @@ def _check_work(case: BenchmarkCase) -> None:
     if case.batch != 1:
         raise Unavailable(f"{case.mode} is timed for one picture")
     if runtime in GPU:
+        if case.device == "cpu":
+            raise Unavailable(f"{case.mode} is timed with --device cuda")
         try:
             check_provider(runtime)
         except (ImportError, UserError) as error:

@@ -55,21 +55,12 @@ def shorten_filters(conv: nn.Conv2d) -> None:
         conv.weight.mul_(SHORTER)
 
 
-def start_as_attonet(net: nn.Module, last_norms: Iterable[nn.Module], norm: str) -> None:
+def start_as_attonet(net: nn.Module, last_norms: Iterable[nn.Module]) -> None:
     """Initialise a ResNet like an AttoNet: short filters, and zero in `last_norms`.
 
     Args:
         last_norms: of the bottlenecks with an identity shortcut.
-        norm: MODEL.RESNETS.NORM.
-
-    Raises:
-        UserError: norms that are not trained, so that zero would remain.
     """
-    if norm in ("", "FrozenBN"):
-        raise UserError(
-            f"MODEL.RESNETS.NORM is {norm!r}: starting at zero needs norms that are trained, such "
-            "as BN"
-        )
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.reset_parameters()

@@ -79,7 +79,7 @@ class _Tracer(torch.fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """Whether the calls inside the module are not traced."""
-        whole = isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        whole = isinstance(module, nn.Conv2d | nn.BatchNorm2d) or is_norm(module)
         return whole or super().is_leaf_module(module, name)
 
 
@@ -98,7 +98,8 @@ def _fold_by_graph(network: nn.Module) -> None:
             continue
         norm, conv = (network.get_submodule(str(one.target)) for one in (node, before))
         alone = len(before.users) == calls[node.target] == calls[before.target] == 1
-        if alone and isinstance(norm, nn.BatchNorm2d) and is_plain(conv):
+        # timm's norms with an activation are BatchNorm2d, but no `is_norm`.
+        if alone and (isinstance(norm, nn.BatchNorm2d) or is_norm(norm)) and is_plain(conv):
             fold_norm(conv, norm)
             rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]
             network.set_submodule(str(node.target), nn.Sequential(*rest))

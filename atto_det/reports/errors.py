@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from atto_det.evaluation import Detections, GroundTruth
-from atto_det.evaluation.arrays import have_masks, mask_areas
-from atto_det.evaluation.coco import SIZES, coco_metrics
+from atto_det.evaluation.arrays import have_masks
+from atto_det.evaluation.coco import SIZES, coco_metrics, object_areas
 from atto_det.evaluation.tide import (
     RIGHT,
     Kind,
@@ -122,7 +122,9 @@ def _sizes(
     """COCO's AP and AR of small, medium and large objects, and their number."""
     most = max((len(one.scores) for one in detections.values()), default=0)
     metrics = coco_metrics(ground_truth, detections, class_names, most)
-    areas = np.concatenate([_areas(objects.without_crowds()) for objects in ground_truth.values()])
+    areas = np.concatenate(
+        [object_areas(objects.without_crowds()) for objects in ground_truth.values()]
+    )
     return {
         size: {
             "objects": int(((areas >= least) & (areas <= greatest)).sum()),
@@ -133,13 +135,6 @@ def _sizes(
         }
         for size, (least, greatest) in SIZES.items()
     }
-
-
-def _areas(objects: GroundTruth) -> np.ndarray:
-    """Areas of masks, or of boxes if there are no masks, as in `to_coco`."""
-    if objects.rles is None:
-        return (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
-    return mask_areas(objects.rles)
 
 
 def _boundary(

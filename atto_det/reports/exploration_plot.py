@@ -46,11 +46,12 @@ def plot_exploration(content: Mapping[str, Any], output: str | Path) -> None:
     middle.set_title("generators", loc="left", fontsize=11)
     colours: dict[str, str] = {}
     for one in content["samplers"]:
+        if not one["curve"]:
+            continue
         engine = one["name"].partition("-")[0]
         label = None if engine in colours else engine
         colour = colours.setdefault(engine, f"C{len(colours)}")
-        if one["curve"]:
-            right.plot(*zip(*one["curve"], strict=True), label=label, color=colour)
+        right.plot(*zip(*one["curve"], strict=True), label=label, color=colour)
     right.set(xlabel="networks asked for", ylabel="highest estimated U so far")
     right.set_title("engines", loc="left", fontsize=11)
     right.legend(frameon=False, fontsize=9)

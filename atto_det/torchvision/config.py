@@ -17,7 +17,7 @@ from atto_det.errors import UserError
 from atto_det.nets import NORMS
 from atto_det.training.keys import KEYS, SAMPLERS
 
-BUILDERS = ("build_attonet_fpn_backbone", backbones.TIMM, *backbones.RESNETS)
+BUILDERS = (backbones.ATTONET, backbones.TIMM, *backbones.RESNETS)
 
 
 class Unsupported(UserError):

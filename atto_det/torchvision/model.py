@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from yacs.config import CfgNode
 
 from atto_det.config import backbones
+from atto_det.config.resnets import check_norm_starts_at_zero
 from atto_det.errors import UserError
 from atto_det.nets import NORMS, STAGES, Backbone, get_spec, make_norm
 from atto_det.nets import separable_conv as separable
@@ -100,8 +101,9 @@ def _body(cfg: CfgNode, stages: list[str]) -> Backbone | ResNet | TimmBackbone:
         return TimmBackbone(cfg.MODEL.TIMM.NAME, stages)
     if builder in backbones.RESNETS:
         body = ResNet(resnets, stages)
-        if builder == "build_resnet_fpn_started_as_attonet_backbone":
-            body.start_as_attonet(resnets.NORM)
+        if builder == backbones.STARTED_AS_ATTONET:
+            check_norm_starts_at_zero(resnets.NORM)
+            body.start_as_attonet()
         return body
     spec = get_spec(cfg.MODEL.ATTONET.NAME, "MODEL.ATTONET.NAME")
     return Backbone(spec, stages, norm=cfg.MODEL.ATTONET.NORM)

@@ -33,6 +33,7 @@ class ResNet(nn.Module):
 
     Attributes:
         channels: feature name to channels.
+        strides: feature name to pixels of the input per cell.
         recomputes: whether training computes a stage's activations again instead of keeping them
             (`atto_det.nets.recomputation`); False.
 
@@ -91,14 +92,14 @@ class ResNet(nn.Module):
         for name in FEATURES[:freeze_at]:
             freeze(getattr(self, name))
 
-    def start_as_attonet(self, norm: str) -> None:
-        """As `build_resnet_fpn_started_as_attonet_backbone` in Detectron2, with its error."""
+    def start_as_attonet(self) -> None:
+        """As `build_resnet_fpn_started_as_attonet_backbone` in Detectron2."""
         last = [
             block.bn3
             for block in self._blocks()
             if isinstance(block, resnet.Bottleneck) and block.downsample is None
         ]
-        start_as_attonet(self, last, norm)
+        start_as_attonet(self, last)
 
 
 def names(depth: int) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ from atto_det.weights.zoo import find_file
 FORMAT = 1
 _PACKAGES = (
     *("torch", "torchvision", "detectron2", "timm", "lightning"),
-    *("numpy", "pycocotools", "pillow"),
+    *("numpy", "pycocotools", "pillow", "onnxruntime", "openvino"),
 )
 
 

@@ -335,6 +335,8 @@ def test_the_exploration_is_the_stored_one():
     assert list(_table("docs/exploration.md", "What was run").values()) == expected
     text = " ".join((pages.REPOSITORY / "docs/exploration.md").read_text().split())
     assert ", ".join(f"{one['u']:.1f}" for one in stored["generators"]) + " for G_0" in text
+    ahead = stored["finals"][0]["u"] - next(one["u"] for one in random if one["satisfies"])
+    assert f"beats random search by {ahead:.1f} points" in text
     tau = {name: f"{value:.2f}" for name, value in stored["ranking"]["tau"].items()}
     assert f"{tau['supernet']} for the supernet, {tau['parameters']} for the number of" in text
 

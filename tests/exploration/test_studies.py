@@ -16,6 +16,7 @@ from optuna.storages import GrpcStorageProxy
 from optuna.trial import TrialState
 
 from atto_det.design import Generator, Requirements
+from atto_det.design.requirements import netscore
 from atto_det.errors import UserError
 from atto_det.exploration.sampler import GeneratorSampler, satisfies
 from atto_det.exploration.studies import (
@@ -38,7 +39,9 @@ def condensers(point) -> float:
 
 
 def judge(study, generator, estimate):
-    return functools.partial(score, study, generator=generator, estimate=estimate)
+    return functools.partial(
+        score, study, generator=generator, estimate=estimate, performance=netscore
+    )
 
 
 def search(study, generator, estimate, trials, folder) -> None:
@@ -172,7 +175,9 @@ def test_a_training_that_is_interrupted_keeps_its_place(generator, tmp_path):
             raise TimeIsOver
         return top1[str(point)]
 
-    judge = functools.partial(train, study, generator=generator, training=training)
+    judge = functools.partial(
+        train, study, generator=generator, training=training, performance=netscore
+    )
     for _ in range(2):
         ask_for(study, points, tmp_path / "locks")
     assert not work(study, judge, trials=4, locks=tmp_path / "locks")

@@ -82,15 +82,32 @@ def test_scores_by_hand():
 @pytest.mark.parametrize(
     ("changes", "message"), [({"batch": 2}, "one picture"), ({"device": "cuda"}, "on a CPU")]
 )
-def test_what_is_not_timed_is_said(changes, message, tmp_path):
+def test_what_is_not_timed_is_said(changes, message):
     with pytest.raises(Unavailable, match=message):
         ExportedDetector(case("onnx", **changes))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("{BACKBONE: {NAME: build_resnet_backbone}}", "does not support"),
+        ("{MASK_ON: false}", "only detectors with masks"),
+    ],
+)
+def test_a_detector_that_is_not_exported(keys, message, tmp_path):
+    (tmp_path / "own.yaml").write_text(f"_BASE_: {TINY}\nMODEL: {keys}")
+    with pytest.raises(Unavailable, match=message):
+        ExportedDetector(case("onnx", detector=str(tmp_path / "own.yaml")))
+
+
+def test_more_detections_than_proposals():
+    with pytest.raises(UserError, match="lower --detections"):
+        ExportedDetector(case("torchvision", proposals=2))
+
+
+def test_a_gpu_s_provider_needs_a_gpu():
+    with pytest.raises(Unavailable, match="is timed with --device cuda"):
+        ExportedDetector(case("onnx-cuda"))
     if "CUDAExecutionProvider" not in pytest.importorskip("onnxruntime").get_available_providers():
         with pytest.raises(Unavailable, match="has no CUDAExecutionProvider"):
             ExportedDetector(case("onnx-cuda", device="cuda"))
-    for key in ("MODEL: {BACKBONE: {NAME: build_resnet_backbone}}", "MODEL: {MASK_ON: false}"):
-        (tmp_path / "own.yaml").write_text(f"_BASE_: {TINY}\n{key}")
-        with pytest.raises(Unavailable, match=r"does not support|only detectors with masks"):
-            ExportedDetector(case("onnx", detector=str(tmp_path / "own.yaml")))
-    with pytest.raises(UserError, match="lower --detections"):
-        ExportedDetector(case("torchvision", proposals=2))

@@ -52,7 +52,7 @@ def test_a_resumed_run_ends_like_another(train):
             torch.testing.assert_close(parts[name], value, rtol=1e-2, atol=1e-3, msg=name)
 
 
-def test_fast_is_eager_but_faster():
+def test_fast_gives_what_eager_gives():
     pytest.importorskip("detectron2", reason="Detectron2 is not installed")
     from atto_det.detectron2.analysis import read_config
     from atto_det.detectron2.inference import optimise_for_inference

@@ -1,10 +1,14 @@
 """Batch norms of timm's networks, folded where the graph shows their convolution."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet
 
-from atto_det.ops.fold_norms import folded
+from atto_det.nets import make_norm
+from atto_det.ops.fold_norms import folded, is_norm
 
 timm = pytest.importorskip("timm")
 
@@ -44,3 +48,15 @@ def test_a_convolution_that_is_used_twice_keeps_its_norms():
             return self.other(self.conv(self.one(self.conv(x))))
 
     assert sum(isinstance(module, nn.BatchNorm2d) for module in folded(Twice()).modules()) == 2
+
+
+@pytest.mark.parametrize("norm", ["BN", "SyncBN", "FrozenBN"])
+def test_norms_of_torchvision_s_blocks(norm):
+    network = resnet.ResNet(
+        resnet.BasicBlock, [1, 1, 1, 1], num_classes=3, norm_layer=partial(make_norm, norm)
+    ).eval()
+    result = folded(network)
+    assert not any(map(is_norm, result.modules()))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(result(x), network(x), rtol=1e-4, atol=1e-5)

@@ -113,6 +113,18 @@ def test_the_prototype_s_top1_as_requirement(colours, tmp_path, monkeypatch):
         exploration()
 
 
+def test_a_training_that_diverges_counts_as_nothing_right(colours, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(colours))
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump(CONFIG | {"recipe": CONFIG["recipe"] | {"learning_rate": 1e30}}))
+    place = {"output": tmp_path / "out", "storage": str(tmp_path / "journal.log")}
+    found = Exploration(read_settings(path), **place, sampler="generator", seed=1)
+    assert found.trainings.alone(found.prototype, 1) == 0.0
+    assert "counts as 0 %: the loss is" in caplog.text
+    with pytest.raises(UserError, match="gets no picture right"):
+        found.train_prototype()
+
+
 def test_halving_does_not_depend_on_interruptions(colours, tmp_path, monkeypatch):
     """Four candidates train for an epoch, the better two for two, the best for all four."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(colours))

@@ -53,6 +53,9 @@ def test_a_detector_from_checkpoint_to_ap(export, run_tool, sentence, mini_voc, 
     assert result["protocol"]["score_floor"] == 0.0
     exported, content = result["exported"], (tmp_path / "model.onnx").read_bytes()
     assert exported.pop("median_ms") > 0
+    assert exported.pop("command")
+    assert {"onnxruntime", "torch"} <= exported.pop("versions").keys()
+    assert exported.pop("machine")["cores"] >= 1
     assert exported == {
         "runtime": "onnxruntime",
         "precision": "float32",
