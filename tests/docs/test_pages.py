@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import runpy
+import statistics
 import subprocess
 import sys
 import tomllib
@@ -293,6 +294,29 @@ def test_the_profile_in_costs_is_the_stored_one():
             columns.append([*(1000 * part for part in parts), *rates])
     expected = [[f"{value:.1f}" for value in row] for row in zip(*columns, strict=True)]
     assert list(_table("docs/costs.md", "Latency", 3).values()) == expected
+
+
+def test_the_network_found_is_the_stored_one():
+    folder = "exploration/found_"
+    tops: dict[str, list[float]] = {}
+    for one in _stored(f"{folder}alone.json")["networks"]:
+        tops.setdefault(one["name"], []).append(one["top1"])
+    rows = list(_table("docs/exploration.md", "What was run", 1).values())
+    for row, found in zip((rows[0], rows[2]), (tops["found"], tops["attonet_c"]), strict=True):
+        assert row[0] == f"{sum(found) / len(found):.1f}"
+        assert row[1] == ", ".join(f"{top1:.1f}" for top1 in found)
+    stored = _stored(f"{folder}latency.json")
+    rows = list(_table("docs/exploration.md", "What was run", 2).values())
+    for row, size in zip(rows, ("64", "224"), strict=False):
+        times = [
+            statistics.median(one[size]) for one in stored["classifiers"]["milliseconds"].values()
+        ]
+        order = [times[k] for k in (3, 0, 1, 2)]  # the file has the network found last
+        assert row == [f"{value:.2f}" for value in order]
+    latencies = stored["lite at 640x640"]["latencies"]
+    for row, mode in zip(rows[2:], ("fast", "onnx", "onnx-int8", "openvino-int8"), strict=True):
+        expected = [f"{1000 * one['median_s']:.0f}" for one in latencies if one["mode"] == mode]
+        assert [row[0], row[1], row[3]] == expected
 
 
 def test_what_rewriting_is_worth_is_stored():
