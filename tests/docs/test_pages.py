@@ -296,6 +296,29 @@ def test_the_profile_in_costs_is_the_stored_one():
     assert list(_table("docs/costs.md", "Latency", 3).values()) == expected
 
 
+def test_backbones_in_8_bits_are_the_stored_ones():
+    times = _stored("backbones_8_bits_cpu.json")["times"]
+    rows = list(_table("docs/export.md", "The cost in accuracy", 1).values())
+    for row, first in zip(rows, range(0, len(times), 4), strict=True):
+        ms = [one["median_ms"] for one in times[first : first + 4]]
+        single, eight = (ms[0], ms[1]), (ms[2], ms[3])  # by runtime
+        expected = []
+        for a, b in zip(single, eight, strict=True):
+            expected += [f"{a:.0f}, {b:.0f}", f"{a / b:.2f}"]
+        assert row == expected
+
+
+def test_the_memory_of_tiles_is_the_stored_one():
+    runs = _stored("tiles_cpu.json")["runs"]
+    sides, detections, mib = (
+        [f"{run[key]:,.0f}" for run in (runs[0], runs[-1])]
+        for key in ("side", "detections", "peak_above_start_mib")
+    )
+    text = " ".join((pages.REPOSITORY / "docs/export.md").read_text().split())
+    assert f"{sides[0]}² to {sides[1]}², with {detections[0]} to {detections[1]} det" in text
+    assert f"took {mib[0]} to {mib[1]} MiB" in text
+
+
 def test_the_network_found_is_the_stored_one():
     folder = "exploration/found_"
     tops: dict[str, list[float]] = {}
