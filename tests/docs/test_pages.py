@@ -370,8 +370,11 @@ def test_growth_in_costs_is_the_stored_one():
 
 def test_the_exploration_is_the_stored_one():
     stored = _stored("exploration/exploration.json")
-    random = stored["other_searches"]["random-1"]["finals"]
-    found = [stored["prototype"], *stored["finals"], *(one for one in random if one["satisfies"])]
+    others = {
+        name: next(one for one in stored["other_searches"][name]["finals"] if one["satisfies"])
+        for name in ("random-1", "tpe-1")
+    }
+    found = [stored["prototype"], *stored["finals"], *others.values()]
     expected = [
         [
             *(f"{one['u']:.2f}", f"{one['top1']:.1f}", f"{one['val']:.1f}"),
@@ -382,8 +385,11 @@ def test_the_exploration_is_the_stored_one():
     assert list(_table("docs/exploration.md", "What was run").values()) == expected
     text = " ".join((pages.REPOSITORY / "docs/exploration.md").read_text().split())
     assert ", ".join(f"{one['u']:.1f}" for one in stored["generators"]) + " for G_0" in text
-    ahead = stored["finals"][0]["u"] - next(one["u"] for one in random if one["satisfies"])
-    assert f"beats random search by {ahead:.1f} points" in text
+    random, tpe = (f"{stored['finals'][0]['u'] - one['u']:.1f}" for one in others.values())
+    assert f"beats random search by {random} points of U and TPE by {tpe}" in text
+    estimated = {one["name"]: f"{one['curve'][-1][1]:.1f}" for one in stored["samplers"][:2]}
+    assert f"reached an estimated U of {estimated['generator-2']}" in text
+    assert f"the first one reached {estimated['generator-1']} and TPE" in text
     tau = {name: f"{value:.2f}" for name, value in stored["ranking"]["tau"].items()}
     assert f"{tau['supernet']} for the supernet, {tau['parameters']} for the number of" in text
 
