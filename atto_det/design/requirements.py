@@ -108,9 +108,16 @@ class Requirements:
             result["top1"] = 1 - top1 / self.top1
         return result
 
-    def holds(self, cost: ClassifierCost) -> bool:
-        """Whether the requirements that can be checked before training are met."""
-        return all(value <= 0 for value in self.excess(cost).values())
+    def holds(
+        self,
+        cost: ClassifierCost,
+        *,
+        top1: float | None = None,
+        milliseconds: float | None = None,
+    ) -> bool:
+        """Whether the requirements on what is known are met; arguments as for `excess`."""
+        excess = self.excess(cost, top1=top1, milliseconds=milliseconds)
+        return all(value <= 0 for value in excess.values())
 
     @classmethod
     def from_dict(cls, content: Any, where: str) -> "Requirements":

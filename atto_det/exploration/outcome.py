@@ -19,7 +19,6 @@ from atto_det.exploration import studies
 from atto_det.exploration.sampler import satisfies
 from atto_det.exploration.stages import Exploration
 from atto_det.nets.backbone import STAGES
-from atto_det.nets.registry import short_name
 from atto_det.nets.spec_file import spec_to_dict
 from atto_det.reports.exploration import grids
 from atto_det.reports.exploration_html import page
@@ -125,7 +124,7 @@ def _searched(exploration: Exploration, trial: FrozenTrial) -> dict[str, Any]:
     space = exploration.settings.space
     return {
         "number": trial.number,
-        "network": short_name(exploration.trainings.network(trial.params)),
+        "network": exploration.trainings.called(trial.params),
         "u": trial.value,
         "top1": trial.user_attrs.get("top1"),
         "parameters": trial.user_attrs["parameters"],
@@ -172,9 +171,8 @@ def _prototype(exploration: Exploration) -> dict[str, Any]:
     """The prototype as represented in the space, trained by the same recipe."""
     point, settings = exploration.prototype, exploration.settings
     cost = exploration.first.cost(point)
-    network, top1 = short_name(exploration.trainings.network(point)), exploration.final
+    network, top1 = exploration.trainings.called(point), exploration.final
     taken = exploration.milliseconds(point)
-    excess = settings.requirements.excess(cost, top1=top1, milliseconds=taken)
     return {
         "network": network,
         "u": studies.finite(exploration.performance(top1, cost)),
@@ -182,7 +180,7 @@ def _prototype(exploration: Exploration) -> dict[str, Any]:
         "supernet": exploration.score(point),
         "parameters": cost.parameters,
         "macs": cost.macs,
-        "satisfies": all(value <= 0 for value in excess.values()),
+        "satisfies": settings.requirements.holds(cost, top1=top1, milliseconds=taken),
         "val": _val(exploration, network),
     }
 
@@ -197,7 +195,7 @@ def _ranking(exploration: Exploration) -> dict[str, Any]:
     random = np.random.default_rng(exploration.settings.seed)
     rows = [
         {key: trial.user_attrs[key] for key in ("top1", *RANKERS[:-1])}
-        | {"network": short_name(exploration.trainings.network(trial.params))}
+        | {"network": exploration.trainings.called(trial.params)}
         | {"random": float(random.random())}
         for trial in studies.finished(exploration.study("ranking"))
     ]
@@ -231,13 +229,13 @@ def _samplers(exploration: Exploration, study: Study) -> list[dict[str, Any]]:
                 "asked": len(trials),
                 "satisfying": sum(good),
                 "curve": curve,
-                **_trained(exploration, name),
+                **_trained(exploration, storage, name),
             }
         )
     return found
 
 
-def _trained(exploration: Exploration, name: str) -> dict[str, Any]:
+def _trained(exploration: Exploration, storage: Any, name: str) -> dict[str, Any]:
     """The best finally trained network of a search that meets the requirements.
 
     Returns:
@@ -245,7 +243,6 @@ def _trained(exploration: Exploration, name: str) -> dict[str, Any]:
         is no such network; and `is_over`, whether all final trainings are done.
     """
     found: dict[str, Any] = {"final": None, "val_top1": None, "val_u": None, "is_over": False}
-    storage = exploration.study()._storage
     if f"{name}-final" not in optuna.get_all_study_names(storage):
         return found
     study = optuna.load_study(study_name=f"{name}-final", storage=storage)
@@ -256,7 +253,7 @@ def _trained(exploration: Exploration, name: str) -> dict[str, Any]:
     val = exploration.output / name / "val.json"
     if best:
         found["final"] = best.value
-        network = short_name(exploration.trainings.network(best.params))
+        network = exploration.trainings.called(best.params)
         top1 = json.loads(val.read_text()).get(network) if val.exists() else None
         if top1 is not None:
             cost = exploration.first.cost(best.params)

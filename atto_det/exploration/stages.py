@@ -35,7 +35,7 @@ from atto_det.exploration.settings import Settings
 from atto_det.exploration.studies import TimeIsOver, locked, make_sampler, open_study
 from atto_det.exploration.supernet import Judges, Supernet, build, read_judges, score_part
 from atto_det.exploration.trainings import Say, Trainings
-from atto_det.nets.registry import get_spec, short_name
+from atto_det.nets.registry import get_spec
 from atto_det.pretraining.data import ClassifierData
 from atto_det.pretraining.measured import measure_top1
 from atto_det.weights.backbone_file import read_pretraining
@@ -216,7 +216,7 @@ class Exploration:
         with locked(self.output / "locks/val", self.is_over):
             known = json.loads(self.val_file.read_text()) if self.val_file.exists() else {}
             for point in points:
-                name = short_name(self.trainings.network(point))
+                name = self.trainings.called(point)
                 if name not in known:
                     known[name] = self._val_top1(self.trainings.folder(point, epochs))
             with atomic_path(self.val_file) as temporary:
@@ -349,8 +349,7 @@ class Exploration:
                     cost, top1 = generator.cost(point), self.estimate(point)
                     values.append(self.performance(top1, cost))
                     taken = self.milliseconds(point)
-                    excess = self.first.requirements.excess(cost, top1=top1, milliseconds=taken)
-                    good += all(value <= 0 for value in excess.values())
+                    good += self.first.requirements.holds(cost, top1=top1, milliseconds=taken)
                 u = studies.finite(sum(values) / len(values))
                 known[str(number)] = {"u": u, "satisfying": good, "seeds": wanted.seeds}
                 study.set_user_attr("generators", known)

@@ -96,8 +96,7 @@ class Trainings:
             TimeIsOver: the time ran out; the next call continues.
         """
         until = epochs if until is None else until
-        network = self.network(point)
-        name = short_name(network)
+        network, name = self.network(point), self.called(point)
         seed, recipe = self.settings.seed, self.settings.recipe
         module = Classifier(network, self.data.classes, seed=seed, **recipe)
         module.recipe = self._recipe(epochs=epochs)
@@ -121,9 +120,13 @@ class Trainings:
         """The spec at a point, as text."""
         return spec_to_text(self.settings.space.spec(point))
 
+    def called(self, point: Point) -> str:
+        """The short name of the network at a point."""
+        return short_name(self.network(point))
+
     def folder(self, point: Point, epochs: int) -> Path:
         """The folder of a network's training alone."""
-        return self.output / "alone" / f"{short_name(self.network(point))}-{epochs}"
+        return self.output / "alone" / f"{self.called(point)}-{epochs}"
 
     def _recipe(self, **others: Any) -> str:
         """Everything a training depends on; a training of another recipe is not resumed."""
