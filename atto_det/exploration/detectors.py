@@ -93,9 +93,13 @@ class DetectorExploration:
     def run(self) -> bool:
         """Go through all stages; returns False if the time ran out first."""
         try:
-            return self.search() and self.time_together() and self.look_at_test()
+            if not self.search():
+                return False
         except TimeIsOver:
             return False
+        self.time_together()
+        self.look_at_test()
+        return True
 
     def search(self) -> bool:
         """Train the detectors that the sampler proposes."""
@@ -115,7 +119,7 @@ class DetectorExploration:
             report=report,
         )
 
-    def time_together(self) -> bool:
+    def time_together(self) -> None:
         """Time the trained detectors in one run, each in turn."""
         file = self.results / "milliseconds.json"
         with locked(self.output / "locks/milliseconds"):
@@ -127,9 +131,8 @@ class DetectorExploration:
                     name: 1000 * timing.median for name, timing in zip(points, timings, strict=True)
                 }
                 _write_json(file, found)
-        return True
 
-    def look_at_test(self) -> bool:
+    def look_at_test(self) -> None:
         """Evaluate the detectors on the front on the test sets, once."""
         file = self.results / "test.json"
         with locked(self.output / "locks/test"):
@@ -144,7 +147,6 @@ class DetectorExploration:
                         for name, result in self.engine.run.evaluate(cfg).items()
                     }
                 _write_json(file, found)
-        return True
 
     def study(self) -> Study:
         """The study of this search."""

@@ -103,25 +103,22 @@ class Exploration:
     def run(self) -> bool:
         """Go through all stages; returns False if the time ran out first."""
         try:
-            return (
-                self.train_supernet()
-                and self.train_prototype()
-                and self.rank()
-                and self.search()
-                and self.train_candidates()
-                and self.train_finals()
-                and self.look_at_val()
-            )
+            self.train_supernet()
+            self.train_prototype()
+            stages = (self.rank, self.search, self.train_candidates, self.train_finals)
+            if not all(stage() for stage in stages):
+                return False
+            self.look_at_val()
         except TimeIsOver:
             return False
+        return True
 
-    def train_supernet(self) -> bool:
+    def train_supernet(self) -> None:
         """Train the shared weights, or read them if they are already trained."""
         self.supernet = self.trainings.supernet()
         self.judges = read_judges(self.data, most=self.settings.search.pictures)
-        return True
 
-    def train_prototype(self) -> bool:
+    def train_prototype(self) -> None:
         """Train the prototype alone with both schedules, as the reference for other networks."""
         for epochs in (self.settings.alone.epochs, self.settings.alone.final_epochs):
             self.final = self.trainings.alone(self.prototype, epochs)
@@ -135,7 +132,6 @@ class Exploration:
             self.settings = replace(self.settings, requirements=wanted)
             self.first = replace(self.first, requirements=wanted)
             self.sampler = self._make_sampler(self.first)
-        return True
 
     def rank(self) -> bool:
         """Train networks of G_0 alone, and record what each training-free score says of them."""
@@ -208,7 +204,7 @@ class Exploration:
         points = [trial.params for trial in best]
         return self._train(self.study("final"), points, settings.final_epochs)
 
-    def look_at_val(self) -> bool:
+    def look_at_val(self) -> None:
         """Measure top-1 on the val split, once, for all networks with a final training."""
         epochs = self.settings.alone.final_epochs
         finals = studies.finished(self.study("final"))
@@ -221,7 +217,6 @@ class Exploration:
                     known[name] = self._val_top1(self.trainings.folder(point, epochs))
             with atomic_path(self.val_file) as temporary:
                 temporary.write_text(json.dumps(known, indent=1) + "\n")
-        return True
 
     def _val_top1(self, folder: Path) -> float:
         data = self.settings.data
