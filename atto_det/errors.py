@@ -152,30 +152,36 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         UserError: the target cannot be written (no permission, a full disk); it names `path`.
     """
     path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
+    with _writing(path):
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.stem}.{_owner()}-", suffix=path.suffix
         )
         os.close(handle)
         temporary = Path(name)
-        # mkstemp creates files with mode 0600; use the mode that open() would have given.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except BrokenPipeError:
-        raise  # from something that was printed inside the block, not from the file
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        if temporary is not None:
+        try:
+            # mkstemp creates files with mode 0600; use the mode that open() would have given.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_file(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a file completely or not at all; text is encoded as UTF-8.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        if isinstance(content, str):
+            temporary.write_text(content, encoding="utf-8")
+        else:
+            temporary.write_bytes(content)
 
 
 @contextmanager
@@ -186,22 +192,27 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         UserError: the folder cannot be written; it names `path`.
     """
     path = Path(path)
-    temporary = None
+    with _writing(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.{_owner()}-"))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make the folder of `path`; any `OSError` becomes a `UserError` that names `path`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
-        prefix = f".{path.name}.{_owner()}-"
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
-        temporary.chmod(0o755)
-        yield temporary
-        temporary.rename(path)
+        yield
     except BrokenPipeError:
-        raise
+        raise  # from something that was printed inside the block, not from the file
     except OSError as error:
         raise write_error(path, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 _TEMPORARY = re.compile(  # version 0.1.0 did not write the owner

@@ -18,6 +18,7 @@ from atto_det.errors import (
     command_line,
     temporary_of,
     write_error,
+    write_file,
 )
 
 
@@ -184,6 +185,14 @@ def test_atomic_path_writes_whole_files(tmp_path):
         assert path.read_text() == "1"
     assert path.read_text() == "2"
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_a_file_is_written_at_once(tmp_path):
+    path = tmp_path / "new" / "a"
+    for content in ("×\n", b"\x00\r\n"):
+        write_file(path, content)
+        assert path.read_bytes() == (b"\xc3\x97\n" if isinstance(content, str) else content)
+    assert [p.name for p in path.parent.iterdir()] == ["a"]
 
 
 def test_rights_are_those_of_open(tmp_path):

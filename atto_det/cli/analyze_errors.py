@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from atto_det.cli import verb_parser
-from atto_det.errors import UserError, atomic_path, command_line
+from atto_det.errors import UserError, command_line, write_file
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,10 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         caption = f"{record.image_id}: {one['wrong']} wrong, {one['unfound']} of {one['objects']} "
         pictures.append((caption + "objects not found", encode_image(drawn, ".jpg")))
-    with atomic_path(args.output / "errors.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    with atomic_path(args.output / "errors.html") as temporary:
-        temporary.write_text(page(content, pictures), encoding="utf-8")
+    write_file(args.output / "errors.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_file(args.output / "errors.html", page(content, pictures))
     _print(content)
     print(f"wrote {args.output / 'errors.html'} and errors.json")
     return 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atto_det.cli import verb_parser
-from atto_det.errors import UserError, atomic_path, command_line
+from atto_det.errors import UserError, command_line, write_file
 
 if TYPE_CHECKING:
     from atto_det.data.check import CheckReport
@@ -59,8 +59,7 @@ def show_report(report: "CheckReport") -> None:
 
 def write_json(content: object, path: Path) -> None:
     """Write JSON completely or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content) + "\n")
+    write_file(path, json.dumps(content) + "\n")
     print(f"wrote {path}")
 
 

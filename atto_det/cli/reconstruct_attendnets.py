@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.cli import verb_parser
-from atto_det.errors import UserError, atomic_path, command_line
+from atto_det.errors import UserError, command_line, write_file
 
 # From configs/pretrain/tiny_imagenet50.yaml, for a few epochs of small pictures.
 RECIPE = {
@@ -91,8 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
                 row["training"] = _train(_name(network, row), args)
             print(_line(network, row), flush=True)
             if args.output:  # after each finalist, since a training may take minutes
-                with atomic_path(args.output) as temporary:
-                    temporary.write_text(json.dumps(content, indent=1) + "\n")
+                write_file(args.output, json.dumps(content, indent=1) + "\n")
     if args.output:
         print(f"wrote {args.output}")
     return 0

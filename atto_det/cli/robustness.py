@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from atto_det.cli import verb_parser
-from atto_det.errors import atomic_path, command_line
+from atto_det.errors import command_line, write_file
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,7 +80,6 @@ def main(arguments: list[str] | None = None) -> int:
             "versions": versions(),
             "results": results,
         }
-        with atomic_path(args.output) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        write_file(args.output, json.dumps(content, indent=1) + "\n")
         print(f"wrote {args.output}")
     return 0

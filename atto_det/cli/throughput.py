@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from atto_det.cli import verb_parser
-from atto_det.errors import UserError, atomic_path, command_line
+from atto_det.errors import UserError, command_line, write_file
 
 BASELINE = "mobilenetv2_100"
 DEFAULT = ("attonet_a", "attonet_b", "attonet_c", "attonet_d")
@@ -90,6 +90,5 @@ def main(arguments: list[str] | None = None) -> None:
     Console().print(table)
     if args.output:
         content = {"networks": rows, **setting, "command": sys.argv, "versions": versions()}
-        with atomic_path(args.output) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+        write_file(args.output, json.dumps(content, indent=2) + "\n")
         print(f"wrote {args.output}")

@@ -21,7 +21,7 @@ from time import thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atto_det.cli import verb_parser
-from atto_det.errors import UserError, atomic_path, command_line
+from atto_det.errors import UserError, command_line, write_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,8 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         print_grids([Grid(f"{mode}, ms", ("part", *names), (*lines,))])
     if args.output:
         content = {"command": sys.argv, "versions": versions(), "threads": 1, "blocks": results}
-        with atomic_path(args.output) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        write_file(args.output, json.dumps(content, indent=1) + "\n")
         print(f"wrote {args.output}")
     return 0
 

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from atto_det.cli import verb_parser
-from atto_det.errors import atomic_path, command_line
+from atto_det.errors import command_line, write_file
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +33,6 @@ def main(arguments: list[str] | None = None) -> int:
     if not cards:
         print(EMPTY)
     if args.page:
-        with atomic_path(args.page) as temporary:
-            temporary.write_text(page(cards), encoding="utf-8")
+        write_file(args.page, page(cards))
         print(f"wrote {args.page}")
     return 0

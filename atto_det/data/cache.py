@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 
 # Increase this whenever the rules of the readers or the form below change.
 FORMAT = 2
@@ -119,8 +119,7 @@ def _store(path: Path, key: str, root: Path, dataset: Dataset) -> None:
         "findings": findings,
     }
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(stored, separators=(",", ":")))
+        write_file(path, json.dumps(stored, separators=(",", ":")))
     except UserError as error:
         _LOGGER.warning("continuing without a cache: %s", error)
 

@@ -31,7 +31,7 @@ from atto_det import __version__
 from atto_det.data.image_folder import is_hidden, list_folder, read_class_list, read_splits
 from atto_det.data.imagenet_sources import PictureFile, SplitPictures, find_train, find_val
 from atto_det.data.images import read_image
-from atto_det.errors import UserError, atomic_path, temporary_of, write_error
+from atto_det.errors import UserError, temporary_of, write_error, write_file
 
 COPIES, SYMBOLIC, HARD = "copies", "symbolic links", "hard links"
 MANIFEST, CLASS_LIST = "manifest.json", "class_names.txt"
@@ -103,8 +103,8 @@ def make_selection(
         "command": list(command),
     }
     # Written first, so that a later call knows what was started here.
-    _write_text(work / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    _write_text(work / CLASS_LIST, "".join(f"{wnid}\t{name}\n" for wnid, name in classes.items()))
+    write_file(work / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    write_file(work / CLASS_LIST, "".join(f"{wnid}\t{name}\n" for wnid, name in classes.items()))
     targets = [
         (work / split / name / picture.name, picture)
         for split, found in splits.items()
@@ -191,11 +191,6 @@ def _require_files(splits: dict[str, SplitPictures], files: str) -> None:
                 )
 
 
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def _missing(work: Path, targets: list[tuple[Path, PictureFile]]) -> list[tuple[Path, PictureFile]]:
     """The targets that do not exist with the right size; `work` must hold nothing but targets.
 
@@ -235,9 +230,7 @@ def _sweep(folder: Path, expected: Container[str]) -> None:
 
 def _put(picture: PictureFile, target: Path, files: str) -> None:
     if files == COPIES:
-        content = picture.read()
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(content)
+        write_file(target, picture.read())
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ import yaml
 from atto_det.bounded_yaml import parse_yaml, read_text
 from atto_det.design.requirements import Requirements
 from atto_det.design.space import Point, Space
-from atto_det.errors import UserError, atomic_path, shown
+from atto_det.errors import UserError, shown, write_file
 from atto_det.nets.backbone import BackboneSpec
 from atto_det.nets.cost import ClassifierCost, classifier_cost
 
@@ -180,8 +180,7 @@ class Generator:
                 for name, values in self.probabilities.items()
             },
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
+        write_file(path, yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
 
     @classmethod
     def load(cls, path: str | Path) -> "Generator":

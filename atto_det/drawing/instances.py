@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle_masks
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 from atto_det.evaluation.arrays import mask_areas
 
 FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -232,8 +232,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
             f"{path} was not written: a {path.suffix} cannot be {width}×{height} pixels"
         )
     # Written by Python, since cv2.imwrite does not say why it failed.
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    write_file(path, content)
 
 
 def encode_image(image: np.ndarray, suffix: str) -> bytes | None:

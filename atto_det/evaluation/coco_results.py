@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 from atto_det.evaluation.arrays import Detections
 
 
@@ -66,5 +66,4 @@ def write_coco_results(
         UserError: as `coco_results`, or the file cannot be written.
     """
     text = json.dumps(coco_results(detections, image_ids, category_ids), allow_nan=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_file(path, text + "\n")

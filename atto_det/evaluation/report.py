@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from atto_det.errors import atomic_path
+from atto_det.errors import write_file
 from atto_det.evaluation.coco import LIMITS, MAX_DETECTIONS
 
 _SIZES = {"small": "small (area < 32²)", "medium": "medium", "large": "large (> 96²)"}
@@ -74,8 +74,7 @@ def write_json(result: dict, path: str | os.PathLike) -> None:
         UserError: the file cannot be written.
     """
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_file(path, text + "\n")
 
 
 def _summary(result: dict) -> Table:

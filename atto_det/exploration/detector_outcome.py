@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from atto_det.errors import atomic_path
+from atto_det.errors import write_file
 from atto_det.exploration.detectors import DetectorExploration, read_or_empty
 from atto_det.exploration.outcome import importance_of
 from atto_det.reports.detector_search import draw, front, grids, page
@@ -32,8 +32,7 @@ def write_outcome(exploration: DetectorExploration) -> list[Path]:
         cfg = exploration.config(winner["point"], ["OUTPUT_DIR", "output/found"])
         texts["found.yaml"] = cfg.dump()
     for name, text in texts.items():
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_file(folder / name, text)
     draw(content, folder / "detectors.png")
     return [*(folder / name for name in texts), folder / "detectors.png"]
 

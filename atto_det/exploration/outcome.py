@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 
 from atto_det.design.requirements import PROTOTYPE
 from atto_det.design.space import Point, Space
-from atto_det.errors import atomic_path
+from atto_det.errors import write_file
 from atto_det.exploration import studies
 from atto_det.exploration.sampler import satisfies
 from atto_det.exploration.stages import Exploration
@@ -53,8 +53,7 @@ def _write(
         texts["found.yaml"] = yaml.safe_dump(spec, sort_keys=False, default_flow_style=None)
     for name, text in texts.items():
         paths.append(output / name)
-        with atomic_path(paths[-1]) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_file(paths[-1], text)
     if not content["winner"]:
         (output / "found.yaml").unlink(missing_ok=True)  # of an earlier report
     paths.append(output / "exploration.png")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 
 logger = logging.getLogger(__name__)
 TOP = 20
@@ -112,8 +112,7 @@ class Store:
             return
         path = self.folder / "description.json"
         if not path.exists():
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(self.key, indent=2) + "\n", encoding="utf-8")
+            write_file(path, json.dumps(self.key, indent=2) + "\n")
         total = sum(len(pictures) for _, pictures in missing)
         logger.info("%s: %d of %d answers are missing", self.folder, total, self._total)
         progress = _Progress(total)
@@ -126,8 +125,7 @@ class Store:
                 batches.append(batch)
                 progress.add(len(batch.classes))
             answers = Answers(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-            with atomic_path(self._part(crop, pictures.start)) as temporary:
-                temporary.write_bytes(save(answers._asdict()))
+            write_file(self._part(crop, pictures.start), save(answers._asdict()))
         logger.info("%s: %d answers stored", self.folder, total)
 
     def load(self) -> list[Answers]:

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from atto_det.config import find_config
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 from atto_det.training.workers import death_as_sentence
 from atto_det.weights.checkpoint import load_checkpoint, run_record, save_checkpoint
 
@@ -116,10 +116,8 @@ class PretrainingCLI(LightningCLI):
         )
         # One record per start, so that a run with interruptions keeps all of them.
         number = len(list(output.glob("run*.json"))) + 1
-        with atomic_path(output / f"run{number}.json") as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
-        with atomic_path(output / "config.yaml") as temporary:
-            temporary.write_text(self.model.recipe)
+        write_file(output / f"run{number}.json", json.dumps(record, indent=2) + "\n")
+        write_file(output / "config.yaml", self.model.recipe)
 
 
 def run(arguments: ArgsType = None) -> PretrainingCLI:

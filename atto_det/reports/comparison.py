@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 
 SCHEDULE = ("DATASETS", "INPUT", "SOLVER", "TEST")
 """Sections of the configs that must be equal in all runs of a comparison."""
@@ -238,8 +238,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    write_file(path, json.dumps(content, indent=1) + "\n")
 
 
 def _read_json(path: Path) -> Any:

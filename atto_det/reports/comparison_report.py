@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atto_det.errors import atomic_path
+from atto_det.errors import write_file
 from atto_det.evaluation.coco import SIZES
 from atto_det.reports.comparison import Model, models
 from atto_det.reports.comparison_plot import plot_comparison
@@ -178,6 +178,5 @@ def write_comparison(content: dict[str, Any], output: Path) -> list[Path]:
     plot_comparison(content, output)
     beside = output.with_suffix(".md")
     title = f"Accuracy and cost on {content['runs'][0]['evaluation']['protocol']['split']}"
-    with atomic_path(beside) as temporary:
-        temporary.write_text(markdown_grids(title, tables(content), remarks(content)))
+    write_file(beside, markdown_grids(title, tables(content), remarks(content)))
     return [output, beside]

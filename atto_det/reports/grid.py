@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atto_det.errors import atomic_path
+from atto_det.errors import write_file
 
 MEASURED = "measured, whole run"
 EXPONENT = "exponent"
@@ -84,10 +84,8 @@ def write_report(
         UserError: a file cannot be written.
     """
     markdown, data = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("md", "json"))
-    with atomic_path(markdown) as temporary:
-        temporary.write_text(markdown_grids(title, grids, remarks), encoding="utf-8")
-    with atomic_path(data) as temporary:
-        temporary.write_text(json.dumps({**record, "remarks": list(remarks)}, indent=2) + "\n")
+    write_file(markdown, markdown_grids(title, grids, remarks))
+    write_file(data, json.dumps({**record, "remarks": list(remarks)}, indent=2) + "\n")
     return [markdown, data]
 
 

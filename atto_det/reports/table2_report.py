@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.complexity.netscore import netscore
-from atto_det.errors import atomic_path
+from atto_det.errors import write_file
 from atto_det.reports import attendnets_table
 from atto_det.reports.grid import Grid, markdown_grid, print_grids
 from atto_det.reports.table2 import NOT_STATED, REMARKS, Data, Row, by_data
@@ -164,12 +164,10 @@ def write_table2(
         UserError: a file cannot be written.
     """
     files = [Path(folder) / f"table2.{suffix}" for suffix in ("md", "json", "png")]
-    with atomic_path(files[0]) as temporary:
-        temporary.write_text(markdown(rows, attendnets), encoding="utf-8")
+    write_file(files[0], markdown(rows, attendnets))
     content = {"source": SOURCE, "remarks": REMARKS, "networks": record(rows), **context}
     if attendnets:
         content["attendnets"] = attendnets_table.record(attendnets)
-    with atomic_path(files[1]) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write_file(files[1], json.dumps(content, indent=2) + "\n")
     plot_table2(rows, files[2])
     return files

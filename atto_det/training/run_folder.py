@@ -21,7 +21,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from atto_det.bounded_yaml import parse_yaml
-from atto_det.errors import UserError, atomic_path, shown
+from atto_det.errors import UserError, atomic_path, shown, write_file
 from atto_det.training.batches import ranks
 from atto_det.weights import checkpoint
 from atto_det.weights.detector_file import holds_detector
@@ -89,8 +89,7 @@ def write_config(output: Path, config: str) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    with atomic_path(output / "config.yaml") as temporary:
-        temporary.write_text(config)
+    write_file(output / "config.yaml", config)
 
 
 def record(output: Path, *, seed: int, processes: int, device: str, **more: Any) -> None:
@@ -110,8 +109,7 @@ def record(output: Path, *, seed: int, processes: int, device: str, **more: Any)
             content["earlier"] = [*last.pop("earlier", []), last]
         except (AttributeError, OSError, RecursionError, TypeError, ValueError):
             set_aside(path)  # a damaged record is no reason not to continue
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write_file(path, json.dumps(content, indent=2) + "\n")
 
 
 def recorded_parts(output: Path) -> int:
@@ -148,8 +146,7 @@ def write_checkpoint(
 
 def tag_last(output: Path, name: str) -> None:
     """Record the name of the checkpoint to resume from."""
-    with atomic_path(output / "last_checkpoint") as temporary:
-        temporary.write_text(name)
+    write_file(output / "last_checkpoint", name)
 
 
 def finish(output: Path) -> None:
@@ -333,8 +330,7 @@ def forget_after(metrics: Path, iteration: int) -> None:
             damaged += number < len(lines) or not line.startswith(b"{")
     if damaged:
         set_aside(metrics)
-    with atomic_path(metrics) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in kept))
+    write_file(metrics, "".join(f"{line}\n" for line in kept))
 
 
 def old_checkpoints(output: Path, iteration: int) -> list[Path]:

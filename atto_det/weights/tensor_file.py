@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -51,8 +51,7 @@ def write_tensors(path: str | Path, state: Mapping[str, Tensor], metadata: dict[
     """
     from safetensors.torch import save
 
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(dict(state), metadata))
+    write_file(path, save(dict(state), metadata))
 
 
 def on_the_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

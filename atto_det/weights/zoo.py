@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 FILES = (".safetensors", ".pth", ".ckpt")
@@ -87,8 +87,7 @@ def write_card(path: Path, values: dict[str, Any]) -> None:
         UserError: the card cannot be written.
     """
     card = {"file": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)} | values
-    with atomic_path(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_file(path.with_suffix(".json"), json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
 
 def file_sha256(path: Path) -> str:
