@@ -137,7 +137,7 @@ def voc_folder():
     import numpy as np
     from PIL import Image
 
-    from atto_det.data import voc_palette
+    from atto_det.data.images import write_palette_png
 
     def write(root: Path, class_names, **splits: list[str]) -> Path:
         for name in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject"):
@@ -154,9 +154,7 @@ def voc_folder():
                 pixels[labels == 1] = (200, 30, 90)
                 Image.fromarray(pixels).save(root / f"JPEGImages/{name}.jpg", quality=95)
                 for folder in ("SegmentationClass", "SegmentationObject"):
-                    image = Image.fromarray(labels)
-                    image.putpalette(voc_palette().tobytes())
-                    image.save(root / folder / f"{name}.png")
+                    write_palette_png(root / folder / f"{name}.png", labels)
                 (root / f"Annotations/{name}.xml").write_text(
                     "<annotation><size><width>64</width><height>48</height></size>"
                     + OBJECT.format(class_names[0], 9, 17, 24, 40)

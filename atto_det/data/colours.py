@@ -11,9 +11,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from atto_det.data.images import opened, palette_indices, voc_palette
+from atto_det.data.images import colour_codes, opened, palette_indices, write_palette_png
 from atto_det.data.records import Progress
 from atto_det.data.voc_folder import MOST_CLASSES
 from atto_det.data.voc_image import VOID
@@ -90,10 +89,8 @@ def from_colours(
         for name in progress(names):
             classes = _classes(folder / "SegmentationClass" / name, colours)
             objects = _objects(folder / "SegmentationObject" / name, counted)
-            for place, labels in (("SegmentationClass", classes), ("SegmentationObject", objects)):
-                image = Image.fromarray(labels)
-                image.putpalette(voc_palette().tobytes())
-                image.save(temporary / place / name)
+            write_palette_png(temporary / "SegmentationClass" / name, classes)
+            write_palette_png(temporary / "SegmentationObject" / name, objects)
         text = "".join(f"{name}\n" for name in colours)
         (temporary / "class_names.txt").write_text(text, encoding="utf-8")
     return len(names)
@@ -104,8 +101,7 @@ def _codes(path: Path) -> np.ndarray:
     with opened(path) as image:
         if image.format != "PNG":
             raise UserError(f"{path} is not a PNG: other formats change colours")
-        pixels = np.array(image.convert("RGB")).astype(np.uint32)
-    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+        return colour_codes(np.array(image.convert("RGB")))
 
 
 def _classes(path: Path, colours: dict[str, int]) -> np.ndarray:

@@ -176,9 +176,8 @@ def read_palette_png(path: str | os.PathLike) -> np.ndarray:
             raise UserError(f"{path} is not a PNG: label images are PNGs with a palette")
         bits, colour_type = header[24], header[25]
         if (bits, colour_type) == (8, 2):
-            pixels = np.array(image).astype(np.uint32)
-            codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
-            if (labels := palette_indices(codes)) is not None:
+            labels = palette_indices(colour_codes(np.array(image)))
+            if labels is not None:
                 return labels
         if colour_type != 3 and (bits, colour_type) != (8, 0):
             raise UserError(
@@ -189,10 +188,22 @@ def read_palette_png(path: str | os.PathLike) -> np.ndarray:
         return np.array(image)
 
 
+def write_palette_png(path: str | os.PathLike, labels: np.ndarray) -> None:
+    """Write a label image, uint8 (H, W), as a PNG with Pascal's palette."""
+    image = Image.fromarray(labels)
+    image.putpalette(voc_palette().tobytes())
+    image.save(path)
+
+
+def colour_codes(colours: np.ndarray) -> np.ndarray:
+    """RGB colours, uint8 (…, 3), as numbers 0xRRGGBB (…)."""
+    red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
 def palette_indices(codes: np.ndarray) -> np.ndarray | None:
     """Indices, uint8 (H, W), of colours 0xRRGGBB in Pascal's palette; None if one is not in it."""
-    palette = voc_palette().astype(np.uint32)
-    known = palette[:, 0] << 16 | palette[:, 1] << 8 | palette[:, 2]  # all different
+    known = colour_codes(voc_palette())  # all different
     order = np.argsort(known)
     places = np.searchsorted(known[order], codes).clip(max=255)
     indices = order[places].astype(np.uint8)

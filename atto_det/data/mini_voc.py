@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from PIL import Image
 
-from atto_det.data.images import voc_palette
+from atto_det.data.images import write_palette_png
 from atto_det.data.masks import box_iou
 from atto_det.data.mini_voc_paint import Sprite, paint_grain, paint_scene, paint_sprite
 from atto_det.data.records import Progress
@@ -103,11 +103,10 @@ def _write_all(root: Path, train: int, val: int, seed: int, size, progress: Prog
     for split, names in (("train", ids[:train]), ("val", ids[train:]), ("trainval", ids)):
         (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     classes = _deal_classes(np.random.default_rng([seed, VERSION]), len(ids))
-    palette = voc_palette().tobytes()
     for image_id in progress(ids):
         number = int(image_id[-6:])
         rng = np.random.default_rng([seed, VERSION, number])
-        _write_image(VocFiles.of(root, image_id), rng, next(classes), size, palette)
+        _write_image(VocFiles.of(root, image_id), rng, next(classes), size)
 
 
 def _deal_classes(rng: np.random.Generator, images: int) -> Iterator[list[str]]:
@@ -119,7 +118,7 @@ def _deal_classes(rng: np.random.Generator, images: int) -> Iterator[list[str]]:
         yield [deck.pop(0) for _ in range(count)]
 
 
-def _write_image(files: VocFiles, rng, names: list[str], size, palette: bytes) -> None:
+def _write_image(files: VocFiles, rng, names: list[str], size) -> None:
     width, height = (int(side) for side in rng.integers(size[0], size[1] + 1, 2))
     canvas = paint_scene(rng, height, width)
     placed: list[_Placed] = []
@@ -145,9 +144,7 @@ def _write_image(files: VocFiles, rng, names: list[str], size, palette: bytes) -
     classes = np.array(categories, np.uint8)[labels]
     Image.fromarray(canvas).save(files.jpeg, quality=92)
     for path, values in ((files.class_png, classes), (files.object_png, labels)):
-        image = Image.fromarray(np.where(void, VOID, values).astype(np.uint8))
-        image.putpalette(palette)
-        image.save(path)
+        write_palette_png(path, np.where(void, VOID, values).astype(np.uint8))
     files.xml.write_text(_xml(files.jpeg.name, width, height, objects))
 
 

@@ -8,10 +8,9 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as mask_utils
 
-from atto_det.data.images import voc_palette
+from atto_det.data.images import write_palette_png
 from atto_det.data.records import Dataset, ImageRecord, Instance, Progress
 from atto_det.data.voc_folder import MOST_CLASSES
 from atto_det.data.voc_image import VOID
@@ -112,10 +111,8 @@ def _write_labels(record: ImageRecord, folder: Path, name: str) -> tuple[int, in
     table[VOID] = VOID
     for number, item in enumerate(record.instances, 1):
         table[number] = item.category + 1
-    for place, labels in (("SegmentationObject", objects), ("SegmentationClass", table[objects])):
-        image = Image.fromarray(labels)
-        image.putpalette(voc_palette().tobytes())
-        image.save(folder / place / f"{name}.png")
+    write_palette_png(folder / "SegmentationObject" / f"{name}.png", objects)
+    write_palette_png(folder / "SegmentationClass" / f"{name}.png", table[objects])
     present = set(np.unique(objects).tolist())
     return covered, sum(number not in present for number, _ in drawn)
 

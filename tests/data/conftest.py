@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atto_det.data import VOC_CLASSES, voc_palette
+from atto_det.data import VOC_CLASSES
 from atto_det.data.coco import load_coco
+from atto_det.data.images import write_palette_png
 
 tree = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("imagenet_tree.py"))))
 DOG, CAT = VOC_CLASSES.index("dog") + 1, VOC_CLASSES.index("cat") + 1
@@ -50,9 +51,7 @@ class TinyVoc:
             file.write(f"{image_id}\n")
 
     def write_png(self, folder: str, image_id: str, values: np.ndarray):
-        image = Image.fromarray(values)
-        image.putpalette(voc_palette().tobytes())
-        image.save(self.root / folder / f"{image_id}.png")
+        write_palette_png(self.root / folder / f"{image_id}.png", values)
 
     def write_xml(self, image_id: str, objects, size=(12, 8)):
         rows = "".join(

@@ -17,7 +17,8 @@ from pycocotools import mask as mask_utils
 from yacs.config import CfgNode
 
 from atto_det.config import merge, parse_yaml
-from atto_det.data import Dataset, load_coco, load_voc, read_image, to_coco, voc_palette
+from atto_det.data import Dataset, load_coco, load_voc, read_image, to_coco
+from atto_det.data.images import write_palette_png
 from atto_det.data.sources import open_source
 from atto_det.data.training_report import training_report
 from atto_det.errors import UserError
@@ -177,9 +178,7 @@ def write_voc(root):
     labels = np.zeros((6, 8), np.uint8)
     labels[1:4, 2:7], labels[:, 0] = 1, 255
     for name in ("SegmentationClass", "SegmentationObject"):
-        image = Image.fromarray(labels)
-        image.putpalette(voc_palette().tobytes())
-        image.save(root / name / "a.png")
+        write_palette_png(root / name / "a.png", labels)
     exif = Image.Exif()
     exif[0x0112] = 1
     Image.new("RGB", (8, 6)).save(root / "JPEGImages/a.jpg", exif=exif)

@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from atto_det.data import (
-    VOC_CLASSES,
-    check_disjoint,
-    list_splits,
-    load_voc,
-    voc_palette,
-)
+from atto_det.data import VOC_CLASSES, check_disjoint, list_splits, load_voc
+from atto_det.data.images import write_palette_png
 from atto_det.data.orientation import turn
 from atto_det.data.records import with_masks
 from atto_det.data.voc_image import box_agreement, read_voc_image
@@ -121,9 +116,7 @@ def test_any_label_image_comes_back_as_masks(tmp_path_factory, data):
     (root / "Annotations/a.xml").write_text(f"<annotation>{size}{rows}</annotation>")
     Image.new("RGB", (width, height)).save(root / "JPEGImages/a.jpg")
     for folder, content in (("SegmentationClass", classes), ("SegmentationObject", labels)):
-        image = Image.fromarray(content)
-        image.putpalette(voc_palette().tobytes())
-        image.save(root / folder / "a.png")
+        write_palette_png(root / folder / "a.png", content)
     record, findings = read_voc_image(root, "a", VOC_CLASSES)
     present = [number for number in (1, 2, 3) if (labels == number).any()]
     assert [item.kind for item in findings] == ["no_mask"] * (3 - len(present))
