@@ -85,7 +85,10 @@ def check_voc(root: str | os.PathLike, progress: Progress = iter) -> CheckReport
                 f"{path} is in no list of {root / 'ImageSets' / 'Segmentation'}: nothing uses it"
             )
             findings.append(Finding("warning", "unlisted", path.stem, message))
-    splits = {split: _count(ids, records, found) for split, ids in lists.items()}
+    splits = {
+        split: _counts([records[name] for name in ids], [f for name in ids for f in found[name]])
+        for split, ids in lists.items()
+    }
     return CheckReport(str(root), len(class_names), splits, tuple(findings))
 
 
@@ -95,29 +98,19 @@ def report_of(
     read: Mapping[str, tuple[Dataset | None, Sequence[Finding]]],
 ) -> CheckReport:
     """The report on splits that `read_coco` or `read_yolo` returned."""
-    splits = {}
-    for split, (dataset, findings) in read.items():
-        records = dataset.records if dataset else ()
-        objects = [item for record in records for item in record.instances]
-        severities = [finding.severity for finding in findings]
-        splits[split] = SplitCounts(
-            images=len(records),
-            objects=len(objects),
-            difficult=sum(item.difficult for item in objects),
-            left_out=severities.count("warning"),
-            errors=severities.count("error"),
-        )
+    splits = {
+        split: _counts(dataset.records if dataset else (), found)
+        for split, (dataset, found) in read.items()
+    }
     findings = tuple(finding for _, found in read.values() for finding in found)
     return CheckReport(str(path), len(class_names), splits, findings)
 
 
-def _count(
-    ids: list[str], records: dict[str, ImageRecord | None], found: dict[str, list[Finding]]
-) -> SplitCounts:
-    objects = [item for name in ids if records[name] for item in records[name].instances]
-    severities = [finding.severity for name in ids for finding in found[name]]
+def _counts(records: Sequence[ImageRecord | None], findings: Sequence[Finding]) -> SplitCounts:
+    objects = [item for record in records if record for item in record.instances]
+    severities = [finding.severity for finding in findings]
     return SplitCounts(
-        images=len(ids),
+        images=len(records),
         objects=len(objects),
         difficult=sum(item.difficult for item in objects),
         left_out=severities.count("warning"),
