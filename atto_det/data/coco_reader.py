@@ -7,6 +7,7 @@ of `annotations` is only left out, and reported with its id and the reason.
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,18 +84,10 @@ class _Reader:
         for where, item in annotations:
             self.annotation(where, item, pictures, numbers)
         self.judge_boxes()
-        records = [
-            ImageRecord(
-                record.image_id,
-                record.file_name,
-                record.height,
-                record.width,
-                tuple(instances),
-                crowds=tuple(crowds),
-                coco_id=record.coco_id,
-            )
-            for record, _, _, instances, crowds in pictures.values()
-        ]
+        records = tuple(
+            replace(one.record, instances=tuple(one.instances), crowds=tuple(one.crowds))
+            for one in pictures.values()
+        )
         if annotations and not any(item.instances or item.crowds for item in records):
             first = next(item for item in self.findings if item.severity == "warning")
             self.error(
@@ -103,7 +96,7 @@ class _Reader:
                 f"{first.message}",
             )
             return None, self.findings
-        dataset = Dataset(tuple(names.values()), tuple(records), tuple(self.findings), tuple(names))
+        dataset = Dataset(tuple(names.values()), records, tuple(self.findings), tuple(names))
         return dataset, self.findings
 
     @property

@@ -46,6 +46,10 @@ class _Report:
         self.image_id = image_id
         self.findings: list[Finding] = []
 
+    @property
+    def failed(self) -> bool:
+        return any(item.severity == "error" for item in self.findings)
+
     def error(self, kind: str, message: str) -> None:
         self.findings.append(Finding("error", kind, self.image_id, message))
 
@@ -102,7 +106,7 @@ def read_voc_image(
         files.object_png: None if labels is None else labels.shape,
     }
     turns = {path: _orientation(report, path, size, files, header) for path, size in sizes.items()}
-    if any(item.severity == "error" for item in report.findings):
+    if report.failed:
         return None, report.findings
     objects = annotation and [
         item._replace(box=turn_box(item.box, turns[files.xml], *header.size))
@@ -116,7 +120,7 @@ def read_voc_image(
             turn(classes, turns[files.class_png]),
         )
         instances = _with_masks(report, files, labels, classes, objects, class_names)
-    if any(item.severity == "error" for item in report.findings):
+    if report.failed:
         return None, report.findings
     as_stored = classes is None or turns[files.class_png] != UPRIGHT
     semantic = None if as_stored else str(files.class_png)
@@ -167,12 +171,12 @@ def _with_masks(report, files, labels, classes, objects, class_names) -> tuple[I
     pairs = labels.astype(np.uint16) * 256 + classes
     counts = np.bincount(pairs.ravel(), minlength=65536).reshape(256, 256)
     _check_class_values(report, files, counts, class_names)
-    if any(item.severity == "error" for item in report.findings):
+    if report.failed:
         return ()
     if objects is None:
         return _masks_alone(report, files, labels, counts)
     _check_agreement(report, files, counts, objects, class_names)
-    if any(item.severity == "error" for item in report.findings):
+    if report.failed:
         return ()
     return _instances(report, files, labels, counts, objects, categories)
 
