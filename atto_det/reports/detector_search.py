@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.errors import atomic_path
+from atto_det.reports import exploration_html
 from atto_det.reports.exploration_html import importance_bars
 from atto_det.reports.grid import Grid
 from atto_det.reports.html import document, table
@@ -19,14 +20,9 @@ td:first-child { text-align: left; }
 _X, _Y = "milliseconds in ONNX Runtime, 8 bits", "AP of the pictures held out, percent"
 
 
-def front(detectors: list[dict[str, Any]], by: str = "milliseconds") -> list[dict[str, Any]]:
-    """The trained ones that meet the requirements and that no other beats in AP and in `by`."""
-    found: list[dict[str, Any]] = []
-    allowed = [one for one in detectors if one["satisfies"] and None not in (one["ap"], one[by])]
-    for one in sorted(allowed, key=lambda one: (one[by], -one["ap"])):
-        if not found or one["ap"] > found[-1]["ap"]:
-            found.append(one)
-    return found
+def front(detectors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The trained ones that meet the requirements and that no other beats in AP and in time."""
+    return exploration_html.front(detectors, "milliseconds", "ap")
 
 
 def grids(content: Mapping[str, Any]) -> list[Grid]:

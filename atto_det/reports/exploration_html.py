@@ -70,15 +70,14 @@ def page(content: Mapping[str, Any], grids: Sequence[Grid]) -> str:
     return document(content["title"], content["remarks"], parts, _STYLE)
 
 
-def front(networks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Networks that meet the requirements and form the front of multiply-adds and top-1.
-
-    In the order of multiply-adds.
-    """
+def front(
+    networks: Sequence[Mapping[str, Any]], cost: str = "macs", worth: str = "top1"
+) -> list[Mapping[str, Any]]:
+    """Networks that meet the requirements and form the front of `cost` and `worth`, by `cost`."""
     found: list[Mapping[str, Any]] = []
-    allowed = [one for one in networks if one["satisfies"] and one["top1"] is not None]
-    for one in sorted(allowed, key=lambda one: (one["macs"], -one["top1"])):
-        if not found or one["top1"] > found[-1]["top1"]:
+    allowed = [one for one in networks if one["satisfies"] and None not in (one[cost], one[worth])]
+    for one in sorted(allowed, key=lambda one: (one[cost], -one[worth])):
+        if not found or one[worth] > found[-1][worth]:
             found.append(one)
     return found
 
