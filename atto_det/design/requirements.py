@@ -9,25 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from atto_det.complexity import netscore as complexity
 from atto_det.errors import UserError, shown
 from atto_det.nets.cost import ClassifierCost
 
 PROTOTYPE = "prototype"  # as top1: that of the prototype, which is not known yet
 
 
-def netscore(
-    top1: float, cost: ClassifierCost, *, alpha: float = 2, beta: float = 0.5, gamma: float = 0.5
-) -> float:
-    """NetScore: 20·log10(a^alpha / (p^beta · m^gamma)), in points (arXiv 1806.05512, equation 1).
-
-    Args:
-        top1: a, in percent; 0 gives minus infinity.
-        cost: p in millions of parameters, m in billions of multiply-adds.
-    """
+def netscore(top1: float, cost: ClassifierCost) -> float:
+    """`atto_det.complexity.netscore`, in points; a top-1 of 0 gives minus infinity."""
     if top1 <= 0:
         return -math.inf
-    p, m = cost.parameters / 1e6, cost.macs / 1e9
-    return 20 * (alpha * math.log10(top1) - beta * math.log10(p) - gamma * math.log10(m))
+    return complexity.netscore(top1, cost.parameters / 1e6, cost.macs / 1e9)
 
 
 def information_density(top1: float, cost: ClassifierCost) -> float:
