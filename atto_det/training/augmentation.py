@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 from torchvision.transforms import functional
+from yacs.config import CfgNode
 
 from atto_det import data
+from atto_det.config import check_values
 from atto_det.errors import UserError
 from atto_det.ops.resize import resized_shape
 
@@ -134,27 +136,10 @@ def check_keys(keys: Any) -> None:
     Raises:
         UserError: the message names the key.
     """
-    sizes, jitter = list(keys.MIN_SIZE_TRAIN), keys.LSJ
+    check_values(CfgNode({"INPUT": keys}))
+    sizes = list(keys.MIN_SIZE_TRAIN)
     if not sizes or (keys.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2):
         raise UserError(
             f"INPUT.MIN_SIZE_TRAIN is {sizes}: give sizes to choose from, or exactly two with "
             "INPUT.MIN_SIZE_TRAIN_SAMPLING range"
         )
-    scales, size = list(jitter.SCALE_RANGE), list(jitter.SIZE)
-    numbers = all(isinstance(value, int | float) for value in scales)
-    if len(scales) != 2 or not numbers or not 0 < scales[0] <= scales[1] <= 100:
-        raise UserError(
-            f"INPUT.LSJ.SCALE_RANGE is {scales}: give the smallest and the largest scale, such as "
-            "(0.1, 2.0)"
-        )
-    if len(size) != 2 or not all(isinstance(v, int) and v > 0 for v in size):
-        raise UserError(f"INPUT.LSJ.SIZE is {size}: give height and width, such as (512, 512)")
-    for name, highest in (("BRIGHTNESS", 1), ("CONTRAST", 1), ("SATURATION", 1), ("HUE", 0.5)):
-        _check_share(f"INPUT.COLOR_JITTER.{name}", keys.COLOR_JITTER[name], highest)
-    for name in ("PROBABILITY", "MIN_VISIBLE"):
-        _check_share(f"INPUT.COPY_PASTE.{name}", keys.COPY_PASTE[name], 1)
-
-
-def _check_share(key: str, value: float, highest: float) -> None:
-    if not 0 <= value <= highest:
-        raise UserError(f"{key} is {value}: it must be between 0 and {highest}")

@@ -255,11 +255,11 @@ def test_other_seeds_draw_other_things(pictures):
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"LSJ__SCALE_RANGE": (2.0, 0.1)}, r"INPUT.LSJ.SCALE_RANGE is \[2.0, 0.1\]: give"),
+        ({"LSJ__SCALE_RANGE": (2.0, 0.1)}, r"INPUT.LSJ.SCALE_RANGE is \(2.0, 0.1\): give"),
         ({"LSJ__SCALE_RANGE": (0.0, 1.0)}, "INPUT.LSJ.SCALE_RANGE"),
         ({"LSJ__SCALE_RANGE": (1.0,)}, "INPUT.LSJ.SCALE_RANGE"),
         ({"LSJ__SCALE_RANGE": ("a", 1.0)}, "INPUT.LSJ.SCALE_RANGE"),
-        ({"LSJ__SIZE": (0, 5)}, r"INPUT.LSJ.SIZE is \[0, 5\]: give height and width"),
+        ({"LSJ__SIZE": (0, 5)}, r"INPUT.LSJ.SIZE is \(0, 5\): give height and width"),
         ({"LSJ__SIZE": (512,)}, "INPUT.LSJ.SIZE"),
         (
             {"COPY_PASTE__PROBABILITY": 1.5},
