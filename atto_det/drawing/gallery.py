@@ -123,15 +123,9 @@ def draw_detections(
     labels: Labels = "auto",
 ) -> np.ndarray:
     """A copy of a BGR picture, with those of `found` whose score is at least `threshold` drawn."""
-    kept = np.flatnonzero(found.scores >= threshold)
+    found = found.at_least(threshold)
     return draw_instances(
-        image,
-        found.boxes[kept],
-        None if found.rles is None else [found.rles[k] for k in kept],
-        found.classes[kept],
-        class_names,
-        found.scores[kept],
-        labels,
+        image, found.boxes, found.rles, found.classes, class_names, found.scores, labels
     )
 
 

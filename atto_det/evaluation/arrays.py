@@ -56,6 +56,12 @@ class Detections:
     classes: np.ndarray
     scores: np.ndarray
 
+    def at_least(self, score: float) -> "Detections":
+        """Those of at least this score."""
+        kept = np.flatnonzero(self.scores >= score)
+        rles = None if self.rles is None else [self.rles[k] for k in kept]
+        return Detections(self.boxes[kept], rles, self.classes[kept], self.scores[kept])
+
 
 def encode_masks(masks: np.ndarray) -> list[dict]:
     """Masks bool (N, H, W) compressed by pycocotools; fastest if stored column by column."""

@@ -71,9 +71,7 @@ def analyse(
             "calibration": calibration(verdicts),
             "curves": _curves(verdicts, class_names),
         }
-    sure = {
-        image: _at_least(one, score) for image, one in detections.items() if image in ground_truth
-    }
+    sure = {i: one.at_least(score) for i, one in detections.items() if i in ground_truth}
     verdicts = judge(ground_truth, sure, kinds[-1])
     confusion = confusion_matrix(
         ground_truth, detections, len(class_names), kind=kinds[-1], score=score
@@ -90,12 +88,6 @@ def analyse(
         "boundary": _boundary(ground_truth, sure, verdicts) if "mask" in kinds else None,
         "worst": _worst(list(ground_truth), verdicts)[:worst],
     }
-
-
-def _at_least(found: Detections, score: float) -> Detections:
-    kept = np.flatnonzero(found.scores >= score)
-    rles = None if found.rles is None else [found.rles[row] for row in kept]
-    return Detections(found.boxes[kept], rles, found.classes[kept], found.scores[kept])
 
 
 def _curves(verdicts: Verdicts, class_names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
