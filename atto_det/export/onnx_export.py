@@ -5,7 +5,6 @@ backbone takes normalised pictures and returns feature maps. `Metadata` describe
 gets its final name after it has run in ONNX Runtime and found the same as PyTorch.
 """
 
-import hashlib
 import importlib.util
 import warnings
 from collections.abc import Iterable, Sequence
@@ -27,7 +26,7 @@ from atto_det.ops.fold_norms import folded
 from atto_det.ops.resize import resize
 from atto_det.torchvision.predictor import Predictor
 from atto_det.weights import backbone_file, checkpoint
-from atto_det.weights.zoo import find_file
+from atto_det.weights.zoo import file_sha256, find_file
 
 from .deployable import INPUTS, OUTPUTS, Deployable
 from .metadata import Metadata
@@ -278,14 +277,12 @@ def _in_order(picture: np.ndarray, order: str) -> np.ndarray:
 
 
 def _origin(path: Path, calibration: Sequence[np.ndarray]) -> dict:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     versions = checkpoint.versions() | {package: version(package) for package in PACKAGES}
     return {
         "precision": "int8" if calibration else "float32",
         "opset": OPSET,
         "versions": versions,
-        "checkpoint_sha256": sha256,
+        "checkpoint_sha256": file_sha256(path),
     }
 
 
