@@ -153,12 +153,12 @@ class _Mode(NamedTuple):
     Attributes:
         call: runs it.
         profiled: an ONNX Runtime session that keeps the time of each node; None in PyTorch.
-        inputs: of that session.
+        profile: runs it in that session.
     """
 
     call: Callable[[], Any]
     profiled: Any = None
-    inputs: Any = None
+    profile: Callable[[], Any] | None = None
 
 
 def _modes(block: "nn.Module", x: "Tensor", path: Path) -> dict[str, _Mode]:
@@ -167,12 +167,12 @@ def _modes(block: "nn.Module", x: "Tensor", path: Path) -> dict[str, _Mode]:
 
     from atto_det.export.quantise import quantise
     from atto_det.export.rewrite import for_8_bits
+    from atto_det.export.runtimes import session
 
     layout = torch.channels_last
     eager = copy.deepcopy(block).to(memory_format=layout)
     value = x.contiguous(memory_format=layout)
     result = {MODES[0]: _Mode(torch.no_grad()(lambda: eager(value)))}
-    inputs = {"x": x.numpy()}
     for mode, net in zip(RUNTIME_MODES, (block, for_8_bits(block)), strict=True):
         file = path.with_name(f"{path.name} {mode}.onnx")
         with warnings.catch_warnings(action="ignore"), torch.no_grad():
@@ -183,8 +183,9 @@ def _modes(block: "nn.Module", x: "Tensor", path: Path) -> dict[str, _Mode]:
             )  # fmt: skip
         if mode == RUNTIME_MODES[1]:
             quantise(file, file, [x.numpy()], detector=False)
-        profiled = _session(file, file.with_suffix(""))
-        result[mode] = _Mode(partial(_session(file).run, None, inputs), profiled, inputs)
+        profiled, profile = session(file, 1, profile=str(file.with_suffix("")))
+        run = session(file, 1)[1]
+        result[mode] = _Mode(partial(run, x.numpy()), profiled, partial(profile, x.numpy()))
     return result
 
 
@@ -202,8 +203,8 @@ def _times(cases: list[tuple[dict[str, Any], dict[str, _Mode]]], runs: int) -> l
                 taken = 1e3 * (thread_time() - start)
                 if turn >= 0:
                     times[number, name].append(taken)
-                    if mode.profiled:
-                        mode.profiled.run(None, mode.inputs)
+                    if mode.profile:
+                        mode.profile()
     return [
         case
         | {name: median(times[number, name]) for name in modes}
@@ -212,28 +213,16 @@ def _times(cases: list[tuple[dict[str, Any], dict[str, _Mode]]], runs: int) -> l
     ]
 
 
-def _session(path: Path, profile: Path | None = None) -> Any:
-    """ONNX Runtime on one thread; with a profile in files that begin with `profile`."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    if profile:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    providers = ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(str(path), options, providers=providers)
-
-
 def _parts(session: Any) -> dict[str, float]:
     """Milliseconds by part, from ONNX Runtime's own profile.
 
     It has the time of the clock, in which other programs run too: the shortest of all runs counts.
     """
+    from atto_det.export.profiling import node_events
+
     nodes = defaultdict(list)
-    for event in json.loads(Path(session.end_profiling()).read_text()):
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            name = event["name"].removesuffix("_kernel_time")
-            nodes[name, event["args"]["op_name"]].append(event["dur"] / 1e3)
+    for event in node_events(session):
+        nodes[event["name"], event["args"]["op_name"]].append(event["dur"] / 1e3)
     parts: dict[str, float] = defaultdict(float)
     for (name, kind), times in nodes.items():
         parts[_part(name, kind)] += min(times)

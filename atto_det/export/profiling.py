@@ -208,11 +208,13 @@ class _File:
         [name] = (item.name for item in self._session.get_inputs())
         self._session.run(None, {name: value})
         return {
-            _name(event): found for event in _events(self._session) if (found := self._weigh(event))
+            event["name"]: found
+            for event in node_events(self._session)
+            if (found := self._weigh(event))
         }
 
     def _weigh(self, event: dict[str, Any]) -> tuple[str, int] | None:
-        operator, node = event["args"]["op_name"], self._nodes.get(_name(event))
+        operator, node = event["args"]["op_name"], self._nodes.get(event["name"])
         inputs, outputs = (
             [list(*shape.values()) for shape in event["args"][key]]
             for key in ("input_type_shape", "output_type_shape")
@@ -238,14 +240,14 @@ class _File:
         return node.name if node is not None and node.op_type in WEIGHTED else None
 
 
-def _events(profiled: Any) -> list[dict[str, Any]]:
-    """What ONNX Runtime wrote of the nodes of a session, whose profiling ends."""
-    content = json.loads(Path(profiled.end_profiling()).read_bytes())
-    return [e for e in content if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
-
-
-def _name(event: dict[str, Any]) -> str:
-    return event["name"].removesuffix("_kernel_time")
+def node_events(profiled: Any) -> list[dict[str, Any]]:
+    """What ONNX Runtime wrote of the nodes of a session, by their names; its profiling ends."""
+    content, end = json.loads(Path(profiled.end_profiling()).read_bytes()), "_kernel_time"
+    return [
+        event | {"name": event["name"].removesuffix(end)}
+        for event in content
+        if event.get("cat") == "Node" and event["name"].endswith(end)
+    ]
 
 
 class _OnnxRuntime:
@@ -258,8 +260,8 @@ class _OnnxRuntime:
         """Name, further names, operator and seconds of each node."""
         every: dict[tuple[str, str], list[float]] = {}
         operators = {}
-        for event in _events(self._session):
-            key = (event["args"]["node_index"], _name(event))
+        for event in node_events(self._session):
+            key = (event["args"]["node_index"], event["name"])
             every.setdefault(key, []).append(event["dur"] / 1e6)
             operators[key] = event["args"]["op_name"]
         return [
