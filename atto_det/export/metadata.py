@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 from atto_det.errors import UserError
 from atto_det.nets.normalisation import ORDERS
 from atto_det.nets.registry import short_name
+from atto_det.weights.tensor_file import check_format
 
 FORMAT = 1
 KEY = "atto_det_format"
@@ -91,11 +92,7 @@ def read_metadata(path: str | Path) -> Metadata:
     number = values.pop(KEY, None)
     if type(number) is not int or not 0 < number < 10**9:
         raise UserError(f"{path} was not written by atto_det: make one with atto-det export")
-    if number > FORMAT:
-        raise UserError(
-            f"{path} has format {number}, newer than this version of atto_det reads ({FORMAT}); "
-            "update atto_det"
-        )
+    check_format(number, FORMAT, path)
     names = {field.name for field in dataclasses.fields(Metadata)}
     if missing := sorted(names - values.keys()):
         raise UserError(f"{path} lacks {', '.join(missing)} in its metadata: export it again")

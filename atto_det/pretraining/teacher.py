@@ -1,8 +1,7 @@
 """The teacher of a distillation: a timm network with weights from a local file."""
 
-import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
+from atto_det.weights.tensor_file import tensor_sum
 from atto_det.weights.timm_backbone import fitted, read_state
 
 
@@ -51,7 +51,7 @@ class Teacher:
         self.net.load_state_dict(fitted(self.net.state_dict(), state, name, weights))
         self.net.requires_grad_(False).eval()
         self.classes = _class_names(config, outputs)
-        self.sha256 = _sha256(self.net.state_dict())
+        self.sha256 = tensor_sum(self.net.state_dict())
         self._fast: Callable[[Tensor], Tensor] | None = None
 
     @torch.no_grad()
@@ -87,14 +87,6 @@ def _class_names(config: object, outputs: int) -> tuple[str, ...]:
         if len(names) == outputs:
             return tuple(names)
     return tuple(f"output {number}" for number in range(outputs))
-
-
-def _sha256(state: Mapping[str, Tensor]) -> str:
-    total = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()
 
 
 def _by_openvino(net: nn.Module, size: int) -> Callable[[Tensor], Tensor]:

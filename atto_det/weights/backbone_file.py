@@ -25,7 +25,9 @@ from atto_det.nets.quantisation import dequantise, fake_quantise, quantise
 from atto_det.nets.registry import is_backbone, short_name
 from atto_det.weights.checkpoint import load_checkpoint, save_checkpoint
 from atto_det.weights.tensor_file import (
+    LICENCE,
     check_finite,
+    check_format,
     check_sum,
     in_16_bits,
     in_32_bits,
@@ -43,9 +45,6 @@ HEADS = ("fc", "classifier")  # the names of the networks' classifier layers
 PART = "atto_det_backbone"  # where a `.pth` for Detectron2 stores the metadata
 _KIND = "atto_det backbone"
 _SCALE = "_scale"
-_LICENCE = (
-    "Weights trained by atto_det on {}; the terms of that data apply to the use of the weights."
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,7 +173,7 @@ def read_pretraining(path: str | Path, content: dict[str, Any] | None = None) ->
             f"checkpoint {path} is not one of atto_det's classifier training (atto-det export "
             "--network takes those of other programs)"
         )
-    _check_format(part["format"], path)
+    check_format(part["format"], FORMAT, path)
     description = _describe(part, f"checkpoint {path}")
     tensors = content.get("state_dict")
     state = {
@@ -296,7 +295,7 @@ def check_backbone(state: dict[str, Tensor], metadata: Any, path: str | Path) ->
     kind, _, number = metadata.get("format", "").rpartition(" ") if texts else ("", "", "")
     if kind != _KIND or not number.isdecimal() or len(number) > 9:
         raise UserError(f"{path} is not a backbone file of atto_det: make one with atto-det export")
-    _check_format(int(number), path, newest=FORMAT_8_BITS)
+    check_format(int(number), FORMAT_8_BITS, path)
     check_sum(state, metadata, path)
     try:
         values = {k: metadata[k] if k in _TEXTS else json.loads(metadata[k]) for k in _FIELDS}
@@ -330,20 +329,12 @@ def write_detectron2(
     return metadata["sha256"]
 
 
-def _check_format(number: int, path: str | Path, newest: int = FORMAT) -> None:
-    if number > newest:
-        raise UserError(
-            f"{path} has format {number}, newer than this version of atto_det reads ({newest}); "
-            "update atto_det"
-        )
-
-
 def _metadata(
     state: Mapping[str, Tensor], description: Description, number: int = FORMAT
 ) -> dict[str, str]:
     values = dataclasses.asdict(description)
     metadata = {k: v if k in _TEXTS else json.dumps(v) for k, v in values.items()}
     metadata["format"] = f"{_KIND} {number}"
-    metadata["licence"] = _LICENCE.format(description.data["root"])
+    metadata["licence"] = LICENCE.format(description.data["root"])
     metadata["sha256"] = tensor_sum(state, metadata)
     return metadata

@@ -24,7 +24,7 @@ from torch import nn
 from atto_det import __version__
 from atto_det.errors import UserError, atomic_path
 from atto_det.weights.detector_file import read_detector
-from atto_det.weights.tensor_file import check_finite
+from atto_det.weights.tensor_file import check_finite, check_format
 from atto_det.weights.zoo import find_file
 
 FORMAT = 1
@@ -153,11 +153,7 @@ def read_description(content: dict[str, Any], path: str | Path) -> dict[str, Any
     )
     if not well_formed:
         raise UserError(f"checkpoint {path} has a malformed atto_det part")
-    if part["format"] > FORMAT:
-        raise UserError(
-            f"checkpoint {path} has format {part['format']}, newer than this version of atto_det "
-            f"reads ({FORMAT}); update atto_det"
-        )
+    check_format(part["format"], FORMAT, f"checkpoint {path}")
     return part
 
 

@@ -23,6 +23,8 @@ from torch import Tensor
 from atto_det.bounded_yaml import parse_yaml
 from atto_det.errors import UserError
 from atto_det.weights.tensor_file import (
+    LICENCE,
+    check_format,
     check_sum,
     in_16_bits,
     in_32_bits,
@@ -35,9 +37,6 @@ from atto_det.weights.tensor_file import (
 
 FORMAT = 1
 _KIND = "atto_det detector"
-_LICENCE = (
-    "Weights trained by atto_det on {}; the terms of that data apply to the use of the weights."
-)
 
 
 def holds_detector(path: str | Path) -> bool:
@@ -62,7 +61,7 @@ def write_detector(path: str | Path, content: dict[str, Any]) -> str:
         "class_names": json.dumps(part["class_names"]),
         "versions": json.dumps(part.get("versions", {})),
         "command": part.get("command", ""),
-        "licence": _LICENCE.format(data),
+        "licence": LICENCE.format(data),
     }
     metadata["sha256"] = tensor_sum(state, metadata)
     write_tensors(path, state, metadata)
@@ -82,11 +81,7 @@ def read_detector(path: str | Path) -> dict[str, Any]:
             f"{path} holds no detector: a training starts from a backbone by MODEL.WEIGHTS; where "
             "a classifier is wanted, give the .ckpt of its pretraining"
         )
-    if int(number) > FORMAT:
-        raise UserError(
-            f"{path} has format {number}, newer than this version of atto_det reads ({FORMAT}); "
-            "update atto_det"
-        )
+    check_format(int(number), FORMAT, path)
     check_sum(state, metadata, path)
     try:
         part = {key: metadata[key] for key in ("config", "command")}

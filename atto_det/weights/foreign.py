@@ -21,7 +21,7 @@ from atto_det.nets import create_classifier, get_spec
 from atto_det.nets.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from atto_det.weights.backbone_file import Description, Weights, misfits
 from atto_det.weights.checkpoint import load_checkpoint
-from atto_det.weights.tensor_file import check_finite
+from atto_det.weights.tensor_file import check_finite, read_tensors
 
 # Where the scripts store the weights; averaged ones first, since these were validated.
 _PLACES = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -92,15 +92,7 @@ def read_foreign(
 
 def _read(path: str | Path) -> dict[str, Any]:
     if str(path).endswith(".safetensors"):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        if not Path(path).is_file():
-            raise UserError(f"{path} does not exist")
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is not a safetensors file, or a damaged one") from error
+        return read_tensors(path, "weights file")[0]
     try:
         # The scripts' arguments are in a Namespace, which only holds values.
         with torch.serialization.safe_globals([argparse.Namespace]):

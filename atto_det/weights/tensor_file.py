@@ -11,23 +11,26 @@ from torch import Tensor
 
 from atto_det.errors import UserError, write_file
 
+LICENCE = (
+    "Weights trained by atto_det on {}; the terms of that data apply to the use of the weights."
+)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file, unverified; errors call the file `what`.
+    """Tensors, in the file's order, and metadata, unverified; errors call the file `what`.
 
     Raises:
         UserError: no such file, or a damaged one.
     """
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
 
     if not Path(path).is_file():
         raise UserError(f"{what} {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            names = file.keys()  # the file object itself is not iterable
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            return load_file(path), file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file, or a damaged one ({error})") from error
 
@@ -94,10 +97,23 @@ def check_finite(weights: Mapping[str, Any], path: str | Path) -> None:
             )
 
 
-def tensor_sum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def check_format(number: int, newest: int, path: str | Path) -> None:
+    """Refuse a file of a later version.
+
+    Raises:
+        UserError: its format is above the newest one that this version reads.
+    """
+    if number > newest:
+        raise UserError(
+            f"{path} has format {number}, newer than this version of atto_det reads ({newest}); "
+            "update atto_det"
+        )
+
+
+def tensor_sum(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """A checksum of the metadata (without itself) and each tensor's name, type, shape and bytes."""
-    others = {key: value for key, value in metadata.items() if key != "sha256"}
-    total = hashlib.sha256(json.dumps(others, sort_keys=True).encode())
+    others = {key: value for key, value in (metadata or {}).items() if key != "sha256"}
+    total = hashlib.sha256(b"" if metadata is None else json.dumps(others, sort_keys=True).encode())
     for name, tensor in sorted(state.items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -15,6 +15,7 @@ from atto_det.nets.recomputation import recomputed
 from atto_det.nets.registry import is_backbone
 from atto_det.weights.backbone_file import misfits
 from atto_det.weights.checkpoint import load_checkpoint
+from atto_det.weights.tensor_file import read_tensors
 
 logger = logging.getLogger(__name__)
 STATE_KEYS = ("state_dict", "model")  # where training scripts store the tensors in checkpoints
@@ -176,17 +177,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         UserError: a missing, damaged or unsafe file, or one that holds more than tensors.
     """
     if str(path).endswith(".safetensors"):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except FileNotFoundError as error:
-            raise UserError(f"the weights {path} do not exist") from error
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{path} is not a safetensors file, or a damaged one ({error})"
-            ) from error
+        return read_tensors(path, "weights file")[0]
     content = load_checkpoint(path)
     for key in STATE_KEYS:
         if isinstance(content.get(key), dict):

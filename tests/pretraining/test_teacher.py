@@ -94,7 +94,7 @@ def test_what_is_refused(write, net, tmp_path):
         Teacher("lite9", write())
     with pytest.raises(UserError, match=r"nowhere\.pth does not exist"):
         Teacher(NAME, tmp_path / "nowhere.pth")
-    with pytest.raises(UserError, match=r"nowhere\.safetensors do not exist"):
+    with pytest.raises(UserError, match=r"nowhere\.safetensors does not exist"):
         Teacher(NAME, tmp_path / "nowhere.safetensors")
     backwards = {f"x{number}": value for number, value in enumerate(reversed(state.values()))}
     with pytest.raises(UserError, match=r"no weights of timm's test_efficientnet: .* missing"):

@@ -155,5 +155,5 @@ def test_what_is_no_network_or_no_weights_is_one_sentence(classifier, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"none")
     with pytest.raises(UserError, match="is not a safetensors file, or a damaged one"):
         backbone.load(tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match=r"the weights .*b.safetensors do not exist"):
+    with pytest.raises(UserError, match=r"weights file .*b.safetensors does not exist"):
         backbone.load(tmp_path / "b.safetensors")
