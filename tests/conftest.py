@@ -1,9 +1,11 @@
 """Fixtures that several test modules share."""
 
 import importlib.util
+import itertools
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 
 import hypothesis
@@ -49,6 +51,25 @@ def photos() -> Path:
     if not (root / "VOC2012").is_dir():
         pytest.skip("no real photos: set ATTO_DET_PHOTOS to a folder with VOC2012/ and CarParts/")
     return root
+
+
+@pytest.fixture(scope="session")
+def fuzz():
+    """A function that calls `target` with examples, by the seeds 0, 1 … until the time is over."""
+
+    def run(target, strategy, *, seconds: float, examples: int) -> None:
+        rules = hypothesis.settings(
+            max_examples=examples,
+            database=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        end = time.monotonic() + seconds
+        for number in itertools.count():
+            hypothesis.seed(number)(rules(hypothesis.given(strategy)(target)))()
+            if time.monotonic() >= end:
+                break
+
+    return run
 
 
 @pytest.fixture(scope="session")

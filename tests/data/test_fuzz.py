@@ -4,13 +4,10 @@ Sound files are spoilt in a few places, so that the deeper checks are reached to
 slow ones go on for two minutes each, with other seeds.
 """
 
-import itertools
 import json
-import time
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
@@ -282,29 +279,14 @@ FUZZERS = [
 ]
 
 
-def run(prepare, root, seconds: float, examples: int) -> None:
-    """Rounds of examples with the seeds 0, 1, 2 … until the time is over."""
-    target, strategy = prepare(root)
-    end = time.monotonic() + seconds
-    for number in itertools.count():
-        rules = settings(
-            max_examples=examples,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        seed(number)(rules(given(strategy)(target)))()
-        if time.monotonic() >= end:
-            break
-
-
 @pytest.mark.filterwarnings("ignore")  # Pillow's, of what it reads
 @pytest.mark.parametrize("prepare", FUZZERS, ids=lambda item: item.__name__)
-def test_nothing_breaks(prepare, tmp_path):
-    run(prepare, tmp_path, seconds=0, examples=60)
+def test_nothing_breaks(prepare, fuzz, tmp_path):
+    fuzz(*prepare(tmp_path), seconds=0, examples=60)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("prepare", FUZZERS, ids=lambda item: item.__name__)
-def test_nothing_breaks_for_long(prepare, tmp_path):
-    run(prepare, tmp_path, seconds=600 / len(FUZZERS), examples=500)
+def test_nothing_breaks_for_long(prepare, fuzz, tmp_path):
+    fuzz(*prepare(tmp_path), seconds=600 / len(FUZZERS), examples=500)

@@ -1,12 +1,9 @@
 """Checkpoints of no sense: one sentence, or what is read of them can be used."""
 
 import io
-import itertools
-import time
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from atto_det.config import check_class_names
@@ -103,28 +100,12 @@ def odd_values(path):
 FUZZERS = [spoilt_bytes, odd_values]
 
 
-def run(prepare, path, seconds: float, examples: int) -> None:
-    """Rounds of examples with the seeds 0, 1, 2 … until the time is over."""
-    target, strategy = prepare(path)
-    end = time.monotonic() + seconds
-    for number in itertools.count():
-        rules = settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        seed(number)(rules(given(strategy)(target)))()
-        if time.monotonic() >= end:
-            break
-
-
 @pytest.mark.parametrize("prepare", FUZZERS, ids=lambda item: item.__name__)
-def test_nothing_breaks(prepare, tmp_path):
-    run(prepare, tmp_path / "a.pth", seconds=0, examples=40)
+def test_nothing_breaks(prepare, fuzz, tmp_path):
+    fuzz(*prepare(tmp_path / "a.pth"), seconds=0, examples=40)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prepare", FUZZERS, ids=lambda item: item.__name__)
-def test_nothing_breaks_for_long(prepare, tmp_path):
-    run(prepare, tmp_path / "a.pth", seconds=120, examples=500)
+def test_nothing_breaks_for_long(prepare, fuzz, tmp_path):
+    fuzz(*prepare(tmp_path / "a.pth"), seconds=120, examples=500)
