@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     from atto_det.config import class_head
     from atto_det.detectron2 import Predictor, analysis, memory, model
     from atto_det.drawing import gallery
-    from atto_det.reports.costs import print_tables
+    from atto_det.reports.costs import tables
+    from atto_det.reports.grid import print_grids
 
     fixed = {
         f"{height}x{width}": analysis.Pass(height, width, args.proposals, args.detections)
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         analyses = memory.measure_peaks(analyses, cfg, fixed, threads)
         remarks.append(memory.REMARK.format(threads=threads))
     remarks += [f"{a.name}: {a.source}{a.note and '; '}{a.note}." for a in analyses]
-    print_tables(analyses)
+    print_grids(tables(analyses))
     print("\n".join(remarks))
     if args.output:
         for path in analysis.write(args.output, analyses, cfg, workloads, remarks):

@@ -122,7 +122,8 @@ def _time(
 
     from atto_det.detectron2 import benchmark
     from atto_det.export.benchmark import contestant
-    from atto_det.reports.latency import print_latencies, write_latencies
+    from atto_det.reports.grid import print_grids
+    from atto_det.reports.latency import latency_tables, write_latencies
 
     latencies = benchmark.run(
         cases,
@@ -136,7 +137,7 @@ def _time(
     remarks = benchmark.remarks(
         context["machine"], context["versions"], cases[0], latencies, args.repeats, args.warmup
     )
-    print_latencies(latencies)
+    print_grids(latency_tables(latencies))
     print("\n".join(remarks))
     return lambda folder: write_latencies(folder, latencies, context, remarks)
 

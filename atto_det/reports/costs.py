@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from atto_det.complexity.count import Cost, merge
-from atto_det.reports.grid import MEASURED, Grid, print_grids
+from atto_det.reports.grid import MEASURED, Grid
 
 ORDER = ("stem", "res2", "res3", "res4", "res5", "bottom_up", "backbone")
 LABELS = {
@@ -79,11 +79,6 @@ def tables(analyses: Sequence[Analysis]) -> list[Grid]:
             grid = replace(grid, rows=(*grid.rows, (MEASURED, *cells)))
         grids.append(grid)
     return grids
-
-
-def print_tables(analyses: Sequence[Analysis]) -> None:
-    """Every table, on the terminal."""
-    print_grids(tables(analyses))
 
 
 def _grid(

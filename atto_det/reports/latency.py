@@ -11,7 +11,7 @@ from typing import Any
 
 from atto_det.complexity.latency import OTHER, Timing
 from atto_det.errors import atomic_path
-from atto_det.reports.grid import Grid, print_grids, write_report
+from atto_det.reports.grid import Grid, write_report
 
 EAGER = "eager"
 COLOURS = {
@@ -127,11 +127,6 @@ def latency_record(latencies: Sequence[Latency]) -> list[dict[str, Any]]:
         }
         for latency in latencies
     ]
-
-
-def print_latencies(latencies: Sequence[Latency]) -> None:
-    """Every table, on the terminal."""
-    print_grids(latency_tables(latencies))
 
 
 def write_latencies(

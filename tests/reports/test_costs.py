@@ -6,7 +6,7 @@ from PIL import Image
 
 from atto_det.complexity import Cost
 from atto_det.errors import UserError
-from atto_det.reports.costs import Analysis, print_tables, record, tables
+from atto_det.reports.costs import Analysis, record, tables
 from atto_det.reports.costs_plot import plot_costs
 from atto_det.reports.grid import Grid, markdown_grids, print_grids
 
@@ -56,7 +56,7 @@ def test_tables():
 def test_the_terminal_shows_every_name_whole(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     long = Analysis("atto_maskrcnn_lite_voc", "", OURS.costs)
-    print_tables([long, THEIRS])
+    print_grids(tables([long, THEIRS]))
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert printed.count("atto_maskrcnn_lite_voc") == 4
