@@ -5,9 +5,11 @@ cfg = atto_det.detectron2.get_cfg()            # or add_attonet_config(your_cfg)
 cfg.MODEL.BACKBONE.NAME = "build_attonet_fpn_backbone"
 """
 
+from atto_det.data import data_root
+
 from . import _detectron2, run  # in this order: the first reports a missing Detectron2
 from .backbone import AttoNetBackbone, create_backbone, register_backbones
-from .catalog import data_root, load_dataset, register_builtin
+from .catalog import load_dataset, register_builtin
 from .checkpointer import ENGINE, AttoCheckpointer
 from .config import add_attonet_config, get_cfg, load_config
 from .evaluator import VOCInstanceEvaluator

@@ -7,11 +7,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from atto_det import data
-from atto_det.data import catalog, data_root
-from atto_det.data.catalog import names_of
+from atto_det.data import catalog
 from atto_det.errors import UserError
-
-__all__ = ["data_root", "names_of"]
 
 
 def register(name: str, dataset: catalog.NamedDataset) -> None:
