@@ -12,12 +12,11 @@ from atto_det.data.images import (
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, with_classes, with_masks
 from atto_det.data.root import data_root
 from atto_det.data.sbd import find_sbd_root, load_sbd, load_voc_train_aug
-from atto_det.data.voc import (
+from atto_det.data.voc import check_disjoint, load_voc
+from atto_det.data.voc_folder import (
     VOC_CLASSES,
-    check_disjoint,
     find_voc_root,
     list_splits,
-    load_voc,
     read_class_names,
     read_split,
 )

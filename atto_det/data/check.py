@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from atto_det.data.records import Dataset, Finding, ImageRecord, Progress
-from atto_det.data.voc import check_disjoint, list_splits, read_class_names, read_split
-from atto_det.data.voc_folder import VocFolder
+from atto_det.data.voc import check_disjoint
+from atto_det.data.voc_folder import VocFolder, list_splits, read_class_names, read_split
 from atto_det.data.voc_image import read_voc_image
 from atto_det.errors import UserError
 

@@ -20,8 +20,7 @@ from atto_det.data.images import write_palette_png
 from atto_det.data.masks import box_iou
 from atto_det.data.mini_voc_paint import Sprite, paint_grain, paint_scene, paint_sprite
 from atto_det.data.records import Progress
-from atto_det.data.voc import VOC_CLASSES
-from atto_det.data.voc_folder import VocFiles
+from atto_det.data.voc_folder import VOC_CLASSES, VocFiles
 from atto_det.data.voc_image import VOID
 from atto_det.errors import UserError, atomic_folder
 

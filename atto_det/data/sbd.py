@@ -16,7 +16,8 @@ from atto_det.data.cache import cached
 from atto_det.data.images import image_size
 from atto_det.data.masks import encode_labels, mask_box
 from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, Progress
-from atto_det.data.voc import VOC_CLASSES, find_voc_root, load_voc, read_ids, read_split
+from atto_det.data.voc import load_voc
+from atto_det.data.voc_folder import VOC_CLASSES, find_voc_root, read_ids, read_split
 from atto_det.data.voc_image import VOID
 from atto_det.errors import UserError, shown
 

@@ -9,28 +9,9 @@ from pathlib import Path
 
 from atto_det.data.cache import cached
 from atto_det.data.records import Dataset, Progress
-from atto_det.data.voc_folder import (
-    VOC_CLASSES,
-    VocFolder,
-    find_voc_root,
-    list_splits,
-    read_class_names,
-    read_ids,
-    read_split,
-)
+from atto_det.data.voc_folder import VocFolder, read_class_names, read_split
 from atto_det.data.voc_image import MIN_BOX_MASK_IOU, VOID_MARGIN, read_voc_image
 from atto_det.errors import UserError
-
-__all__ = [
-    "VOC_CLASSES",
-    "check_disjoint",
-    "find_voc_root",
-    "list_splits",
-    "load_voc",
-    "read_class_names",
-    "read_ids",
-    "read_split",
-]
 
 
 def load_voc(
