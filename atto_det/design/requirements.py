@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from atto_det.complexity import netscore as complexity
+from atto_det.complexity.netscore import netscore as _netscore
 from atto_det.errors import UserError, shown
 from atto_det.nets.cost import ClassifierCost
 
@@ -20,7 +20,7 @@ def netscore(top1: float, cost: ClassifierCost) -> float:
     """`atto_det.complexity.netscore`, in points; a top-1 of 0 gives minus infinity."""
     if top1 <= 0:
         return -math.inf
-    return complexity.netscore(top1, cost.parameters / 1e6, cost.macs / 1e9)
+    return _netscore(top1, cost.parameters / 1e6, cost.macs / 1e9)
 
 
 def information_density(top1: float, cost: ClassifierCost) -> float:

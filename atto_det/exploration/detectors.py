@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 from atto_det.complexity.benchmarking import BenchmarkCase
 from atto_det.complexity.latency import Contestant, measure
 from atto_det.data.catalog import held_out_set, load_dataset
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 from atto_det.exploration import studies
 from atto_det.exploration.detector_settings import SAMPLERS, DetectorSettings
 from atto_det.exploration.studies import TimeIsOver, locked, make_sampler, open_study
@@ -295,8 +295,7 @@ class DetectorExploration:
         height, width = self._size(cfg)
         file = self.folder(point) / "config.yaml"
         if not file.exists():
-            with atomic_path(file) as temporary:
-                temporary.write_text(cfg.dump())
+            write_file(file, cfg.dump())
         case = BenchmarkCase(str(file), MODE, height, width)
         return Contestant(self.called(point), contestant(case, torch.get_num_threads()).run)
 
@@ -307,5 +306,4 @@ def read_or_empty(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    write_file(path, json.dumps(content, indent=1) + "\n")

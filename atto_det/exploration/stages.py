@@ -26,7 +26,7 @@ from atto_det.design.generator import Generator
 from atto_det.design.networks import find_network
 from atto_det.design.requirements import PERFORMANCES, PROTOTYPE
 from atto_det.design.space import Point
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, write_file
 from atto_det.exploration import studies
 from atto_det.exploration.latency import milliseconds
 from atto_det.exploration.proxies import proxies
@@ -215,8 +215,7 @@ class Exploration:
                 name = self.trainings.called(point)
                 if name not in known:
                     known[name] = self._val_top1(self.trainings.folder(point, epochs))
-            with atomic_path(self.val_file) as temporary:
-                temporary.write_text(json.dumps(known, indent=1) + "\n")
+            write_file(self.val_file, json.dumps(known, indent=1) + "\n")
 
     def _val_top1(self, folder: Path) -> float:
         data = self.settings.data
