@@ -99,3 +99,14 @@ def test_without_any_detection():
     assert content["kinds"]["mask"]["counts"]["missed"] == 3
     assert content["boundary"] is None
     page({**content, "title": "t", "remarks": []}, [])
+
+
+def test_a_confusion_matrix_of_many_classes_shows_those_that_occur():
+    truth, found = scene(True)
+    names = [f"class {k}" for k in range(300)]
+    content = analyse(truth, found, names, split="val", score=0.5)
+    text = page({**content, "title": "t", "remarks": []}, [])
+    matrix = text[text.index('class="scroll confusion"') : text.index("Precision by recall")]
+    assert matrix.count("<tr>") == 1 + 2 + 1  # two classes of objects, and none
+    assert len(text) < 30_000
+    assert "298 classes have neither an object nor a detection" in text
