@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from atto_det.errors import UserError
 from atto_det.evaluation import Detections, GroundTruth
 from atto_det.evaluation.arrays import have_masks
 from atto_det.evaluation.coco import SIZES, coco_metrics, object_areas
@@ -59,7 +60,12 @@ def analyse(
         split: name of the data set.
         score: minimum score of detections, where one score must be chosen.
         worst: number of pictures to list.
+
+    Raises:
+        UserError: there is no image.
     """
+    if not ground_truth:
+        raise UserError(f"{split} has no image to evaluate on; check its image list")
     with_crowds = ground_truth
     ground_truth = {image: objects.without_crowds() for image, objects in ground_truth.items()}
     masks = have_masks(ground_truth, detections)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_masks
 
+from atto_det.errors import UserError
 from atto_det.evaluation import Detections, GroundTruth
 from atto_det.reports.errors import analyse
 from atto_det.reports.errors_html import page
@@ -110,3 +111,8 @@ def test_a_confusion_matrix_of_many_classes_shows_those_that_occur():
     assert matrix.count("<tr>") == 1 + 2 + 1  # two classes of objects, and none
     assert len(text) < 30_000
     assert "298 classes have neither an object nor a detection" in text
+
+
+def test_a_data_set_without_pictures_is_refused():
+    with pytest.raises(UserError, match="val has no image to evaluate on"):
+        analyse({}, {}, NAMES, split="val", score=0.5)
