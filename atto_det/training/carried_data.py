@@ -33,7 +33,8 @@ def leave_unused(
     used = [*datasets.TEST, *(() if evaluates else datasets.TRAIN)]
     for key in ("FOLDERS", "COCO"):
         if f"DATASETS.{key}" not in given:
-            datasets[key] = [row for row in datasets[key] if any(_owns(row[0], n) for n in used)]
+            rows = datasets[key]
+            datasets[key] = [row for row in rows if any(_owns(_owner(row), n) for n in used)]
 
     def is_there(name: str) -> bool:
         return any(_owns(owner, name) for owner in owners(datasets)) or _knows(name, class_names_of)
@@ -82,12 +83,18 @@ def forbid_flips(
 
 def owners(datasets: CfgNode) -> Iterable[str]:
     """The names that DATASETS.FOLDERS and DATASETS.COCO give."""
-    return (row[0] for row in (*datasets.FOLDERS, *datasets.COCO) if row)
+    return map(_owner, (*datasets.FOLDERS, *datasets.COCO))
+
+
+def _owner(row: object) -> str:
+    """The name in an entry of them; the catalogue refuses malformed ones."""
+    fits = isinstance(row, list | tuple) and row and isinstance(row[0], str)
+    return row[0] if fits else ""
 
 
 def _owns(owner: str, name: str) -> bool:
     """Whether a data set is of a folder, whose splits follow its name, or of a file."""
-    return name == owner or name.startswith(f"{owner}_")
+    return bool(owner) and (name == owner or name.startswith(f"{owner}_"))
 
 
 def _knows(name: str, class_names_of: ClassNames) -> bool:

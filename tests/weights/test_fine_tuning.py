@@ -132,6 +132,12 @@ def test_the_earlier_training_s_data_is_not_needed(read, voc_folder, tmp_path, i
         read(*own, *TRAINED)
 
 
+@pytest.mark.parametrize("rows", ["[1]", "[None]", "['x']", "[[1]]", "[[]]"])
+def test_a_malformed_entry_is_one_sentence(read, rows):
+    with pytest.raises(UserError, match=r"each entry of DATASETS.FOLDERS must be"):
+        read("DATASETS.FOLDERS", rows, *TRAINED, *TESTED)
+
+
 def test_the_same_classes_are_still_not_mirrored(read, voc_folder, tmp_path):
     root = voc_folder(tmp_path / "parts", tiny.CLASSES, train=["one"], val=["two"])
     own = ("DATASETS.FOLDERS", f"[['parts', '{root}']]", *TRAINED, *TESTED)
