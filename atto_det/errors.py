@@ -297,7 +297,8 @@ class Outputs:
             UserError: a link in the folder leads out of it.
         """
         parts = [part for part in re.split(r"[/\\]", name) if part.strip(". ")]
-        parts = [re.sub(r"[\x00-\x1f<>:\"|?*]", "_", part)[:150] for part in parts] or ["unnamed"]
+        parts = [re.sub(r"[\x00-\x1f<>:\"|?*]", "_", part) for part in parts] or ["unnamed"]
+        parts = [_shortened(part) for part in parts]
         stem = number = "/".join(parts)
         count = 1
         while number.casefold() in self.taken:  # some file systems ignore case
@@ -308,6 +309,12 @@ class Outputs:
         if not path.parent.resolve().is_relative_to(self.folder.resolve()):
             raise UserError(f"{path.parent} is a link that leads out of {self.folder}: remove it")
         return path
+
+
+def _shortened(name: str, most: int = 150) -> str:
+    """A name of at most so many bytes: file systems allow 255, and `atomic_path` adds some."""
+    encoded = name.encode(errors="surrogatepass")
+    return name if len(encoded) <= most else encoded[:most].decode(errors="ignore")
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -111,7 +111,8 @@ def _detector(
     with tempfile.TemporaryDirectory() as output:
         options = ["MODEL.WEIGHTS", str(path), "OUTPUT_DIR", output]
         options += ["DATASETS.TEST", repr((args.check,))]
-        result = chosen.run.evaluate(chosen.run.read_config(None, options))[args.check]
+        cfg = chosen.run.read_config(None, options, evaluates=True)
+        result = chosen.run.evaluate(cfg)[args.check]
     card = {
         "kind": "detector",
         "network": backbones.network(config),

@@ -128,6 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
         gallery.check_dataset_target(args.output, dataset, args.sheet)
         total = len(dataset.records[: args.limit])
+        if not total:
+            raise UserError(f"{args.dataset} has no picture to draw; check its image list")
         tiles = gallery.dataset_tiles(dataset, predictor, threshold, args.limit, args.labels)
     elif images:
         tiles = gallery.image_tiles(

@@ -338,11 +338,14 @@ def check_test_pictures(
     """Check all test pictures quickly, so that none makes the evaluation after a training fail.
 
     Raises:
-        UserError: some are missing, not pictures, or truncated; it names the first.
+        UserError: there are none, or some are missing, not pictures, or truncated; it names the
+            first.
     """
     for name in test:
-        broken = []
-        for _, file in pictures_of(name):
+        broken, pictures = [], list(pictures_of(name))
+        if not pictures:
+            raise UserError(f"{name} has no image to evaluate on; check its image list")
+        for _, file in pictures:
             try:
                 check_whole(file)
             except UserError as error:

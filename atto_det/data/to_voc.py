@@ -14,7 +14,7 @@ from atto_det.data.images import write_palette_png
 from atto_det.data.records import Dataset, ImageRecord, Instance, Progress
 from atto_det.data.voc_folder import MOST_CLASSES
 from atto_det.data.voc_image import VOID
-from atto_det.errors import Outputs, UserError, atomic_folder
+from atto_det.errors import Outputs, UserError, atomic_folder, shown
 
 
 class Written(NamedTuple):
@@ -40,9 +40,9 @@ def to_voc(
     boxes are written. Crowd regions become void.
 
     Raises:
-        UserError: `target` exists, the splits have different classes, there are more classes or
-            more objects in a picture than an 8-bit label image can hold, or a file cannot be
-            written.
+        UserError: `target` exists, the splits have different classes, a class name cannot be
+            written as a line, there are more classes or more objects in a picture than an 8-bit
+            label image can hold, or a file cannot be written.
     """
     target = Path(target)
     names = next(iter(splits.values())).class_names
@@ -50,6 +50,12 @@ def to_voc(
         raise UserError("the splits have different classes: they cannot be one folder")
     if len(names) > MOST_CLASSES:
         raise UserError(f"{len(names)} classes are more than VOC's layout holds ({MOST_CLASSES})")
+    for name in names:
+        if name.splitlines() != [name.strip()]:
+            raise UserError(
+                f"the class {shown(name)} cannot be written to class_names.txt, a line for each: "
+                "rename it, without spaces around it and line breaks"
+            )
     if target.exists():
         raise UserError(f"{target} exists: choose a folder that does not exist")
     records = {r.file_name: r for dataset in splits.values() for r in dataset.records}
@@ -80,12 +86,10 @@ def to_voc(
 
 
 def _ids(records: Mapping[str, ImageRecord], folder: Path) -> dict[str, str]:
-    """An image id, without folders, for each file."""
+    """An image id for each file, without folders, that can be written as a line."""
     outputs = Outputs(folder, "")
-    return {
-        file: outputs(record.image_id.strip("/").replace("/", "_")).name
-        for file, record in records.items()
-    }
+    lines = {f: "_".join(r.image_id.strip("/").splitlines()) for f, r in records.items()}
+    return {file: outputs(line.strip().replace("/", "_")).name for file, line in lines.items()}
 
 
 def _write_labels(record: ImageRecord, folder: Path, name: str) -> tuple[int, int]:

@@ -1,14 +1,20 @@
 """Test-time augmentation with Detectron2's own class, for this project's models and data."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import torch
 from detectron2.config import CfgNode
+from detectron2.data import transforms as T
 from detectron2.modeling import GeneralizedRCNNWithTTA
-from detectron2.modeling.test_time_augmentation import DatasetMapperTTA
 from detectron2.structures import Instances, ROIMasks
 from fvcore.transforms.transform import TransformList
 from torch import Tensor, nn
 
 from atto_det.errors import UserError
-from atto_det.training.views import views_of
+from atto_det.training.views import View, views_of
+
+from .mapper import AtLeastAPixel
 
 
 class AugmentedTest(GeneralizedRCNNWithTTA):
@@ -28,14 +34,8 @@ class AugmentedTest(GeneralizedRCNNWithTTA):
                 "TEST.AUG.ENABLED is True, which needs MODEL.META_ARCHITECTURE GeneralizedRCNN "
                 f"without keypoints and given proposals, not {kind}: set it to False"
             )
-        views = views_of(cfg)
-        mapper = DatasetMapperTTA(
-            list(dict.fromkeys(view.short for view in views)),
-            views[0].longest,
-            any(view.mirrored for view in views),
-        )
         # One view at a time: padding a batch to its largest view would change the detections.
-        super().__init__(cfg, model, mapper, batch_size=1)
+        super().__init__(cfg, model, _Viewer(views_of(cfg)), batch_size=1)
 
     def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[TransformList]) -> Tensor:
         """The mean of the views' masks (N, 1, M, M), with mirrored ones turned back."""
@@ -44,6 +44,30 @@ class AugmentedTest(GeneralizedRCNNWithTTA):
             if isinstance(masks, ROIMasks):  # from `optimise_for_inference`
                 output.pred_masks = masks.tensor[:, None]
         return super()._reduce_pred_masks(outputs, tfms)
+
+
+class _Viewer:
+    """Makes the views of a picture, each with the transforms that lead to it.
+
+    Detectron2's own resizes narrow strips to a side of no pixel.
+    """
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self.augmentations = []
+        for view in views:
+            resize = AtLeastAPixel(T.ResizeShortestEdge(view.short, view.longest))
+            flip = [T.RandomFlip(prob=1.0)] if view.mirrored else []
+            self.augmentations.append(T.AugmentationList([resize, *flip]))
+
+    def __call__(self, item: dict) -> list[dict]:
+        """One dict for each view of a picture at its native size."""
+        result, pixels = [], item["image"].permute(1, 2, 0).numpy()
+        for augmentation in self.augmentations:
+            seen = T.AugInput(pixels.copy())
+            transforms = augmentation(seen)
+            image = torch.as_tensor(np.ascontiguousarray(seen.image.transpose(2, 0, 1)))
+            result.append(item | {"image": image, "transforms": transforms})
+        return result
 
 
 def unresized(cfg: CfgNode) -> CfgNode:

@@ -67,12 +67,19 @@ class TrainLoader(batches.TrainLoader):
 
 
 class TestLoader:
-    """This process's share of the pictures of a test set, one per batch, in order."""
+    """This process's share of the pictures of a test set, one per batch, in order.
+
+    Raises:
+        UserError: there are none.
+    """
 
     def __init__(self, cfg: CfgNode, name: str) -> None:
         class_names_of(name)
+        pictures = DatasetCatalog.get(name)
+        if not pictures:
+            raise UserError(f"{name} has no image to evaluate on; check its image list")
         self.loader = build_detection_test_loader(
-            DatasetCatalog.get(name),
+            pictures,
             mapper=ErrorsAsItems(AttoDatasetMapper(unresized(cfg), False)),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )

@@ -95,7 +95,9 @@ def launch(job: Job) -> int:
     """
     if job.processes * job.machines == 1:
         return _work(job)
-    read_config(job.config_file, job.options)  # so that errors are reported only once
+    read_config(
+        job.config_file, job.options, evaluates=job.eval_only
+    )  # so that errors are reported only once
     if job.machines > 1 and job.dist_url == "auto":
         raise UserError("--num-machines needs --dist-url tcp://HOST:PORT of machine 0")
     try:

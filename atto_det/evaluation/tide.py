@@ -15,6 +15,8 @@ The cost of a kind is the AP that would be gained if all errors of this kind, an
 corrected (section 2.3): a wrong class or location is corrected for the surest detection of an
 object and removed for others; duplicates and background detections are removed; missed objects do
 not count. Since the kinds are corrected one at a time, the costs do not add up to 100 minus AP.
+A crowd region is no object, and a detection that finds nothing, but lies on a crowd region of its
+class by at least the threshold, does not count.
 
 TIDE matches as COCO does, which differs from VOC's rule: a detection is assigned to the
 best-overlapping object of its class that is still free. AP is COCO's mean over 101 recalls, at one
@@ -83,7 +85,7 @@ def judge(
     """Judge every detection and object.
 
     Args:
-        ground_truth: image name → objects.
+        ground_truth: image name → objects and crowd regions.
         detections: image name → detections; an image that is missing has none.
         kind: what is compared.
         threshold: overlap from which a detection finds an object.
@@ -92,9 +94,9 @@ def judge(
     """
     columns: dict[str, list[np.ndarray]] = {name: [] for name in Verdicts.__slots__}
     first = 0  # number of the image's first object
-    for number, (image_id, objects) in enumerate(ground_truth.items()):
-        found = detections.get(image_id)
-        verdict = _judge_image(objects, found, kind, threshold, background, limit)
+    for number, (image_id, annotated) in enumerate(ground_truth.items()):
+        found, objects = detections.get(image_id), annotated.without_crowds()
+        verdict = _judge_image(annotated, objects, found, kind, threshold, background, limit)
         count, total = len(verdict["kinds"]), len(objects.classes)
         verdict["targets"] = np.where(verdict["targets"] < 0, -1, verdict["targets"] + first)
         verdict["images"] = np.full(count, number)
@@ -107,6 +109,7 @@ def judge(
 
 
 def _judge_image(
+    annotated: GroundTruth,
     objects: GroundTruth,
     found: Detections | None,
     kind: Kind,
@@ -125,6 +128,8 @@ def _judge_image(
     )
     same = classes[:, None] == objects.classes[None, :]  # (m, n)
     targets = _match(np.where(same, iou, 0.0), threshold)
+    kept = np.flatnonzero((targets >= 0) | ~_in_crowd(annotated, found, rows, kind, threshold))
+    rows, classes, targets, iou, same = (a[kept] for a in (rows, classes, targets, iou, same))
     is_found = np.zeros(total, bool)
     is_found[targets[targets >= 0]] = True
 
@@ -167,6 +172,22 @@ def _overlaps(objects: GroundTruth, found: Detections, rows: np.ndarray, kind: K
         return box_iou(found.boxes[rows], objects.boxes)
     crowd = [0] * len(objects.rles)
     return rle_masks.iou([found.rles[row] for row in rows], list(objects.rles), crowd)
+
+
+def _in_crowd(
+    annotated: GroundTruth, found: Detections | None, rows: np.ndarray, kind: Kind, threshold: float
+) -> np.ndarray:
+    """Which of the detections `rows` lie on a crowd region of their class: bool (m,)."""
+    regions = np.flatnonzero(annotated.is_crowd)
+    if not len(rows) or not len(regions):
+        return np.zeros(len(rows), bool)
+    if kind == "box":
+        shares = box_iou(found.boxes[rows], annotated.boxes[regions], of_first=True)
+    else:
+        masks = [found.rles[row] for row in rows], [annotated.rles[k] for k in regions]
+        shares = rle_masks.iou(*masks, [1] * len(regions))
+    same = found.classes[rows][:, None] == annotated.classes[regions][None, :]
+    return (same & (shares >= threshold)).any(axis=1)
 
 
 def _match(iou: np.ndarray, threshold: float) -> np.ndarray:
@@ -267,8 +288,8 @@ def confusion_matrix(
         threshold: overlap from which a detection is assigned to an object.
     """
     result = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-    for image_id, objects in ground_truth.items():
-        found = detections.get(image_id)
+    for image_id, annotated in ground_truth.items():
+        found, objects = detections.get(image_id), annotated.without_crowds()
         free = np.ones(len(objects.classes), bool)
         if found is not None:
             rows = np.argsort(-found.scores, kind="stable")
@@ -277,7 +298,8 @@ def confusion_matrix(
             if len(rows) and len(free):
                 targets = _match(_overlaps(objects, found, rows, kind), threshold)
             free[targets[targets >= 0]] = False
-            for row, target in zip(rows, targets, strict=True):
+            kept = (targets >= 0) | ~_in_crowd(annotated, found, rows, kind, threshold)
+            for row, target in zip(rows[kept], targets[kept], strict=True):
                 known = objects.classes[target] if target >= 0 else num_classes
                 result[known, found.classes[row]] += 1
         np.add.at(result[:, num_classes], objects.classes[free], 1)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, atomic_path, shown
 
 LOSSES = {
     "loss_cls": "class",
@@ -25,18 +25,32 @@ def read_metrics(path: str | Path) -> list[dict]:
     A last line without an end is still being written, and is left out.
 
     Raises:
-        UserError: no such file, or no line in it.
+        UserError: no such file, no line in it, or a damaged one.
     """
     try:
         lines = Path(path).read_text().splitlines(keepends=True)
-        if len(lines) > 1 and not lines[-1].endswith("\n"):
-            lines.pop()
-        rows = [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as metrics of a training run: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read as metrics of a training run: {reason}") from error
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}, is damaged: {shown(line, 60)}") from error
+        if not _is_row(rows[-1]):
+            raise UserError(f"{path}, line {number}, holds no metrics of a training run")
     if not rows:
-        raise UserError(f"{path} is empty: the run was shorter than 20 iterations")
+        raise UserError(f"{path} has no line yet: the first one comes after 20 iterations")
     return rows
+
+
+def _is_row(value: object) -> bool:
+    """Whether it is a dict of numbers, one of them "iteration"."""
+    numbers = isinstance(value, dict) and all(isinstance(v, int | float) for v in value.values())
+    return numbers and "iteration" in value
 
 
 def progress(rows: list[dict]) -> str:
@@ -75,7 +89,8 @@ def plot_training(metrics: str | Path, output: str | Path) -> None:
         if points:
             left.plot(*zip(*points, strict=True), label=label, linewidth=1.5)
     left.set(xlabel="iteration", ylabel="loss (median of 20 iterations)", ylim=(0, None))
-    left.legend(**ABOVE)
+    if left.has_data():
+        left.legend(**ABOVE)
     for key in sorted({key for row in rows for key in row if key.endswith(AP_KEYS)}):
         points = [(row["iteration"] + 1, row[key]) for row in rows if key in row]
         right.plot(*zip(*points, strict=True), label=key, marker="o", linewidth=1.5)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from atto_det.errors import UserError
 from atto_det.evaluation import Detections, GroundTruth
 from atto_det.evaluation.arrays import have_masks
 from atto_det.evaluation.coco import SIZES, coco_metrics, object_areas
@@ -53,28 +54,34 @@ def analyse(
     """The content of a report; see the module's docstring.
 
     Args:
-        ground_truth: image name → objects; crowd regions do not count as objects here.
+        ground_truth: image name → objects and crowd regions, which are no objects here, and on
+            which detections do not count.
         detections: image name → detections; an image that is missing has none.
         split: name of the data set.
         score: minimum score of detections, where one score must be chosen.
         worst: number of pictures to list.
+
+    Raises:
+        UserError: there is no image.
     """
+    if not ground_truth:
+        raise UserError(f"{split} has no image to evaluate on; check its image list")
     with_crowds = ground_truth
     ground_truth = {image: objects.without_crowds() for image, objects in ground_truth.items()}
     masks = have_masks(ground_truth, detections)
     kinds: tuple[Kind, ...] = ("box", "mask") if masks else ("box",)
     found: dict[str, Any] = {}
     for kind in kinds:
-        verdicts = judge(ground_truth, detections, kind)
+        verdicts = judge(with_crowds, detections, kind)
         found[kind] = {
             **error_costs(verdicts),
             "calibration": calibration(verdicts),
             "curves": _curves(verdicts, class_names),
         }
     sure = {i: one.at_least(score) for i, one in detections.items() if i in ground_truth}
-    verdicts = judge(ground_truth, sure, kinds[-1])
+    verdicts = judge(with_crowds, sure, kinds[-1])
     confusion = confusion_matrix(
-        ground_truth, detections, len(class_names), kind=kinds[-1], score=score
+        with_crowds, detections, len(class_names), kind=kinds[-1], score=score
     )
     return {
         "split": split,

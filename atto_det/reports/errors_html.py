@@ -93,19 +93,29 @@ def _sizes(sizes: dict[str, dict[str, Any]]) -> str:
 
 
 def _confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
-    heads = "".join(f"<th>{escape(name)}</th>" for name in (*class_names, "nothing found"))
+    """The matrix, without rows and columns of zeros."""
+    known = range(len(class_names))
+    shown = [k for k in known if any(matrix[k])]
+    detected = [k for k in known if any(row[k] for row in matrix)]
+    last = len(class_names)  # no object, nothing found
+    names = [*class_names, "nothing found"]
+    heads = "".join(f"<th>{escape(names[column])}</th>" for column in (*detected, last))
     rows = []
-    for index, (name, row) in enumerate(zip((*class_names, "no object"), matrix, strict=True)):
+    for index in (*shown, last):
+        row, name = matrix[index], class_names[index] if index < last else "no object"
         total = max(sum(row), 1)
         cells = []
-        for column, value in enumerate(row):
-            same = ' class="same"' if column == index < len(class_names) else ""
+        for column in (*detected, last):
+            value, same = row[column], ' class="same"' if column == index < last else ""
             shade = f"background: rgba(var(--heat), {0.85 * value / total:.2f})"
-            cells.append(f'<td{same} style="{shade}">{value or ""}</td>')
+            style = f' style="{shade}"' if value else ""
+            cells.append(f"<td{same}{style}>{value or ''}</td>")
         rows.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
+    hidden = last - len({*shown, *detected})
+    note = f"<p>{hidden} classes have neither an object nor a detection.</p>" if hidden else ""
     return (
         f'<div class="scroll confusion"><table><thead><tr><th></th>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{note}"
     )
 
 

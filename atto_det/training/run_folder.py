@@ -30,8 +30,8 @@ from atto_det.weights.zoo import PREFIX, find_file
 logger = logging.getLogger(__name__)
 
 
-def carried_config(options: Sequence[str]) -> tuple[str, str]:
-    """The checkpoint named by option MODEL.WEIGHTS, and the config in it as YAML text.
+def carried_config(options: Sequence[str]) -> tuple[str, str, list[str]]:
+    """The checkpoint named by option MODEL.WEIGHTS, its config as YAML text, its class names.
 
     Raises:
         UserError: the option is missing, or the checkpoint carries no config.
@@ -44,7 +44,8 @@ def carried_config(options: Sequence[str]) -> tuple[str, str]:
     file = find_file(path)
     if file.suffix == ".safetensors" and not holds_detector(file):
         raise UserError(f"{path} holds a backbone and no config: give --config-file")
-    return path, checkpoint.read_description(checkpoint.load_checkpoint(path), path)["config"]
+    part = checkpoint.read_description(checkpoint.load_checkpoint(path), path)
+    return path, part["config"], part["class_names"]
 
 
 def folder_of(weights: str) -> str:

@@ -21,6 +21,7 @@ from atto_det.data.training_report import format_report, training_report
 from atto_det.errors import UserError, shown
 from atto_det.training import estimate, run_folder
 from atto_det.training.batches import ranks
+from atto_det.training.carried_data import forbid_flips, leave_unused
 from atto_det.training.estimate import out_of_memory_as_sentence
 from atto_det.training.keys import AUTO
 from atto_det.training.lock import locked
@@ -103,18 +104,24 @@ class Runner:
 
     def work(self, job: Job) -> None:
         """What one process does."""
-        cfg = self.read_config(job.config_file, job.options)
+        cfg = self.read_config(job.config_file, job.options, evaluates=job.eval_only)
         with death_as_sentence("DATALOADER.NUM_WORKERS, or SOLVER.IMS_PER_BATCH"):
             if job.eval_only:
                 self.evaluate(cfg)
             else:
                 self.train(cfg, resume=job.resume)
 
-    def read_config(self, config_file: str | None, options: Sequence[str] = ()) -> CfgNode:
+    def read_config(
+        self, config_file: str | None, options: Sequence[str] = (), *, evaluates: bool = False
+    ) -> CfgNode:
         """The config in a file, or, without one, that of the checkpoint in option MODEL.WEIGHTS.
 
         The OUTPUT_DIR in a checkpoint belongs to an earlier time and perhaps another machine, so
-        results are written beside the checkpoint unless an option says otherwise.
+        results are written beside the checkpoint unless an option says otherwise. Data that is not
+        used is left out (`atto_det.training.carried_data`).
+
+        Args:
+            evaluates: whether nothing is trained.
 
         Raises:
             UserError: neither is given, or raised by `ConfigReader.load_config`.
@@ -122,14 +129,22 @@ class Runner:
         configs = self.engine.configs
         if config_file:
             return configs.load_config(config_file, options)
-        path, text = run_folder.carried_config(options)
+        path, text, earlier = run_folder.carried_config(options)
         where = f"the config in checkpoint {path}"
         options = ["OUTPUT_DIR", run_folder.folder_of(path), *options]
+        given, class_names_of = options[::2], configs.catalog.class_names_of
         cfg = configs.config_from_text(text, where, options)
+        leave_unused(cfg.DATASETS, given, class_names_of, evaluates=evaluates)
         key, head = class_head(cfg)
-        if "DATASETS.TRAIN" in options[::2] and key not in options[::2]:
+        if "DATASETS.TRAIN" in given and key not in given:
             head.NUM_CLASSES = 0  # taken from the new data
-        return configs.completed(cfg)
+        cfg = configs.completed(cfg)
+        if cfg.DATASETS.TRAIN and not evaluates and "DATASETS.NO_HORIZONTAL_FLIP" not in given:
+            cfg.defrost()
+            names = class_names_of(cfg.DATASETS.TRAIN[0])
+            forbid_flips(cfg.DATASETS, names, earlier, class_names_of)
+            cfg.freeze()
+        return cfg
 
     def train(
         self, cfg: CfgNode, *, resume: bool = False, seconds: float | None = None

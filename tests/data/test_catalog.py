@@ -162,6 +162,14 @@ def test_broken_test_pictures_are_found_before_a_training(root, voc_folder):
         catalog.check_test_pictures(["own_val"])
 
 
+def test_a_test_set_without_pictures_is_refused_before_a_training(root):
+    empty = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "wheel"}]}
+    (root / "val.json").write_text(json.dumps(empty))
+    catalog.register_own_data(config(coco=[["own_val", "val.json", "."]]))
+    with pytest.raises(UserError, match="own_val has no image to evaluate on"):
+        catalog.check_test_pictures(["own_val"])
+
+
 def test_copies_under_other_names_are_named(root, voc_folder, caplog):
     noise = np.random.default_rng(0)
     for name, ids in (("one", ["a", "b"]), ("two", ["c", "d"])):

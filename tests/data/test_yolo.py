@@ -1,6 +1,7 @@
 """YOLO's labels by hand, and from them to COCO JSON and VOC layout without a loss."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,6 +151,26 @@ def test_what_voc_layout_cannot_hold_is_said(root, tmp_path):
     with pytest.raises(UserError, match="has 255 objects, and a label image of VOC holds 254"):
         to_voc(splits, tmp_path / "more")
     assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize("image_id", [" a", "a ", "a\u2028b", "\u00a0", "写" * 200])
+def test_names_of_pictures_that_no_line_can_hold(root, tmp_path, image_id):
+    write(root, "0 0.2 0.4 0.3 0.4 0.3 0.6 0.2 0.6")
+    dataset = load_yolo(root / "data.yaml", "train")
+    record = replace(dataset.records[0], image_id=image_id)
+    to_voc({"train": replace(dataset, records=(record,))}, tmp_path / "voc")
+    again = load_voc(tmp_path / "voc", "train")
+    assert [r.instances for r in again.records] == [record.instances]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "", " a", "a\t"])
+def test_names_of_classes_that_no_line_can_hold_are_refused(root, tmp_path, name):
+    write(root, "0 0.2 0.4 0.3 0.4 0.3 0.6 0.2 0.6")
+    dataset = load_yolo(root / "data.yaml", "train")
+    dataset = replace(dataset, class_names=(name, *dataset.class_names[1:]))
+    with pytest.raises(UserError, match=r"cannot be written to class_names\.txt"):
+        to_voc({"train": dataset}, tmp_path / "voc")
+    assert not (tmp_path / "voc").exists()
 
 
 def test_boxes_alone_stay_boxes(root, tmp_path):

@@ -1,6 +1,7 @@
 """Batches follow from (seed, iteration) alone, whoever computes them and whenever."""
 
 import itertools
+import json
 import random
 from functools import partial
 
@@ -156,3 +157,12 @@ def test_the_test_loader_has_each_picture_once_in_order(config, data_root):
     assert [[item["image_id"] for item in batch] for batch in batches] == [[i] for i in listed]
     assert "instances" not in batches[0][0]
     assert len(module.TestLoader(config(), "mini_voc_val")) == 4
+
+
+def test_a_test_set_without_pictures_is_refused(config, tmp_path):
+    empty = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "wheel"}]}
+    (tmp_path / "val.json").write_text(json.dumps(empty))
+    rows = [["bare_val", str(tmp_path / "val.json"), str(tmp_path)]]
+    cfg = config("DATASETS.COCO", rows)
+    with pytest.raises(UserError, match="bare_val has no image to evaluate on"):
+        module.TestLoader(cfg, "bare_val")

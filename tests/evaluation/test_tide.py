@@ -92,6 +92,30 @@ def test_an_object_is_mended_once_by_its_surest_error():
     assert not verdicts.missed.any()
 
 
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_what_lies_on_a_crowd_region_does_not_count(kind):
+    rows = truth((0, 0, 0, 10, 10), (0, 20, 0, 60, 40), (1, 30, 0, 40, 10))
+    crowd = np.array([False, True, False])
+    objects = {"a": GroundTruth(rows.boxes, rows.rles, rows.classes, rows.difficult, crowd)}
+    detections = {
+        "a": found(
+            (0, 0.9, 0, 0, 10, 10),  # right
+            (0, 0.8, 20, 0, 30, 10),  # wholly on the region
+            (0, 0.7, 30, 0, 40, 10),  # also on an object of class 1
+            (1, 0.6, 20, 20, 30, 30),  # on the region, of another class
+            (0, 0.5, 14, 0, 24, 10),  # four tenths on it
+        )
+    }
+    verdicts = judge(objects, detections, kind)
+    assert verdicts.scores.tolist() == [0.9, 0.6, 0.5]
+    assert verdicts.kinds.tolist() == [RIGHT, "background", "background"]
+    assert verdicts.rows.tolist() == [0, 3, 4]
+    assert verdicts.found.tolist() == [True, False]
+    assert error_costs(verdicts)["AP"] == pytest.approx(50)  # class 1 finds nothing
+    matrix = confusion_matrix(objects, detections, 2, kind=kind, score=0.5)
+    assert matrix.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]
+
+
 def test_images_without_objects_or_detections():
     objects = {"empty": truth(), "blind": truth((1, 0, 0, 9, 9))}
     verdicts = judge(objects, {"empty": found((0, 0.9, 0, 0, 5, 5))}, "mask")

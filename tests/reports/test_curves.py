@@ -23,7 +23,17 @@ def test_plot_is_a_picture_of_the_rows(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.png", "metrics.json"]
 
 
-@pytest.mark.parametrize(("text", "part"), [("", "is empty"), ("{broken", "cannot be read")])
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "has no line yet"),
+        ('{"iteration": 19, "lo', "has no line yet"),  # being written
+        ('{"iteration": 19}\n{broken\n', "line 2, is damaged"),
+        ("3\n", "line 1, holds no metrics"),
+        ('{"loss_cls": 1.0}\n', "line 1, holds no metrics"),
+        ('{"iteration": 19, "val/AP_m": null}\n', "line 1, holds no metrics"),
+    ],
+)
 def test_unreadable_metrics_are_named(tmp_path, text, part):
     metrics = tmp_path / "metrics.json"
     metrics.write_text(text)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_masks
 
+from atto_det.errors import UserError
 from atto_det.evaluation import Detections, GroundTruth
 from atto_det.reports.errors import analyse
 from atto_det.reports.errors_html import page
@@ -99,3 +100,19 @@ def test_without_any_detection():
     assert content["kinds"]["mask"]["counts"]["missed"] == 3
     assert content["boundary"] is None
     page({**content, "title": "t", "remarks": []}, [])
+
+
+def test_a_confusion_matrix_of_many_classes_shows_those_that_occur():
+    truth, found = scene(True)
+    names = [f"class {k}" for k in range(300)]
+    content = analyse(truth, found, names, split="val", score=0.5)
+    text = page({**content, "title": "t", "remarks": []}, [])
+    matrix = text[text.index('class="scroll confusion"') : text.index("Precision by recall")]
+    assert matrix.count("<tr>") == 1 + 2 + 1  # two classes of objects, and none
+    assert len(text) < 30_000
+    assert "298 classes have neither an object nor a detection" in text
+
+
+def test_a_data_set_without_pictures_is_refused():
+    with pytest.raises(UserError, match="val has no image to evaluate on"):
+        analyse({}, {}, NAMES, split="val", score=0.5)

@@ -62,6 +62,16 @@ def test_one_view_is_the_detection_without_augmentation(written, photos, engine)
     assert pairs >= 0.97 * count
 
 
+@pytest.mark.parametrize("shape", [(2, 3000, 3), (3000, 2, 3)])
+def test_narrow_strips_keep_a_pixel(written, shape):
+    path = written(PLAIN, [*AUGMENTED, "TEST.AUG.MIN_SIZES", "(160,)"])
+    strip = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    theirs, ours = (p.Predictor(path)(strip) for p in (atto_det.detectron2, atto_det.torchvision))
+    pairs, count = match(theirs, ours)
+    assert count > 50
+    assert pairs >= 0.8 * count  # many boxes of a strip overlap as much as NMS allows
+
+
 def test_mirrored_views_see_the_mirrored_picture(written, photos):
     path = written(PLAIN, [*AUGMENTED, "TEST.AUG.MIN_SIZES", "(160,)"])
     predictor = atto_det.torchvision.Predictor(path)

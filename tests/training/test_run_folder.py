@@ -63,7 +63,8 @@ def test_the_last_checkpoint_is_of_this_engine_and_of_these_classes(tmp_path):
 def test_the_config_that_a_checkpoint_carries(tmp_path):
     save(tmp_path / "a.pth")
     options = ["SEED", "3", "MODEL.WEIGHTS", str(tmp_path / "a.pth")]
-    assert run_folder.carried_config(options) == (str(tmp_path / "a.pth"), "SEED: 1\n")
+    found = run_folder.carried_config(options)
+    assert found == (str(tmp_path / "a.pth"), "SEED: 1\n", ["wheel", "door"])
     with pytest.raises(UserError, match=r"give --config-file, or MODEL.WEIGHTS and a checkpoint"):
         run_folder.carried_config(["SEED", "3"])
     with pytest.raises(UserError, match=r"b.safetensors holds a backbone and no config"):

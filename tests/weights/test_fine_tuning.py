@@ -1,5 +1,6 @@
 """A detector learns other classes: what is loaded, what starts at random, what is refused."""
 
+import json
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,3 +91,65 @@ def test_a_detector_of_the_zoo_learns_other_classes_without_a_config(
     log = (tmp_path / "out/log.txt").read_text()
     assert "classes: 2 (wheel, door); before: 3 (cat, dög, owl)" in log
     assert "box_predictor       0      4  bbox_pred, cls_score" in log
+
+
+@pytest.fixture(params=["detectron2", "torchvision"])
+def read(request, tmp_path):
+    """Reads the config of a training or an evaluation of a detector whose own data is gone."""
+    if request.param == "detectron2":
+        pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+    path = tiny.write(
+        tmp_path / "model.pth",
+        *("DATASETS.FOLDERS", "[['before', 'gone']]", "DATASETS.TRAIN", "('before_train',)"),
+        *("DATASETS.TEST", "('before_val',)", "DATASETS.NO_HORIZONTAL_FLIP", "('before',)"),
+    )
+
+    def read_config(*options: str, evaluates: bool = False):
+        runner = engine.choose(request.param, say=None).run
+        return runner.read_config(None, ["MODEL.WEIGHTS", str(path), *options], evaluates=evaluates)
+
+    return read_config
+
+
+TRAINED = ("DATASETS.TRAIN", "('parts_train',)")
+TESTED = ("DATASETS.TEST", "('parts_val',)")
+
+
+@pytest.mark.parametrize("in_coco_format", [False, True])
+def test_the_earlier_training_s_data_is_not_needed(read, voc_folder, tmp_path, in_coco_format):
+    root = voc_folder(tmp_path / "parts", ["wheel", "door"], train=["one"], val=["two"])
+    own = ("DATASETS.FOLDERS", f"[['parts', '{root}']]")
+    if in_coco_format:
+        empty = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "wheel"}]}
+        (tmp_path / "a.json").write_text(json.dumps(empty))
+        rows = [[f"parts_{part}", str(tmp_path / "a.json"), str(root)] for part in ("train", "val")]
+        own = ("DATASETS.COCO", repr(rows))
+    cfg = read(*own, *TRAINED, *TESTED)
+    assert list(cfg.DATASETS.NO_HORIZONTAL_FLIP) == []
+    assert not in_coco_format or list(cfg.DATASETS.FOLDERS) == []
+    wanted = "FOLDERS: before has no" if in_coco_format else "TEST is still before_val, of the"
+    with pytest.raises(UserError, match=wanted):
+        read(*own, *TRAINED)
+
+
+@pytest.mark.parametrize("rows", ["[1]", "[None]", "['x']", "[[1]]", "[[]]"])
+def test_a_malformed_entry_is_one_sentence(read, rows):
+    with pytest.raises(UserError, match=r"each entry of DATASETS.FOLDERS must be"):
+        read("DATASETS.FOLDERS", rows, *TRAINED, *TESTED)
+
+
+def test_the_same_classes_are_still_not_mirrored(read, voc_folder, tmp_path):
+    root = voc_folder(tmp_path / "parts", tiny.CLASSES, train=["one"], val=["two"])
+    own = ("DATASETS.FOLDERS", f"[['parts', '{root}']]", *TRAINED, *TESTED)
+    assert list(read(*own).DATASETS.NO_HORIZONTAL_FLIP) == ["parts_train"]
+    cfg = read(*own, "DATASETS.NO_HORIZONTAL_FLIP", "()")
+    assert list(cfg.DATASETS.NO_HORIZONTAL_FLIP) == []
+
+
+def test_an_evaluation_does_not_need_the_training_data(read, voc_folder, tmp_path):
+    root = voc_folder(tmp_path / "parts", tiny.CLASSES, val=["two"])
+    cfg = read("DATASETS.FOLDERS", f"[['parts', '{root}']]", *TESTED, evaluates=True)
+    assert list(cfg.DATASETS.TRAIN) == []
+    assert list(cfg.DATASETS.NO_HORIZONTAL_FLIP) == ["before"]  # for mirrored views
+    cfg = read("DATASETS.TEST", "('voc_2012_seg_val',)", evaluates=True)
+    assert list(cfg.DATASETS.FOLDERS) == []
