@@ -178,12 +178,12 @@ def test_the_network_found_is_the_stored_one():
     tops: dict[str, list[float]] = {}
     for one in _stored(f"{folder}alone.json")["networks"]:
         tops.setdefault(one["name"], []).append(one["top1"])
-    rows = list(_table("docs/exploration.md", "What was run", 1).values())
+    rows = list(_table("docs/exploration.md", "What was run", 2).values())
     for row, found in zip((rows[0], rows[2]), (tops["found"], tops["attonet_c"]), strict=True):
         assert row[0] == f"{sum(found) / len(found):.1f}"
         assert row[1] == ", ".join(f"{top1:.1f}" for top1 in found)
     stored = _stored(f"{folder}latency.json")
-    rows = list(_table("docs/exploration.md", "What was run", 2).values())
+    rows = list(_table("docs/exploration.md", "What was run", 3).values())
     for row, size in zip(rows, ("64", "224"), strict=False):
         times = [
             statistics.median(one[size]) for one in stored["classifiers"]["milliseconds"].values()
@@ -224,25 +224,46 @@ def test_growth_in_costs_is_the_stored_one():
 
 def test_the_exploration_is_the_stored_one():
     stored = _stored("exploration/exploration.json")
-    others = {
-        name: next(one for one in stored["other_searches"][name]["finals"] if one["satisfies"])
-        for name in ("random-1", "tpe-1")
-    }
-    found = [stored["prototype"], *stored["finals"], *others.values()]
     expected = [
         [
             *(f"{one['u']:.2f}", f"{one['top1']:.1f}", f"{one['val']:.1f}"),
             *(f"{one['parameters'] / 1e6:.3f}", f"{one['macs'] / 1e6:.2f}"),
         ]
-        for one in found
+        for one in [stored["prototype"], *stored["finals"]]
     ]
     assert list(_table("docs/exploration.md", "What was run").values()) == expected
     text = " ".join((pages.REPOSITORY / "docs/exploration.md").read_text().split())
     assert ", ".join(f"{one['u']:.1f}" for one in stored["generators"]) + " for G_0" in text
-    random, tpe = (f"{stored['finals'][0]['u'] - one['u']:.1f}" for one in others.values())
-    assert f"beats random search by {random} points of U and TPE by {tpe}" in text
-    estimated = {one["name"]: f"{one['curve'][-1][1]:.1f}" for one in stored["samplers"][:2]}
-    assert f"reached an estimated U of {estimated['generator-2']}" in text
-    assert f"the first one reached {estimated['generator-1']} and TPE" in text
     tau = {name: f"{value:.2f}" for name, value in stored["ranking"]["tau"].items()}
     assert f"{tau['supernet']} for the supernet, {tau['parameters']} for the number of" in text
+
+
+GENERATORS = ("generator-1", "generator-2", "generator-3")
+
+
+def test_the_engines_of_the_exploration_are_the_stored_ones():
+    stored = _stored("exploration/exploration.json")
+    engines = {"generator": [], "tpe": [], "random": []}
+    for one in stored["samplers"]:
+        assert one["is_over"]
+        assert one["asked"] == 256
+        engines[one["name"].partition("-")[0]].append(one)
+    expected = []
+    for searches in engines.values():
+        found = [one for one in searches if one["final"] is not None]
+        us = [f"{one['final']:.1f}" if one in found else "none" for one in searches]
+        means = [statistics.mean(one[key] for one in found) for key in ("final", "val_u")]
+        met = ", ".join(str(one["satisfying"]) for one in searches)
+        expected.append([met, ", ".join(us), *(f"{mean:.1f}" for mean in means)])
+    assert list(_table("docs/exploration.md", "What was run", 1).values()) == expected
+    text = " ".join((pages.REPOSITORY / "docs/exploration.md").read_text().split())
+    for name in ("generator", "tpe"):
+        tops = [one["val_top1"] for one in engines[name]]
+        assert f"{min(tops):.1f} to {max(tops):.1f} % by" in text
+        assert f"{statistics.mean(tops):.1f})" in text
+    generator, tpe, random = (float(row[2]) for row in expected)
+    assert f"{generator - random:.1f} points of U below the generator's mean" in text
+    assert f"{generator - tpe:.1f} points of U in the mean" in text
+    others = stored["other_searches"]
+    last = [own["generators"][-1]["u"] for own in (stored, *map(others.get, GENERATORS[1:]))]
+    assert "U(G_8) is {:.1f}, {:.1f} and {:.1f}".format(*last) in text
