@@ -60,11 +60,13 @@ class _Viewer:
             self.augmentations.append(T.AugmentationList([resize, *flip]))
 
     def __call__(self, item: dict) -> list[dict]:
-        """One dict for each view of a picture at its native size."""
+        """One dict for each view of a picture, which a loader of a user's own may have resized."""
         result, pixels = [], item["image"].permute(1, 2, 0).numpy()
+        native, given = (item["height"], item["width"]), pixels.shape[:2]
+        before = [T.ResizeTransform(*native, *given)] if native != given else []
         for augmentation in self.augmentations:
             seen = T.AugInput(pixels.copy())
-            transforms = augmentation(seen)
+            transforms = TransformList([*before, *augmentation(seen).transforms])
             image = torch.as_tensor(np.ascontiguousarray(seen.image.transpose(2, 0, 1)))
             result.append(item | {"image": image, "transforms": transforms})
         return result

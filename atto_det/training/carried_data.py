@@ -4,10 +4,12 @@ The folders of the earlier training may not exist here, and its names mean nothi
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from yacs.config import CfgNode
 
+from atto_det.data import data_root
+from atto_det.data.held_out import HELD_OUT
 from atto_det.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -26,80 +28,78 @@ def leave_unused(
         evaluates: whether nothing is trained.
 
     Raises:
-        UserError: DATASETS.TEST is still that of the earlier training, whose data is not given.
+        UserError: DATASETS.TEST is still that of the earlier training, whose data is not here.
     """
-    if not any(key.startswith("DATASETS.") for key in given):
+    if not evaluates and not any(key.startswith("DATASETS.") for key in given):
         return
-    used = [*datasets.TEST, *(() if evaluates else datasets.TRAIN)]
-    for key in ("FOLDERS", "COCO"):
-        if f"DATASETS.{key}" not in given:
-            rows = datasets[key]
-            datasets[key] = [row for row in rows if any(_owns(_owner(row), n) for n in used)]
 
-    def is_there(name: str) -> bool:
-        return any(_owns(owner, name) for owner in owners(datasets)) or _knows(name, class_names_of)
+    def is_here(name: str) -> bool:
+        row = _owner(name, [*datasets.FOLDERS, *datasets.COCO])
+        if row is not None:
+            return len(row) < 2 or (data_root() / str(row[1])).exists()
+        return _knows(name, class_names_of)
 
-    if evaluates and "DATASETS.TRAIN" not in given:
-        datasets.TRAIN = tuple(filter(is_there, datasets.TRAIN))
     if "DATASETS.TRAIN" in given and "DATASETS.TEST" not in given:
         for name in datasets.TEST:
-            if not is_there(name):
+            if not is_here(name):
                 raise UserError(
                     f"DATASETS.TEST is still {name}, of the earlier training: set it to a data set "
                     "with the new classes, or to () for no evaluation"
                 )
+    # What is held out depends on all training sets.
+    needs_train = not evaluates or any(name.endswith(HELD_OUT) for name in datasets.TEST)
+    if not needs_train and "DATASETS.TRAIN" not in given:
+        datasets.TRAIN = tuple(filter(is_here, datasets.TRAIN))
+    used = [*datasets.TEST, *(datasets.TRAIN if needs_train else ())]
+    for key in ("FOLDERS", "COCO"):
+        if f"DATASETS.{key}" not in given:
+            rows = [*datasets.FOLDERS, *datasets.COCO]
+            owners = [_owner(name, rows) for name in used]
+            datasets[key] = [row for row in datasets[key] if row in owners]
 
 
 def forbid_flips(
-    datasets: CfgNode,
-    class_names: Sequence[str],
-    earlier: Sequence[str],
-    class_names_of: ClassNames,
+    datasets: CfgNode, class_names: Sequence[str], earlier: Sequence[str], *, flips: bool
 ) -> None:
-    """Let a carried NO_HORIZONTAL_FLIP name the training sets, if the classes are the same.
-
-    Names of other data are left out.
+    """Let a carried NO_HORIZONTAL_FLIP hold for the training sets, if no class is new.
 
     Args:
         class_names, earlier: the classes of the data, and those of the checkpoint.
-        class_names_of: for all registered data sets.
+        flips: whether pictures are mirrored at all.
     """
-    names, there = list(datasets.NO_HORIZONTAL_FLIP), set(owners(datasets))
-    kept = [name for name in names if name in there or _knows(name, class_names_of)]
-    if kept == names:
+    names = datasets.NO_HORIZONTAL_FLIP
+    if not names:
         return
-    lost = ", ".join(name for name in names if name not in kept)
-    if list(class_names) == list(earlier):
-        kept = list(datasets.TRAIN)
-        logger.info("no picture is mirrored, as in the earlier training on %s", lost)
-    else:
+    if set(class_names) <= set(earlier):
+        datasets.NO_HORIZONTAL_FLIP = list(datasets.TRAIN)
+        return
+    if flips:
         logger.warning(
             "pictures may be mirrored, unlike those of %s before: if the new classes tell left "
             "from right, name the data in DATASETS.NO_HORIZONTAL_FLIP",
-            lost,
+            ", ".join(names),
         )
-    datasets.NO_HORIZONTAL_FLIP = kept
+    datasets.NO_HORIZONTAL_FLIP = []
 
 
-def owners(datasets: CfgNode) -> Iterable[str]:
-    """The names that DATASETS.FOLDERS and DATASETS.COCO give."""
-    return map(_owner, (*datasets.FOLDERS, *datasets.COCO))
+def _owner(name: str, rows: Sequence) -> Sequence | None:
+    """The entry of DATASETS.FOLDERS or DATASETS.COCO that gives a data set: the longest that fits.
 
-
-def _owner(row: object) -> str:
-    """The name in an entry of them; the catalogue refuses malformed ones."""
-    fits = isinstance(row, list | tuple) and row and isinstance(row[0], str)
-    return row[0] if fits else ""
-
-
-def _owns(owner: str, name: str) -> bool:
-    """Whether a data set is of a folder, whose splits follow its name, or of a file."""
-    return bool(owner) and (name == owner or name.startswith(f"{owner}_"))
+    The splits of a folder follow its name. The catalogue refuses malformed entries.
+    """
+    found = None
+    for row in rows:
+        if not (isinstance(row, list | tuple) and row and isinstance(row[0], str) and row[0]):
+            continue
+        fits = name == row[0] or name.startswith(f"{row[0]}_")
+        if fits and (found is None or len(row[0]) > len(found[0])):
+            found = row
+    return found
 
 
 def _knows(name: str, class_names_of: ClassNames) -> bool:
     try:
         class_names_of(name)
-    except UserError:
+    except (OSError, UserError):  # Detectron2's own sets are read for their classes
         return False
     return True

@@ -136,13 +136,19 @@ class Runner:
         cfg = configs.config_from_text(text, where, options)
         leave_unused(cfg.DATASETS, given, class_names_of, evaluates=evaluates)
         key, head = class_head(cfg)
-        if "DATASETS.TRAIN" in given and key not in given:
+        if "DATASETS.TRAIN" in given and cfg.DATASETS.TRAIN and key not in given:
             head.NUM_CLASSES = 0  # taken from the new data
         cfg = configs.completed(cfg)
-        if cfg.DATASETS.TRAIN and not evaluates and "DATASETS.NO_HORIZONTAL_FLIP" not in given:
+        is_new = not {"DATASETS.TRAIN", "DATASETS.FOLDERS", "DATASETS.COCO"}.isdisjoint(given)
+        if (
+            is_new
+            and cfg.DATASETS.TRAIN
+            and not (evaluates or "DATASETS.NO_HORIZONTAL_FLIP" in given)
+        ):
             cfg.defrost()
             names = class_names_of(cfg.DATASETS.TRAIN[0])
-            forbid_flips(cfg.DATASETS, names, earlier, class_names_of)
+            flips = cfg.INPUT.RANDOM_FLIP != "none"
+            forbid_flips(cfg.DATASETS, names, earlier, flips=flips)
             cfg.freeze()
         return cfg
 
@@ -191,7 +197,10 @@ class Runner:
         """
         if not self.engine.is_main:
             return {}
-        names = [name for name, _ in training_sets(cfg, cfg.DATASETS.NO_HORIZONTAL_FLIP)]
+        sets = training_sets(cfg, cfg.DATASETS.NO_HORIZONTAL_FLIP)
+        names = [name for name, _ in sets]
+        if kept := [name for name, is_kept in sets if is_kept]:
+            logger.info("not mirrored (DATASETS.NO_HORIZONTAL_FLIP): %s", ", ".join(kept))
         found = training_report(
             {name: load_dataset(name) for name in names if name in known_sets()},
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from atto_det import engine
+from atto_det.data.catalog import training_sets
 from atto_det.errors import UserError
 from atto_det.weights import checkpoint, detector_file, zoo
 from atto_det.weights.fine_tuning import fitting, start_table
@@ -106,7 +107,8 @@ def read(request, tmp_path):
 
     def read_config(*options: str, evaluates: bool = False):
         runner = engine.choose(request.param, say=None).run
-        return runner.read_config(None, ["MODEL.WEIGHTS", str(path), *options], evaluates=evaluates)
+        given = options if "MODEL.WEIGHTS" in options else ("MODEL.WEIGHTS", str(path), *options)
+        return runner.read_config(None, given, evaluates=evaluates)
 
     return read_config
 
@@ -127,8 +129,7 @@ def test_the_earlier_training_s_data_is_not_needed(read, voc_folder, tmp_path, i
     cfg = read(*own, *TRAINED, *TESTED)
     assert list(cfg.DATASETS.NO_HORIZONTAL_FLIP) == []
     assert not in_coco_format or list(cfg.DATASETS.FOLDERS) == []
-    wanted = "FOLDERS: before has no" if in_coco_format else "TEST is still before_val, of the"
-    with pytest.raises(UserError, match=wanted):
+    with pytest.raises(UserError, match="TEST is still before_val, of the earlier training"):
         read(*own, *TRAINED)
 
 
@@ -139,11 +140,29 @@ def test_a_malformed_entry_is_one_sentence(read, rows):
 
 
 def test_the_same_classes_are_still_not_mirrored(read, voc_folder, tmp_path):
-    root = voc_folder(tmp_path / "parts", tiny.CLASSES, train=["one"], val=["two"])
-    own = ("DATASETS.FOLDERS", f"[['parts', '{root}']]", *TRAINED, *TESTED)
-    assert list(read(*own).DATASETS.NO_HORIZONTAL_FLIP) == ["parts_train"]
+    some = [tiny.CLASSES[2], tiny.CLASSES[0]]  # fewer, in another order
+    for names in (tiny.CLASSES, some):
+        root = voc_folder(tmp_path / f"parts{len(names)}", names, train=["one"], val=["two"])
+        own = ("DATASETS.FOLDERS", f"[['parts', '{root}']]", *TRAINED, *TESTED)
+        assert list(read(*own).DATASETS.NO_HORIZONTAL_FLIP) == ["parts_train"]
     cfg = read(*own, "DATASETS.NO_HORIZONTAL_FLIP", "()")
     assert list(cfg.DATASETS.NO_HORIZONTAL_FLIP) == []
+
+
+def test_pictures_beside_those_of_before_are_not_mirrored_either(read, voc_folder, tmp_path):
+    rows = [
+        [name, str(voc_folder(tmp_path / name, tiny.CLASSES, train=[f"{name}1"], val=[f"{name}2"]))]
+        for name in ("first", "more")
+    ]
+    both = ("DATASETS.FOLDERS", repr(rows), "DATASETS.TRAIN", "('first_train', 'more_train')")
+    (tmp_path / "again").mkdir()
+    path = tiny.write(
+        tmp_path / "again/model.pth", *both, "DATASETS.NO_HORIZONTAL_FLIP", "('first',)"
+    )
+    weights = ("MODEL.WEIGHTS", str(path), "DATASETS.TEST", "()")
+    assert training_sets(read(*weights)) == [("first_train", True), ("more_train", False)]
+    for train in (both, ("DATASETS.TRAIN", "('more_train',)")):
+        assert all(kept for _, kept in training_sets(read(*weights, *train)))
 
 
 def test_an_evaluation_does_not_need_the_training_data(read, voc_folder, tmp_path):
@@ -153,3 +172,14 @@ def test_an_evaluation_does_not_need_the_training_data(read, voc_folder, tmp_pat
     assert list(cfg.DATASETS.NO_HORIZONTAL_FLIP) == ["before"]  # for mirrored views
     cfg = read("DATASETS.TEST", "('voc_2012_seg_val',)", evaluates=True)
     assert list(cfg.DATASETS.FOLDERS) == []
+    # The folder whose name fits best is that of the data set.
+    rows = [["parts", str(tmp_path / "gone")], ["parts_of_owls", str(root)]]
+    (tmp_path / "again").mkdir()
+    path = tiny.write(
+        tmp_path / "again/model.pth",
+        *("DATASETS.FOLDERS", repr(rows), "DATASETS.TRAIN", "('parts_train',)"),
+        *("DATASETS.TEST", "('parts_of_owls_val',)"),
+    )
+    cfg = read("MODEL.WEIGHTS", str(path), evaluates=True)  # without an option
+    assert [row[0] for row in cfg.DATASETS.FOLDERS] == ["parts_of_owls"]
+    assert list(cfg.DATASETS.TRAIN) == []
