@@ -314,7 +314,7 @@ class Outputs:
 def _shortened(name: str, most: int = 150) -> str:
     """A name of at most so many bytes: file systems allow 255, and `atomic_path` adds some."""
     encoded = name.encode(errors="surrogatepass")
-    return name if len(encoded) <= most else encoded[:most].decode(errors="ignore")
+    return name if len(encoded) <= most else encoded[:most].decode(errors="ignore").rstrip()
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

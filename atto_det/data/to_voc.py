@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -51,11 +52,13 @@ def to_voc(
     if len(names) > MOST_CLASSES:
         raise UserError(f"{len(names)} classes are more than VOC's layout holds ({MOST_CLASSES})")
     for name in names:
-        if name.splitlines() != [name.strip()]:
+        if name.splitlines() != [name.strip()] or not all(map(_is_readable, name)):
             raise UserError(
                 f"the class {shown(name)} cannot be written to class_names.txt, a line for each: "
-                "rename it, without spaces around it and line breaks"
+                "rename it, without spaces around it, line breaks and control characters"
             )
+    if names[:1] == ["_background_"]:
+        raise UserError("the class _background_ at the beginning has a meaning there: rename it")
     if target.exists():
         raise UserError(f"{target} exists: choose a folder that does not exist")
     records = {r.file_name: r for dataset in splits.values() for r in dataset.records}
@@ -85,11 +88,20 @@ def to_voc(
     return Written(len(records), objects, covered, hidden)
 
 
+def _is_readable(character: str) -> bool:
+    """Whether XML and a reader of UTF-8 keep it."""
+    return unicodedata.category(character) not in ("Cc", "Cs", "Cn") and character != "\ufeff"
+
+
 def _ids(records: Mapping[str, ImageRecord], folder: Path) -> dict[str, str]:
     """An image id for each file, without folders, that can be written as a line."""
     outputs = Outputs(folder, "")
-    lines = {f: "_".join(r.image_id.strip("/").splitlines()) for f, r in records.items()}
-    return {file: outputs(line.strip().replace("/", "_")).name for file, line in lines.items()}
+    result = {}
+    for file, record in records.items():
+        line = "_".join(record.image_id.strip("/").splitlines())
+        line = line.encode(errors="replace").decode()  # names of files need not be UTF-8
+        result[file] = outputs(line.replace("\ufeff", "").strip().replace("/", "_")).name
+    return result
 
 
 def _write_labels(record: ImageRecord, folder: Path, name: str) -> tuple[int, int]:

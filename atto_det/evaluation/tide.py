@@ -20,8 +20,9 @@ class by at least the threshold, does not count.
 
 TIDE matches as COCO does, which differs from VOC's rule: a detection is assigned to the
 best-overlapping object of its class that is still free. AP is COCO's mean over 101 recalls, at one
-threshold; classes without objects but with detections count as 0. All figures equal those of the
-paper's own program.
+threshold; classes without objects but with detections count as 0. Without crowd regions, all
+figures equal those of the paper's own program. With them, AP does; there, that program leaves the
+detections that do not count out of AP, but not out of the errors.
 """
 
 from collections.abc import Mapping, Sequence

@@ -38,7 +38,7 @@ def read_metrics(path: str | Path) -> list[dict]:
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}, is damaged: {shown(line, 60)}") from error
         if not _is_row(rows[-1]):
             raise UserError(f"{path}, line {number}, holds no metrics of a training run")

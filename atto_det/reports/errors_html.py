@@ -112,10 +112,10 @@ def _confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> s
             cells.append(f"<td{same}{style}>{value or ''}</td>")
         rows.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
     hidden = last - len({*shown, *detected})
-    note = f"<p>{hidden} classes have neither an object nor a detection.</p>" if hidden else ""
+    note = f"<p>Without objects, and without detections above the score: {hidden} classes.</p>"
     return (
         f'<div class="scroll confusion"><table><thead><tr><th></th>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{note}"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{note if hidden else ''}"
     )
 
 

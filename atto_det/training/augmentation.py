@@ -136,7 +136,9 @@ def check_keys(keys: Any) -> None:
     Raises:
         UserError: the message names the key.
     """
-    check_values(CfgNode({"INPUT": keys}))
+    root = CfgNode()
+    root.INPUT = keys
+    check_values(root)
     sizes = list(keys.MIN_SIZE_TRAIN)
     if not sizes or (keys.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2):
         raise UserError(

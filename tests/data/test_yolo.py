@@ -153,7 +153,10 @@ def test_what_voc_layout_cannot_hold_is_said(root, tmp_path):
     assert not (tmp_path / "more").exists()
 
 
-@pytest.mark.parametrize("image_id", [" a", "a ", "a\u2028b", "\u00a0", "写" * 200])
+@pytest.mark.parametrize(
+    "image_id",
+    [" a", "a ", "a\u2028b", "\u00a0", "写" * 200, "a" * 149 + " b", "\ufeffa", "caf\udce9"],
+)
 def test_names_of_pictures_that_no_line_can_hold(root, tmp_path, image_id):
     write(root, "0 0.2 0.4 0.3 0.4 0.3 0.6 0.2 0.6")
     dataset = load_yolo(root / "data.yaml", "train")
@@ -163,7 +166,7 @@ def test_names_of_pictures_that_no_line_can_hold(root, tmp_path, image_id):
     assert [r.instances for r in again.records] == [record.instances]
 
 
-@pytest.mark.parametrize("name", ["a\nb", "", " a", "a\t"])
+@pytest.mark.parametrize("name", ["a\nb", "", " a", "a\t", "a\x01", "\ufeffa", "\ud800"])
 def test_names_of_classes_that_no_line_can_hold_are_refused(root, tmp_path, name):
     write(root, "0 0.2 0.4 0.3 0.4 0.3 0.6 0.2 0.6")
     dataset = load_yolo(root / "data.yaml", "train")

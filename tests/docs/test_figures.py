@@ -196,6 +196,21 @@ def test_the_network_found_is_the_stored_one():
         assert [row[0], row[1], row[3]] == expected
 
 
+def test_the_network_found_in_a_detector_is_the_stored_one():
+    stored = _stored("exploration/found_carparts.json")
+    first = {run["name"]: run for run in reversed(_stored("comparison_carparts.json")["runs"])}
+    attendnet = _stored("attendnet_carparts.json")["trainings"]["attendnet_b"]
+    names = ("ONNX Runtime, 8 bits", "OpenVINO, 8 bits", "OpenVINO, bfloat16")
+    files = [stored["exports"][name]["evaluation"] for name in names]
+    own, *others = (
+        _row(run["evaluation"], run["costs"])
+        for run in (stored["training"], first["atto_a_lite"], attendnet)
+    )
+    exported = [["", "", f"{one['AP_d']:.1f}", f"{one['AP_m']:.1f}"] for one in files]
+    table = _table("docs/exploration.md", "What was run", 4)
+    assert list(table.values()) == [own, *exported, *others]
+
+
 def test_what_rewriting_is_worth_is_stored():
     stored = _stored("profile_cpu.json")
     without, rewritten = (

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
@@ -70,6 +71,18 @@ def test_narrow_strips_keep_a_pixel(written, shape):
     pairs, count = match(theirs, ours)
     assert count > 50
     assert pairs >= 0.8 * count  # many boxes of a strip overlap as much as NMS allows
+
+
+def test_boxes_of_a_picture_that_a_loader_has_resized_are_those_of_its_own_size(pair):
+    from atto_det.detectron2.augmented_test import AugmentedTest
+
+    both = pair(PLAIN, [*AUGMENTED, "TEST.AUG.MIN_SIZES", "(160,)"])
+    viewer = AugmentedTest(both.cfg, both.detectron2).tta_mapper
+    item = {"image": torch.zeros(3, 50, 100, dtype=torch.uint8), "height": 100, "width": 200}
+    for view in viewer(item):
+        end = np.array([view["image"].shape[:0:-1]], float)
+        box = view["transforms"].inverse().apply_box(np.concatenate([0 * end, end], axis=1))
+        assert np.allclose(box, [[0, 0, 200, 100]])
 
 
 def test_mirrored_views_see_the_mirrored_picture(written, photos):
