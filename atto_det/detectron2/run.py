@@ -1,5 +1,6 @@
 """Detectron2 as an engine of `atto_det.training.runner`."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,10 @@ class Detectron2:
     def set_up(self, cfg: CfgNode, output: Path) -> None:
         """Send Detectron2's logs and ours to the terminal and to folder `output`."""
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+        setup_logger.cache_clear()
         for name in ("fvcore", "detectron2", "atto_det"):
+            # Those of an earlier run in this process, whose log would go on.
+            logging.getLogger(name).handlers.clear()
             setup_logger(str(output), distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
 
     def build_training(self, cfg: CfgNode) -> Trainer:

@@ -242,6 +242,14 @@ def test_a_run_leaves_what_it_follows_from_and_what_came_of_it(engine, config, o
     assert "training from iteration 0 to 4" in (out / "log.txt").read_text()
 
 
+def test_runs_in_one_process_have_logs_of_their_own(engine, config, tmp_path, capsys):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        engine.run.train(config(*UNTESTED, *ONE, "OUTPUT_DIR", folder))
+    logs = [(folder / "log.txt").read_text().count("training from") for folder in folders]
+    assert (logs, capsys.readouterr().out.count("training from")) == ([1, 1], 2)
+
+
 def test_a_finished_run_stays_and_can_be_prolonged(engine, config, finished):
     cfg = config(*UNTESTED)
     with pytest.raises(UserError, match=r"already holds a run: continue it with --resume"):
