@@ -34,15 +34,45 @@ def test_accuracy_and_costs_in_the_readme_are_the_stored_ones():
     expected.append(_row(attendnet["evaluation"], attendnet["costs"]))
     expected.append(_row(first["atto_d_tiny"]["evaluation"], first["atto_d_tiny"]["costs"]))
     distilled = _stored("distilled_carparts.json")["runs"]
-    lite = [run["evaluation"] for name, run in distilled.items() if name.startswith("lite")]
-    assert len(lite) == 3
-    mean = {key: sum(one[key] for one in lite) / 3 for key in ("AP_d", "AP_m")}
-    expected.append(_row(mean, first["atto_a_lite"]["costs"]))
-    recipe = _stored("recipe_carparts.json")["runs"]["lite, distilled, recipe, 4,000 steps"]
-    expected.append(_row(recipe["evaluation"], first["atto_a_lite"]["costs"]))
-    tiny = distilled["tiny, distilled, 1,000 steps"]["evaluation"]
-    expected.append(_row(tiny, first["atto_d_tiny"]["costs"]))
+    recipe = _stored("recipe_carparts.json")["runs"]
+    for name, config in (("lite", "atto_a_lite"), ("tiny", "atto_d_tiny")):
+        runs = [run["evaluation"] for key, run in distilled.items() if key.startswith(name)]
+        assert len(runs) == 3
+        mean = {key: statistics.mean(run[key] for run in runs) for key in ("AP_d", "AP_m")}
+        longer = recipe[f"{name}, distilled, recipe, 4,000 steps"]["evaluation"]
+        costs = first[config]["costs"]
+        expected += [_row(mean, costs), _row(longer, costs)]
     assert list(_table("README.md", "What it costs, and how accurate it is").values()) == expected
+
+
+def test_trainings_and_files_of_the_longer_recipe_are_the_stored_ones():
+    page, recipe = "docs/results.md", _stored("recipe_carparts.json")["runs"]
+    distilled = _stored("distilled_carparts.json")["runs"]
+    expected, files = [], []
+    for name in ("lite", "tiny"):
+        [first, *_] = [run for key, run in distilled.items() if key.startswith(name)]
+        longer = recipe[f"{name}, distilled, recipe, 4,000 steps"]
+        others = [one for key, one in longer.items() if key.startswith("evaluation ")]
+        expected += [_coco(one) for one in (first["evaluation"], longer["evaluation"], *others)]
+        columns = [[longer["evaluation"], longer["exports"]["ONNX Runtime, single precision"]]]
+        columns += [[one["evaluation"], one] for one in list(longer["exports"].values())[2:]]
+        files.append(
+            [
+                (f"{ap['AP_d']:.1f}, {ap['AP_m']:.1f}", f"{file['bytes'] / 1e6:.1f}")
+                for ap, file in columns
+            ]
+        )
+    assert list(_table(page, "The recipe in a longer schedule").values()) == expected
+    rows = [[*lite, *tiny] for lite, tiny in zip(*files, strict=True)]
+    assert list(_table(page, "The recipe in a longer schedule", 1).values()) == rows
+
+
+def _coco(evaluation: dict) -> list[str]:
+    """AP_d, AP_m, and COCO's mask AP, AP by size and AR."""
+    mask = evaluation["coco"]["mask"]
+    names = ("AP", "AP_small", "AP_medium", "AP_large", "AR100")
+    values = [evaluation["AP_d"], evaluation["AP_m"], *(mask[name] for name in names)]
+    return [f"{value:.1f}" for value in values]
 
 
 def _row(evaluation: dict, costs: list[dict]) -> list[str]:
