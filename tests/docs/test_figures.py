@@ -42,6 +42,9 @@ def test_accuracy_and_costs_in_the_readme_are_the_stored_ones():
         longer = recipe[f"{name}, distilled, recipe, 4,000 steps"]["evaluation"]
         costs = first[config]["costs"]
         expected += [_row(mean, costs), _row(longer, costs)]
+    lite0 = _stored("lite0_carparts.json")
+    run = lite0["runs"]["lite0, ImageNet, 1,000 steps"]
+    expected.insert(-2, _row(run["evaluation"], lite0["costs"]))
     assert list(_table("README.md", "What it costs, and how accurate it is").values()) == expected
 
 
