@@ -8,7 +8,9 @@ one run, and those on the front are evaluated, once, on the test set.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+import random
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from atto_det.data.catalog import held_out_set, load_dataset
 from atto_det.errors import UserError, write_file
 from atto_det.exploration import studies
 from atto_det.exploration.detector_settings import SAMPLERS, DetectorSettings
-from atto_det.exploration.studies import TimeIsOver, locked, make_sampler, open_study
+from atto_det.exploration.studies import DONE, TimeIsOver, locked, make_sampler, open_study
 from atto_det.export.benchmark import contestant
 from atto_det.ops.resize import resized_shape
 from atto_det.reports.detector_search import front
@@ -103,7 +105,8 @@ class DetectorExploration:
 
     def search(self) -> bool:
         """Train the detectors that the sampler proposes."""
-        count, study = self.settings.search.trials, self.study()
+        space = math.prod(map(len, self.settings.space.values()))
+        count, study = min(self.settings.search.trials, space), self.study()
 
         def report(study: Study) -> None:
             found = [trial.value for trial in studies.finished(study) if trial.value is not None]
@@ -247,6 +250,16 @@ class DetectorExploration:
             key: trial.suggest_categorical(key, values)
             for key, values in self.settings.space.items()
         }
+        taken = [
+            one.params
+            for one in study.get_trials(deepcopy=False)
+            if one.number < trial.number or (one.number > trial.number and one.state in DONE)
+        ]
+        if point in taken:
+            # Samplers repeat what is good, which costs nothing but would use up the trials.
+            study.enqueue_trial(self._untried(taken, trial.number))
+            study.tell(trial, state=TrialState.FAIL)
+            return
         figures = self.cost(point)
         for name, value in figures.items():
             trial.set_user_attr(name, value)
@@ -261,6 +274,14 @@ class DetectorExploration:
         figures["ap"] = self._train(point)
         studies.constrain(trial, wanted.excess(figures))
         study.tell(trial, figures["ap"])
+
+    def _untried(self, taken: Container[Point], number: int) -> Point:
+        """A random point that is not in `taken`, drawn by the seed and the trial's number."""
+        draw = random.Random(f"{self.seed} {number}")
+        while True:
+            point = {key: draw.choice(values) for key, values in self.settings.space.items()}
+            if point not in taken:
+                return point
 
     def _train(self, point: Point) -> float:
         """Train a detector, or read what is trained; returns its AP on the pictures held out.

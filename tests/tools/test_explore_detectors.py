@@ -14,7 +14,12 @@ from atto_det.cli.explore import main
 from atto_det.detectron2 import load_config
 from atto_det.detectron2.complexity import detector_cost
 from atto_det.detectron2.model import build_model
-from atto_det.exploration.detector_settings import DetectorRequirements, read_detector_settings
+from atto_det.exploration.detector_settings import (
+    SAMPLERS,
+    DetectorRequirements,
+    read_detector_settings,
+)
+from atto_det.exploration.detectors import DetectorExploration
 from atto_det.reports.detector_search import front
 
 SPACE = {"MODEL.FPN.OUT_CHANNELS": [16, 24], "INPUT.MIN_SIZE_TEST": [64, 96]}
@@ -78,6 +83,22 @@ def test_from_keys_to_a_detector(explore, tmp_path, capsys):
     assert (folder / "model_final.pth").stat().st_mtime_ns == before
     others = json.loads((tmp_path / "out/random-5/detectors.json").read_text())["detectors"]
     assert trained["ap"] in [one["ap"] for one in others if one["name"] == trained["name"]]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_detector_is_asked_for_twice(explore, monkeypatch, tmp_path, sampler):
+    judged = []
+    monkeypatch.setattr(
+        DetectorExploration, "_train", lambda self, point: judged.append(point) or 1
+    )
+    for rest in ("time_together", "look_at_test"):
+        monkeypatch.setattr(DetectorExploration, rest, lambda self: None)
+    search = {"sampler": sampler, "trials": 24, "startup": 2}
+    assert explore(search=search, requirements={}) == 0
+    sizes = sorted(tuple(point[key] for key in SPACE) for point in judged)
+    assert sizes == [("16", "64"), ("16", "96"), ("24", "64"), ("24", "96")]
+    content = json.loads((tmp_path / f"out/{sampler}-1/detectors.json").read_text())
+    assert len(content["detectors"]) == 4
 
 
 def test_the_front():
