@@ -66,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         handler = RichHandler(console=progress.console, show_path=False, show_level=False)
-        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+        logging.getLogger("atto_det").setLevel(logging.INFO)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         tasks = {}
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -128,12 +128,20 @@ class DetectorExploration:
         with locked(self.output / "locks/milliseconds"):
             if not file.exists():
                 points = {self.called(one): one for one in self.trained()}
-                runs = [self._contestant(point) for point in points.values()]
-                timings = measure(runs, ROUNDS)
+                runs = []
+                for done, (name, point) in enumerate(points.items(), 1):
+                    runs.append(self._contestant(point))
+                    self.say("exported", done, len(points), name)
+                timings = measure(runs, ROUNDS, progress=self._rounds)
                 found = {
                     name: 1000 * timing.median for name, timing in zip(points, timings, strict=True)
                 }
                 _write_json(file, found)
+
+    def _rounds(self, numbers: range) -> Iterator[int]:
+        for done, number in enumerate(numbers, 1):
+            yield number
+            self.say("timed", done, len(numbers), "all detectors in each round")
 
     def look_at_test(self) -> None:
         """Evaluate the detectors on the front on the test sets, once."""
