@@ -13,6 +13,7 @@ from atto_det.data import VOC_CLASSES, check_disjoint, list_splits, load_voc
 from atto_det.data.images import write_palette_png
 from atto_det.data.orientation import turn
 from atto_det.data.records import with_masks
+from atto_det.data.voc_folder import VocFolder
 from atto_det.data.voc_image import box_agreement, read_voc_image
 from atto_det.errors import UserError
 
@@ -117,7 +118,7 @@ def test_any_label_image_comes_back_as_masks(tmp_path_factory, data):
     Image.new("RGB", (width, height)).save(root / "JPEGImages/a.jpg")
     for folder, content in (("SegmentationClass", classes), ("SegmentationObject", labels)):
         write_palette_png(root / folder / "a.png", content)
-    record, findings = read_voc_image(root, "a", VOC_CLASSES)
+    record, findings = read_voc_image(VocFolder.of(root), "a", VOC_CLASSES)
     present = [number for number in (1, 2, 3) if (labels == number).any()]
     assert [item.kind for item in findings] == ["no_mask"] * (3 - len(present))
     for number, item in zip(present, record.instances, strict=True):
@@ -152,7 +153,7 @@ def test_truncated_jpeg_is_found_when_decoded(tiny_voc, cut):
     labels = np.zeros((64, 64), np.uint8)
     tiny_voc.add("bad", objects=[], labels=labels)
     cut(tiny_voc.jpeg("bad"))
-    record, findings = read_voc_image(tiny_voc.root, "bad", VOC_CLASSES, decode=True)
+    record, findings = read_voc_image(VocFolder.of(tiny_voc.root), "bad", VOC_CLASSES, decode=True)
     assert record is None
     assert [item.kind for item in findings] == ["file"]
     assert "JPEGImages/bad.jpg cannot be read" in findings[0].message
