@@ -2,10 +2,9 @@
 
 import json
 import os
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
+import imagenet_tree as tree
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +13,6 @@ from atto_det.data import VOC_CLASSES
 from atto_det.data.coco import load_coco
 from atto_det.data.images import write_palette_png
 
-tree = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("imagenet_tree.py"))))
 DOG, CAT = VOC_CLASSES.index("dog") + 1, VOC_CLASSES.index("cat") + 1
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
+from sentences import one_sentence
 from yacs.config import CfgNode
 
 from atto_det.config import merge, parse_yaml
@@ -100,18 +101,6 @@ def sound(dataset: Dataset, root) -> None:
                 assert mask_utils.area(item.rle) > 0
     json.dumps(to_coco(dataset, root), allow_nan=False)
     json.dumps(training_report({"x": dataset}, filter_empty=True), allow_nan=False)
-
-
-def one_sentence(read) -> None:
-    """Run `read`; a `UserError` must be one line that a terminal shows."""
-    sentence = ""
-    try:
-        read()
-    except UserError as error:
-        sentence = str(error)
-    assert len(sentence) < 3000
-    assert "\n" not in sentence
-    assert "\0" not in sentence
 
 
 def write_coco(root):

@@ -9,20 +9,13 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from sentences import sentence
 
 from atto_det.errors import UserError
 from atto_det.nets.normalisation import Normalisation
 from atto_det.nets.quantisation import quantised_call
 from atto_det.pretraining.networks import create_network, list_networks
 from atto_det.weights import backbone_file, checkpoint
-
-
-def sentence(call, *args) -> str:
-    """The message of the `UserError` that `call` raises, which must be one line."""
-    with pytest.raises(UserError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import random
 
 import pytest
 import torch
+from sentences import sentence
 
 from atto_det.errors import UserError
 from atto_det.weights import checkpoint
@@ -30,14 +31,6 @@ def content() -> dict:
         "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": []},
         "iteration": 12,
     }
-
-
-def sentence(call, *args) -> str:
-    """The message of the `UserError` that `call` raises, which must be one line."""
-    with pytest.raises(UserError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
