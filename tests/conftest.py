@@ -90,6 +90,20 @@ def data_root(mini_voc, monkeypatch, tmp_path) -> Path:
     return mini_voc
 
 
+@pytest.fixture
+def config(engine, data_root, repository, tmp_path):
+    """A function from further options to the frozen tiny config, with its own OUTPUT_DIR.
+
+    Where it is used, a fixture `engine` is the package of an engine.
+    """
+
+    def make(*options: object):
+        given = ["OUTPUT_DIR", tmp_path / "out", *options]
+        return engine.load_config(repository / "tests/tiny_mini_voc.yaml", list(map(str, given)))
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def trained(mini_voc, repository, tmp_path_factory) -> Path:
     """The checkpoint of two steps on the mini VOC, in the folder of its run."""
