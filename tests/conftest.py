@@ -246,6 +246,20 @@ def classifier(tmp_path):
     return write
 
 
+@pytest.fixture
+def backbone(classifier, tmp_path):
+    """A function that writes the backbone file of a `classifier`; it returns both."""
+    from atto_det.weights import backbone_file
+
+    def write(network: str = "attonet_d", **changes: object):
+        path, net = classifier(network, **changes)
+        file = tmp_path / f"{network}.safetensors"
+        backbone_file.write_backbone(file, *backbone_file.read_pretraining(path))
+        return file, net
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with `colours`: three classes, 12 + 5 noisy pictures of one colour each."""

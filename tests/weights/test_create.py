@@ -16,11 +16,9 @@ from atto_det.weights.transfer import _for_channels
 
 
 @pytest.fixture
-def trained(classifier, tmp_path) -> tuple[Path, nn.Module]:
+def trained(backbone) -> tuple[Path, nn.Module]:
     """A backbone file, and the classifier that it comes from."""
-    path, net = classifier()
-    file = tmp_path / "d.safetensors"
-    backbone_file.write_backbone(file, *backbone_file.read_pretraining(path))
+    file, net = backbone()
     return file, net.double().eval()
 
 
