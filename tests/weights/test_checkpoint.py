@@ -8,20 +8,11 @@ import random
 
 import pytest
 import torch
+from hostile import Hostile
 from sentences import sentence
 
 from atto_det.errors import UserError
 from atto_det.weights import checkpoint
-
-
-class Hostile:
-    """Leaves a file behind when a pickle of it is read."""
-
-    def __init__(self, marker: pathlib.Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return (pathlib.Path.write_text, (self.marker, "ran"))
 
 
 def content() -> dict:
