@@ -56,7 +56,7 @@ def test_a_detector_of_boxes_alone_is_trained_judged_and_used(config, tmp_path, 
     found = predictor(image)
     assert found.rles is None
     assert len(found.boxes) == len(found.scores) > 0
-    assert (gallery.predict_image(predictor, image, predictor.class_names, 0) != image).any()
+    assert (gallery.draw_detections(image, found, predictor.class_names, 0) != image).any()
 
 
 def test_trainings_pool_regions_by_weighted_sums(config):
