@@ -219,7 +219,7 @@ def test_no_horizontal_flip_by_the_name_of_the_folder(root, config, voc_folder):
     assert forbidden([]) == set()
 
 
-def test_what_is_tested_must_not_be_trained_on(root, tiny, voc_folder):
+def test_what_is_tested_must_not_be_trained_on(root, voc_folder):
     splits = {"train": ["a", "b"], "val": ["c", "d"], "trainval": ["a", "b", "c", "d"]}
     voc_folder(root / "VOC2012", data.VOC_CLASSES, **splits)
     add_sbd(root, "train", ["c", "x"])

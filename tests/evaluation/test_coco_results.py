@@ -81,6 +81,6 @@ def test_pycocotools_reads_it_and_counts_as_we_do(tmp_path, found, masks) -> Non
             assert 5 < ours[name]["AP"] < 100
 
 
-def test_ids_of_a_set_that_came_from_no_json(tmp_path) -> None:
+def test_ids_of_a_set_that_came_from_no_json() -> None:
     records = tuple(ImageRecord(name, name, 1, 1, ()) for name in "ab")
     assert coco_ids(Dataset(("x", "y"), records)) == ({"a": 1, "b": 2}, [1, 2])

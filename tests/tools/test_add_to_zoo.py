@@ -46,7 +46,7 @@ def test_folders_of_the_machine_stay_out():
     )
 
 
-def test_a_name_that_is_no_word(run_tool, classifier, tmp_path):
+def test_a_name_that_is_no_word(run_tool, classifier):
     flags = ["--name", "../x", "--check", "colours", "--terms", "", "--limits", ""]
     done = run_tool("add_to_zoo.py", "--checkpoint", classifier()[0], *flags)
     assert done.returncode == 1

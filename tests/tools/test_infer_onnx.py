@@ -267,7 +267,7 @@ def test_nothing_above_the_threshold(infer_here, device):
     assert (same == cv2.imread(str(device / "photo.jpg"))).all()
 
 
-def test_mistakes_are_one_sentence(infer, infer_here, device, tmp_path):
+def test_mistakes_are_one_sentence(infer, infer_here, device):
     model, small = ("--model", "model.onnx"), ("--model", "small.onnx")
     (device / "text.png").write_text("no picture")
     (device / "empty.png").touch()

@@ -89,7 +89,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(config):
 
 
 def test_weights_for_other_classes_start_what_fits(config, trained_by_torchvision, voc_folder,
-                                                   tmp_path, caplog):  # fmt: skip
+                                                   tmp_path):  # fmt: skip
     root = voc_folder(tmp_path / "parts", ["wheel", "door"], train=["one"])
     own = ["DATASETS.FOLDERS", [["parts", str(root)]], "DATASETS.TRAIN", ["parts_train"]]
     cfg = config(*UNTESTED, *own, "MODEL.WEIGHTS", trained_by_torchvision)

@@ -63,7 +63,7 @@ class Pictures:
         return short, round(short * 4 / 3)
 
 
-def test_a_large_picture_is_computed_from_smaller_ones(monkeypatch):
+def test_a_large_picture_is_computed_from_smaller_ones():
     network, tried = nn.BatchNorm1d(1), []
     network.eval()
 

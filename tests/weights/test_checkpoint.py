@@ -139,7 +139,7 @@ def test_a_checkpoint_of_others_needs_a_config(tmp_path):
     assert "--config-file" in message
 
 
-def test_a_newer_format(tmp_path):
+def test_a_newer_format():
     newer = content()
     newer["atto_det"]["format"] = 2
     message = sentence(checkpoint.read_description, newer, "a.pth")

@@ -93,7 +93,7 @@ def test_other_channels(trained):
     assert two(pictures(2)).shape == (2, 5)
 
 
-def test_mistakes_are_sentences(trained, classifier, tmp_path):
+def test_mistakes_are_sentences(trained, tmp_path):
     path, net = trained
     with pytest.raises(UserError, match="holds attonet_d, not attonet_c: give one of them"):
         atto_det.create_backbone("attonet_c", weights=path)
