@@ -90,6 +90,20 @@ def data_root(mini_voc, monkeypatch, tmp_path) -> Path:
     return mini_voc
 
 
+@pytest.fixture
+def config(engine, data_root, repository, tmp_path):
+    """A function from further options to the frozen tiny config, with its own OUTPUT_DIR.
+
+    Where it is used, a fixture `engine` is the package of an engine.
+    """
+
+    def make(*options: object):
+        given = ["OUTPUT_DIR", tmp_path / "out", *options]
+        return engine.load_config(repository / "tests/tiny_mini_voc.yaml", list(map(str, given)))
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def trained(mini_voc, repository, tmp_path_factory) -> Path:
     """The checkpoint of two steps on the mini VOC, in the folder of its run."""
@@ -228,6 +242,20 @@ def classifier(tmp_path):
         path = tmp_path / f"{network}.ckpt"
         torch.save({"state_dict": state, "epoch": 12, "atto_det_pretraining": description}, path)
         return path, net
+
+    return write
+
+
+@pytest.fixture
+def backbone(classifier, tmp_path):
+    """A function that writes the backbone file of a `classifier`; it returns both."""
+    from atto_det.weights import backbone_file
+
+    def write(network: str = "attonet_d", **changes: object):
+        path, net = classifier(network, **changes)
+        file = tmp_path / f"{network}.safetensors"
+        backbone_file.write_backbone(file, *backbone_file.read_pretraining(path))
+        return file, net
 
     return write
 

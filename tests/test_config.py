@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sentences import sentence
 from yacs.config import CfgNode
 
 from atto_det.config import load_yaml, merge, merge_options, parse_yaml
@@ -33,14 +34,6 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def sentence(call, *args) -> str:
-    """The message of the `UserError` that `call` raises, which must be one line."""
-    with pytest.raises(UserError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # Files and bases

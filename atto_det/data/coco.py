@@ -7,7 +7,7 @@ from pycocotools import mask as mask_utils
 
 from atto_det.data.coco_reader import read_coco
 from atto_det.data.outlines import mask_polygons
-from atto_det.data.records import Dataset
+from atto_det.data.records import Dataset, unusable
 from atto_det.errors import UserError
 
 
@@ -101,10 +101,5 @@ def load_coco(json_path: str | os.PathLike, image_root: str | os.PathLike) -> Da
     """
     dataset, findings = read_coco(json_path, image_root)
     if dataset is None:
-        errors = [item.message for item in findings if item.severity == "error"]
-        more = f", and {len(errors) - 1} more errors" if len(errors) > 1 else ""
-        raise UserError(
-            f"{errors[0]}{more} (`atto-det prepare-voc --check --folder {json_path} --images"
-            f" {image_root}` lists everything that is wrong there)"
-        )
+        raise unusable(findings, f"{json_path} --images {image_root}")
     return dataset

@@ -75,7 +75,7 @@ class _Reader:
         if None in lists:
             return None, self.findings
         images, annotations, categories = lists
-        used = {_plain(item.get("category_id")) for _, item in annotations if _is_dict(item)}
+        used = {_plain(_get(item, "category_id")) for _, item in annotations} - {None}
         names = self.categories(categories, used)
         pictures = self.pictures(images, decode, progress)
         if self.failed:
@@ -111,7 +111,7 @@ class _Reader:
 
     def entries(self, content: object, key: str) -> list[tuple[str, object]] | None:
         """The entries of the list `key`, each with words that say where it is."""
-        items = content.get(key) if _is_dict(content) else None
+        items = _get(content, key)
         if not isinstance(items, list):
             self.error("structure", f"{self.path}: the top level needs the key '{key}' (list)")
             return None
@@ -280,9 +280,8 @@ class _Reader:
                 f"or are malformed ({picture.record.file_name}); the mask consists of the others",
                 picture.record.image_id,
             )
-        if picture.orientation != UPRIGHT:
-            box = turn_box(box, picture.orientation, picture.record.height, picture.record.width)
-            rle = rle and turn_rle(rle, picture.orientation)
+        box = turn_box(box, picture.orientation, picture.record.height, picture.record.width)
+        rle = rle and turn_rle(rle, picture.orientation)
         difficult = item.get("difficult") in (1, True, "1")
         return Instance(category, box, rle, difficult, label)
 
@@ -325,10 +324,6 @@ def _load(path: Path) -> object:
         raise UserError(f"{path} is not a JSON of COCO: its lists are nested too deeply") from error
     except ValueError as error:
         raise UserError(f"{shown(path)} is not JSON ({shown(error)})") from error
-
-
-def _is_dict(value: object) -> bool:
-    return isinstance(value, dict)
 
 
 def _get(item: object, key: str) -> object:

@@ -1,16 +1,17 @@
 """Run-length masks (COCO's compressed RLE) from label images, and back to boxes."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from pycocotools import mask as mask_utils
 
 
-def encode_labels(labels: np.ndarray, values: list[int]) -> Iterator[dict]:
-    """The RLE of `labels == value` for each of `values`; `labels` is an integer array (H, W)."""
+def encode_labels(labels: np.ndarray) -> dict[int, dict]:
+    """The RLE of each object in a label image, uint8 (H, W), by value: not of 0 and 255 (void)."""
     columns_first = np.asfortranarray(labels)  # once for all values, since RLE goes by column
-    for value in values:
-        yield mask_utils.encode((columns_first == value).view(np.uint8))
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[1:255]) + 1
+    return {
+        value: mask_utils.encode((columns_first == value).view(np.uint8))
+        for value in present.tolist()
+    }
 
 
 def mask_box(rle: dict) -> tuple[float, float, float, float]:

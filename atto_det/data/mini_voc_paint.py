@@ -2,6 +2,7 @@
 
 import colorsys
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -205,10 +206,6 @@ def _stripes(rng, side: int, count: float = 11, low: float = 0.6) -> np.ndarray:
     return np.where(wave > 0.2, low, 1.0).astype(np.float32)
 
 
-def _stripes_wide(rng, side: int) -> np.ndarray:
-    return _stripes(rng, side, count=14, low=0.72)
-
-
 def _scales(rng, side: int) -> np.ndarray:
     x, y = _grid(side)
     return 0.9 + 0.2 * np.abs(np.sin(40 * x)) * np.sign(np.sin(50 * y + 2 * np.sin(40 * x)))
@@ -256,7 +253,8 @@ def _screen(rng, side: int) -> np.ndarray:
 
 # Factors applied to the main colour, float32 (side, side); `rng` varies the pattern.
 TEXTURES = {
-    "plain": _plain, "stripes": _stripes, "stripes_wide": _stripes_wide, "scales": _scales,
-    "gloss": _gloss, "grain": _grain, "patches": _patches, "checks": _checks, "fur": _fur,
-    "wool": _wool, "dots": _dots, "screen": _screen,
+    "plain": _plain, "stripes": _stripes,
+    "stripes_wide": partial(_stripes, count=14, low=0.72), "scales": _scales, "gloss": _gloss,
+    "grain": _grain, "patches": _patches, "checks": _checks, "fur": _fur, "wool": _wool,
+    "dots": _dots, "screen": _screen,
 }  # fmt: skip

@@ -71,6 +71,20 @@ class Finding:
     message: str
 
 
+def unusable(findings: Iterable[Finding], folder: str) -> UserError:
+    """The error for data with errors: the first of them, and how to list all.
+
+    Args:
+        folder: value of --folder, with further flags.
+    """
+    errors = [item.message for item in findings if item.severity == "error"]
+    more = f", and {len(errors) - 1} more errors" if len(errors) > 1 else ""
+    return UserError(
+        f"{errors[0]}{more} (`atto-det prepare-voc --check --folder {folder}` lists everything "
+        "that is wrong there)"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """The pictures of one split, in the order of its list.

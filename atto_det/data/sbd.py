@@ -128,8 +128,7 @@ def _read_image(root: Path, image_id: str, findings: list[Finding]) -> ImageReco
         message = f"{files.objects}: {what}; it is left out"
         findings.append(Finding("warning", kind, image_id, message))
 
-    present = [value for value in np.unique(objects).tolist() if 0 < value < VOID]
-    masks = dict(zip(present, encode_labels(objects, present), strict=True))
+    masks = encode_labels(objects)
     instances = []
     for number, category in enumerate(categories, 1):
         where = f"object {number} ({VOC_CLASSES[category - 1]})"

@@ -5,7 +5,6 @@ SegmentationObject is the k-th `<object>` of the XML; 255 is void and belongs to
 """
 
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError
@@ -69,16 +68,11 @@ class _Report:
 
 
 def read_voc_image(
-    folder: str | os.PathLike | VocFolder,
-    image_id: str,
-    class_names: tuple[str, ...],
-    *,
-    decode: bool = False,
+    folder: VocFolder, image_id: str, class_names: tuple[str, ...], *, decode: bool = False
 ) -> tuple[ImageRecord | None, list[Finding]]:
     """Read one picture's size, objects and masks, and collect all problems in them.
 
     Args:
-        folder: folder in VOC's layout.
         image_id: name of the picture's files without suffix.
         class_names: classes by index; SegmentationClass holds the index + 1.
         decode: decode the whole JPEG (about 4 ms for 500x375) rather than only its header.
@@ -88,7 +82,6 @@ def read_voc_image(
         (missing, unreadable or malformed), `size`, `class`. Warnings (that object is left out):
         `no_object`, `no_mask`, `box`, `class` (of a mask without an XML). Notes: `orientation`.
     """
-    folder = folder if isinstance(folder, VocFolder) else VocFolder.of(folder)
     report = _Report(image_id)
     files = report.attempt(folder.files, image_id)
     if files is None:
@@ -138,7 +131,11 @@ def _orientation(
         return UPRIGHT
     found = head.drawn_on(size)
     if found is None:
-        report.error("size", _size_sentence(path, size, files.jpeg, head.size))
+        report.error(
+            "size",
+            f"{path} is {size[1]}x{size[0]} pixels, but {files.jpeg.name} is"
+            f" {head.width}x{head.height}: all files of a picture must have one size",
+        )
     elif found != UPRIGHT:
         report.note(
             "orientation",
@@ -178,7 +175,7 @@ def _with_masks(report, files, labels, classes, objects, class_names) -> tuple[I
     _check_agreement(report, files, counts, objects, class_names)
     if report.failed:
         return ()
-    return _instances(report, files, labels, counts, objects, categories)
+    return _instances(report, files, labels, objects, categories)
 
 
 def _categories(report, files, objects, class_names) -> dict[str, int]:
@@ -223,9 +220,8 @@ def _check_agreement(report, files, counts, objects, class_names) -> None:
 
 def _masks_alone(report, files, labels, counts) -> tuple[Instance, ...]:
     """The objects of SegmentationObject without XMLs, with tight boxes."""
-    present = [value for value in np.flatnonzero(counts.any(axis=1)).tolist() if 0 < value < VOID]
     instances = []
-    for value, rle in zip(present, encode_labels(labels, present), strict=True):
+    for value, rle in encode_labels(labels).items():
         votes = counts[value, :VOID]
         if np.count_nonzero(votes) != 1 or not votes[1:].any():
             report.warning(
@@ -240,9 +236,8 @@ def _masks_alone(report, files, labels, counts) -> tuple[Instance, ...]:
     return tuple(instances)
 
 
-def _instances(report, files, labels, counts, objects, categories) -> tuple[Instance, ...]:
-    present = [value for value in np.flatnonzero(counts.any(axis=1)).tolist() if 0 < value < VOID]
-    masks = dict(zip(present, encode_labels(labels, present), strict=True))
+def _instances(report, files, labels, objects, categories) -> tuple[Instance, ...]:
+    masks = encode_labels(labels)
     instances = []
     for number, item in enumerate(objects, 1):
         rle = masks.pop(number, None)
@@ -290,13 +285,6 @@ def box_agreement(box: tuple[float, float, float, float], rle: dict) -> float:
 def _decoded_header(path: Path) -> Header:
     read_image(path)
     return read_header(path)
-
-
-def _size_sentence(path: Path, size: tuple, jpeg: Path, expected: tuple[int, int]) -> str:
-    return (
-        f"{path} is {size[1]}x{size[0]} pixels, but {jpeg.name} is {expected[1]}x{expected[0]}:"
-        " all files of a picture must have one size"
-    )
 
 
 def _read_xml(path: Path) -> tuple[tuple[int, int], list[_Object]]:

@@ -23,7 +23,15 @@ from atto_det.data.files import read_utf8
 from atto_det.data.images import read_header, read_image
 from atto_det.data.masks import is_inside
 from atto_det.data.orientation import Header
-from atto_det.data.records import Dataset, Finding, ImageRecord, Instance, Progress, image_ids
+from atto_det.data.records import (
+    Dataset,
+    Finding,
+    ImageRecord,
+    Instance,
+    Progress,
+    image_ids,
+    unusable,
+)
 from atto_det.data.voc_folder import PHOTO_SUFFIXES
 from atto_det.errors import UserError, shown
 
@@ -93,12 +101,7 @@ def load_yolo(path: str | os.PathLike, split: str, progress: Progress = iter) ->
         raise UserError(f"{file.path} has no split {split}: it has {', '.join(file.splits)}")
     dataset, findings = read_yolo(file, split, progress=progress)
     if dataset is None:
-        errors = [item.message for item in findings if item.severity == "error"]
-        more = f", and {len(errors) - 1} more errors" if len(errors) > 1 else ""
-        raise UserError(
-            f"{errors[0]}{more} (`atto-det prepare-voc --check --folder {file.path}` lists "
-            "everything that is wrong there)"
-        )
+        raise unusable(findings, str(file.path))
     return dataset
 
 

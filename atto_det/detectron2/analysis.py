@@ -133,10 +133,9 @@ def analyse(
 
 
 def _parts(model: nn.Module, one_pass: Pass) -> list[Part]:
-    regions = {"proposals": one_pass.proposals, "detections": one_pass.detections}
     if _is_torchvision(model):
-        return torchvision_parts(model, one_pass.height, one_pass.width, **regions)
-    return detector_parts(model, one_pass.height, one_pass.width, stages=True, **regions)
+        return torchvision_parts(model, **one_pass._asdict())
+    return detector_parts(model, **one_pass._asdict(), stages=True)
 
 
 def _is_torchvision(model: nn.Module) -> bool:
@@ -146,10 +145,7 @@ def _is_torchvision(model: nn.Module) -> bool:
 def _cost(model: nn.Module, one_pass: Pass) -> list[Cost]:
     if _is_torchvision(model):
         return merge(count(_parts(model, one_pass)))
-    height, width, proposals, detections = one_pass
-    return detector_cost(
-        model, height, width, proposals=proposals, detections=detections, stages=True
-    )
+    return detector_cost(model, **one_pass._asdict(), stages=True)
 
 
 def _mean(costs: list[list[Cost]]) -> list[Cost]:

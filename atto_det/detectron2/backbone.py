@@ -99,12 +99,7 @@ def build_attonet_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -
     return _bottom_up(cfg, input_shape, list(cfg.MODEL.RESNETS.OUT_FEATURES))
 
 
-def _fpn(cfg: CfgNode, input_shape: ShapeSpec | None, retinanet: bool) -> Backbone:
-    bottom_up = _bottom_up(cfg, input_shape, list(cfg.MODEL.FPN.IN_FEATURES))
-    return _fpn_over(bottom_up, cfg, retinanet)
-
-
-def _fpn_over(bottom_up: Backbone, cfg: CfgNode, retinanet: bool) -> Backbone:
+def _fpn(bottom_up: Backbone, cfg: CfgNode, *, retinanet: bool = False) -> Backbone:
     in_features = list(cfg.MODEL.FPN.IN_FEATURES)
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     if retinanet:
@@ -127,14 +122,15 @@ def _fpn_over(bottom_up: Backbone, cfg: CfgNode, retinanet: bool) -> Backbone:
 
 def build_attonet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
     """AttoNet with FPN over `MODEL.FPN.IN_FEATURES`: levels p2 to p5, and p6 by subsampling."""
-    return _fpn(cfg, input_shape, retinanet=False)
+    return _fpn(_bottom_up(cfg, input_shape, list(cfg.MODEL.FPN.IN_FEATURES)), cfg)
 
 
 def build_retinanet_attonet_fpn_backbone(
     cfg: CfgNode, input_shape: ShapeSpec | None = None
 ) -> Backbone:
     """AttoNet with RetinaNet's FPN: levels p3 to p5, and p6, p7 by convolutions from res5."""
-    return _fpn(cfg, input_shape, retinanet=True)
+    bottom_up = _bottom_up(cfg, input_shape, list(cfg.MODEL.FPN.IN_FEATURES))
+    return _fpn(bottom_up, cfg, retinanet=True)
 
 
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
@@ -145,7 +141,7 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) 
     say_what_resnets_alone_have(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.RESNETS)
     bottom_up = TimmDetectionBackbone(cfg.MODEL.TIMM.NAME, list(cfg.MODEL.FPN.IN_FEATURES))
     bottom_up.recomputes = cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING
-    return _fpn_over(bottom_up.freeze(cfg.MODEL.BACKBONE.FREEZE_AT), cfg, retinanet=False)
+    return _fpn(bottom_up.freeze(cfg.MODEL.BACKBONE.FREEZE_AT), cfg)
 
 
 def build_resnet_fpn_started_as_attonet_backbone(

@@ -104,17 +104,6 @@ def check_dataset_target(folder: Path, dataset: data.Dataset, sheet: Path | None
         raise UserError(f"{place} holds the data set's own files: choose another --output")
 
 
-def predict_image(
-    predictor: PicturePredictor,
-    image: np.ndarray,
-    class_names: Sequence[str],
-    threshold: float,
-    labels: Labels = "auto",
-) -> np.ndarray:
-    """A copy of a BGR picture, with the detections whose score is at least `threshold` drawn."""
-    return draw_detections(image, predictor(image), class_names, threshold, labels)
-
-
 def draw_detections(
     image: np.ndarray,
     found: Detections,
@@ -247,6 +236,6 @@ def annotate_video(
     count = 0
     with video_writer(target, video.size, video.fps) as add:
         for frame in track(iter(video), video.frame_count):
-            add(predict_image(predictor, frame, class_names, threshold, labels))
+            add(draw_detections(frame, predictor(frame), class_names, threshold, labels))
             count += 1
     return count

@@ -84,25 +84,29 @@ def _best_in_image(
             continue
         for kind in kinds:
             if len(columns):
-                matrix = _overlaps(objects, found, kind, rows, columns)  # (m, n)
+                matrix = overlaps(objects, found, kind, rows, columns)  # (m, n)
                 winner = matrix.argmax(axis=1)
                 best[kind][rows] = columns[winner]
                 iou[kind][rows] = matrix[np.arange(len(rows)), winner]
             if len(regions):
-                shares = _overlaps(objects, found, kind, rows, regions, of_detection=True)
+                shares = overlaps(objects, found, kind, rows, regions, of_detection=True)
                 void[kind][rows] = shares.max(axis=1)
     return best, iou, void
 
 
-def _overlaps(
+def overlaps(
     objects: GroundTruth,
     found: Detections,
     kind: str,
     rows: np.ndarray,
     columns: np.ndarray,
+    *,
     of_detection: bool = False,
 ) -> np.ndarray:
-    """(m, n): intersection over union, or over the detection's own area."""
+    """Overlaps (m, n) of detections `rows` and objects `columns`, at least one of each.
+
+    Intersection over union, or over the detection's own area.
+    """
     if kind == "box":
         return box_iou(found.boxes[rows], objects.boxes[columns], of_first=of_detection)
     return rle_masks.iou(

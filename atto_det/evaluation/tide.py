@@ -33,7 +33,7 @@ import numpy as np
 from pycocotools import mask as rle_masks
 
 from atto_det.evaluation.arrays import Detections, GroundTruth
-from atto_det.evaluation.matching import box_iou
+from atto_det.evaluation.matching import overlaps
 
 Kind = Literal["box", "mask"]
 
@@ -122,11 +122,9 @@ def _judge_image(
     scores = np.zeros(0) if found is None else found.scores
     rows = np.argsort(-scores, kind="stable")[:limit]  # (m,)
     classes = np.zeros(0, np.int64) if found is None else found.classes[rows]
-    iou = (
-        _overlaps(objects, found, rows, kind)
-        if len(rows) and total
-        else np.zeros((len(rows), total))
-    )
+    iou = np.zeros((len(rows), total))
+    if iou.size:
+        iou = overlaps(objects, found, kind, rows, np.arange(total))
     same = classes[:, None] == objects.classes[None, :]  # (m, n)
     targets = _match(np.where(same, iou, 0.0), threshold)
     kept = np.flatnonzero((targets >= 0) | ~_in_crowd(annotated, found, rows, kind, threshold))
@@ -167,14 +165,6 @@ def _judge_image(
     }
 
 
-def _overlaps(objects: GroundTruth, found: Detections, rows: np.ndarray, kind: Kind) -> np.ndarray:
-    """Intersection over union (m, n) of detections `rows` and all objects of an image."""
-    if kind == "box":
-        return box_iou(found.boxes[rows], objects.boxes)
-    crowd = [0] * len(objects.rles)
-    return rle_masks.iou([found.rles[row] for row in rows], list(objects.rles), crowd)
-
-
 def _in_crowd(
     annotated: GroundTruth, found: Detections | None, rows: np.ndarray, kind: Kind, threshold: float
 ) -> np.ndarray:
@@ -182,11 +172,7 @@ def _in_crowd(
     regions = np.flatnonzero(annotated.is_crowd)
     if not len(rows) or not len(regions):
         return np.zeros(len(rows), bool)
-    if kind == "box":
-        shares = box_iou(found.boxes[rows], annotated.boxes[regions], of_first=True)
-    else:
-        masks = [found.rles[row] for row in rows], [annotated.rles[k] for k in regions]
-        shares = rle_masks.iou(*masks, [1] * len(regions))
+    shares = overlaps(annotated, found, kind, rows, regions, of_detection=True)
     same = found.classes[rows][:, None] == annotated.classes[regions][None, :]
     return (same & (shares >= threshold)).any(axis=1)
 
@@ -297,7 +283,8 @@ def confusion_matrix(
             rows = rows[found.scores[rows] >= score]
             targets = np.full(len(rows), -1)
             if len(rows) and len(free):
-                targets = _match(_overlaps(objects, found, rows, kind), threshold)
+                iou = overlaps(objects, found, kind, rows, np.arange(len(free)))
+                targets = _match(iou, threshold)
             free[targets[targets >= 0]] = False
             kept = (targets >= 0) | ~_in_crowd(annotated, found, rows, kind, threshold)
             for row, target in zip(rows[kept], targets[kept], strict=True):

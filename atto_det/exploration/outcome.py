@@ -40,12 +40,10 @@ def write_outcome(exploration: Exploration) -> list[Path]:
     tables = grids(content)
     print_grids(tables)
     with studies.locked(exploration.output / "locks/outcome"):
-        return _write(exploration, content, page(content, tables), exploration.results)
+        return _write(content, page(content, tables), exploration.results)
 
 
-def _write(
-    exploration: Exploration, content: dict[str, Any], html: str, output: Path
-) -> list[Path]:
+def _write(content: dict[str, Any], html: str, output: Path) -> list[Path]:
     paths = sorted(output.glob("generator_*.yaml"))
     texts = {"exploration.json": json.dumps(content, indent=1) + "\n", "exploration.html": html}
     if content["winner"]:

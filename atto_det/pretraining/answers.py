@@ -113,8 +113,8 @@ class Store:
         path = self.folder / "description.json"
         if not path.exists():
             write_file(path, json.dumps(self.key, indent=2) + "\n")
-        total = sum(len(pictures) for _, pictures in missing)
-        logger.info("%s: %d of %d answers are missing", self.folder, total, self._total)
+        total, every = sum(len(pictures) for _, pictures in missing), self.pictures * self.crops
+        logger.info("%s: %d of %d answers are missing", self.folder, total, every)
         progress = _Progress(total)
         for crop, pictures in missing:
             if self._part(crop, pictures.start).exists():  # another process was faster
@@ -164,10 +164,6 @@ class Store:
 
     def _part(self, crop: int, start: int) -> Path:
         return self.folder / f"crop{crop}" / f"{start // PICTURES_PER_FILE:05d}.safetensors"
-
-    @property
-    def _total(self) -> int:
-        return self.pictures * self.crops
 
 
 class _Progress:

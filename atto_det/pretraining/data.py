@@ -110,12 +110,13 @@ class ClassifierData(LightningDataModule):
         self.root = data_root() / root
         self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
         self.mean, self.std, self.seed = tuple(mean), tuple(std), seed
+        view = CropView(image_size, self.mean, self.std, interpolation)
         self.lessons = None
         if teacher:
             self.lessons = Lessons(
                 Teacher(teacher, teacher_weights, teacher_size),
                 self.root,
-                student=CropView(image_size, self.mean, self.std, interpolation),
+                student=view,
                 rule=CropRule(tuple(scale), horizontal_flip, seed),
                 crop_share=crop_share,
                 color_jitter=color_jitter,
@@ -131,23 +132,23 @@ class ClassifierData(LightningDataModule):
             self.train, self.val = image_folder.read_splits(self.root, class_list)
         self.classes = self.train.classes
         self.known = tuple(sorted({*self.train.labels, *self.val.labels} - {-1}))
-        size = (image_size, image_size)
-        common = {"interpolation": interpolation, "mean": self.mean, "std": self.std}
         try:
             self.augment = create_transform(
-                size,
+                (image_size, image_size),
                 is_training=True,
                 scale=tuple(scale),
                 hflip=horizontal_flip,
                 color_jitter=color_jitter or None,
                 auto_augment=auto_augment,
-                **common,
+                interpolation=interpolation,
+                mean=self.mean,
+                std=self.std,
             )
         except (AssertionError, KeyError, ValueError) as error:
             raise UserError(
                 f"data.auto_augment {auto_augment!r} is not a policy of timm's"
             ) from error
-        self.centre = create_transform(size, crop_pct=crop_share, **common)
+        self.centre = view.centre(crop_share)
 
     def prepare_data(self) -> None:
         """Store the teacher's missing answers, if they are to be stored."""

@@ -62,8 +62,6 @@ def rate_factor(cfg: CfgNode) -> Callable[[int], float]:
     solver = cfg.SOLVER
     length, steps = solver.MAX_ITER, [step for step in solver.STEPS if step <= solver.MAX_ITER]
     is_cosine = solver.LR_SCHEDULER_NAME == "WarmupCosineLR"
-    if length < 1:
-        raise UserError(f"SOLVER.MAX_ITER is {length}: it must be at least 1")
     if not is_cosine and (steps != sorted(set(steps)) or not {0, length}.isdisjoint(steps)):
         raise UserError(
             f"the keys of SOLVER give no schedule: STEPS is {steps}, which must rise from above 0 "

@@ -82,8 +82,7 @@ def resized(cfg: CfgNode, sizes: np.ndarray) -> np.ndarray:
     inputs = cfg.INPUT
     if inputs.LSJ.ENABLED:
         return np.broadcast_to(np.array(inputs.LSJ.SIZE, float), (1, *sizes.shape))
-    shorts = inputs.MIN_SIZE_TRAIN
-    shorts = np.array([shorts] if isinstance(shorts, int) else list(shorts), float)
+    shorts = np.array(inputs.MIN_SIZE_TRAIN, float)
     if inputs.MIN_SIZE_TRAIN_SAMPLING == "range":
         shorts = np.linspace(shorts.min(), shorts.max(), 9)
     if shorts.max() == 0:  # Detectron2's convention: pictures keep their size
@@ -154,9 +153,7 @@ def _scaled(cfg: CfgNode, scale: float) -> CfgNode:
     """The config for the largest of its training sizes, scaled by `scale`."""
     own = cfg.clone()
     own.defrost()
-    shorts = own.INPUT.MIN_SIZE_TRAIN
-    longest = shorts if isinstance(shorts, int) else max(shorts)
-    own.INPUT.MIN_SIZE_TRAIN = (round(scale * longest),)
+    own.INPUT.MIN_SIZE_TRAIN = (round(scale * max(own.INPUT.MIN_SIZE_TRAIN)),)
     own.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"
     own.INPUT.MAX_SIZE_TRAIN = round(scale * own.INPUT.MAX_SIZE_TRAIN)
     own.INPUT.LSJ.SIZE = tuple(round(scale * side) for side in own.INPUT.LSJ.SIZE)

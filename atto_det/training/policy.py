@@ -104,7 +104,7 @@ class Run:
         results: of the last evaluation, by data set; in the main process.
 
     Raises:
-        UserError: keys with invalid values.
+        UserError: TEST.PATIENCE without an evaluation before the last step.
     """
 
     def __init__(self, training: Training) -> None:
@@ -121,8 +121,6 @@ class Run:
         self.chosen_by, self.reported = test_sets, []
         if held_out:
             self.chosen_by, self.reported = [held_out], test_sets
-        if not 0 <= self.decay < 1:
-            raise UserError(f"SOLVER.EMA.DECAY is {self.decay}: it must be at least 0 and below 1")
         if self.patience and not (self.chosen_by and training.cfg.TEST.EVAL_PERIOD > 0):
             raise UserError(
                 f"TEST.PATIENCE is {self.patience} evaluations, but there is none before the last "

@@ -133,10 +133,8 @@ class CheckpointPredictor(ABC):
             return self._detect(image, order)
 
     def _detect(self, image: PictureSource, order: str) -> Detections:
-        return detect_in_tiles(self.detect, self._picture(image, order), self.tile)
-
-    def _picture(self, image: PictureSource, order: str) -> np.ndarray:
-        return data.take_picture(image, self.cfg.INPUT.FORMAT, order)
+        picture = data.take_picture(image, self.cfg.INPUT.FORMAT, order)
+        return detect_in_tiles(self.detect, picture, self.tile)
 
     @abstractmethod
     def build(self, content: dict[str, Any], path: str | Path) -> nn.Module:

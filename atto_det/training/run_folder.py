@@ -84,15 +84,6 @@ def refuse_used(output: Path) -> None:
         )
 
 
-def write_config(output: Path, config: str) -> None:
-    """Write config.yaml.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    write_file(output / "config.yaml", config)
-
-
 def record(output: Path, *, seed: int, processes: int, device: str, **more: Any) -> None:
     """Write run.json; the records of earlier parts of a resumed run move to "earlier".
 

@@ -18,7 +18,7 @@ from atto_det.config import ConfigReader, check_values, class_head
 from atto_det.data.catalog import load_dataset, training_sets
 from atto_det.data.catalog import names as known_sets
 from atto_det.data.training_report import format_report, training_report
-from atto_det.errors import UserError, shown
+from atto_det.errors import UserError, shown, write_file
 from atto_det.training import estimate, run_folder
 from atto_det.training.batches import ranks
 from atto_det.training.carried_data import forbid_flips, leave_unused
@@ -312,7 +312,7 @@ class Runner:
         """Save the config in folder `output`, and set up logging."""
         logging.raiseExceptions = False  # no traceback if the log cannot be written (full disk)
         if self.engine.is_main:
-            run_folder.write_config(output, cfg.dump())
+            write_file(output / "config.yaml", cfg.dump())
         self.engine.set_up(cfg, output)
 
     def _record(self, cfg: CfgNode, output: Path, **more: Any) -> None:

@@ -46,7 +46,7 @@ def installed(repository, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(installed, tmp_path, monkeypatch):
+def run(installed, tmp_path):
     """A function that runs a program of that environment in an empty folder."""
     unset = ("PYTHONPATH", "DETECTRON2_DATASETS", "VIRTUAL_ENV")
     environment = {key: value for key, value in os.environ.items() if key not in unset}

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from atto_det.data import load_voc
+from atto_det.data import VOC_CLASSES, load_voc
 from atto_det.data import voc as voc_module
 
 
@@ -61,7 +61,7 @@ def test_every_change_of_content_counts(tiny_voc, reads, cache_files):
     assert read_again()[0]
     tiny_voc.add("b")
     assert read_again()[0]
-    (tiny_voc.root / "class_names.txt").write_text("\n".join(voc_module.VOC_CLASSES) + "\nextra\n")
+    (tiny_voc.root / "class_names.txt").write_text("\n".join(VOC_CLASSES) + "\nextra\n")
     assert read_again()[0]
     assert not read_again()[0]
     assert len(cache_files()) == 1  # replaced, not piled up

@@ -1,4 +1,4 @@
-"""Data sets by name, without an engine; tests/detection/test_catalog.py has the mistakes."""
+"""Data sets by name, without an engine; tests/detectron2/test_catalog.py has more."""
 
 import json
 import shutil

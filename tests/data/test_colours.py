@@ -17,7 +17,7 @@ LABELS[1:5, 1:6], LABELS[3:7, 7:11], LABELS[:, 6] = 1, 2, 255
 
 
 @pytest.fixture
-def export(tiny_voc, tmp_path):
+def export(tiny_voc):
     """A function that writes a picture's label images in colours, and their table."""
 
     def write(objects, xml=False):

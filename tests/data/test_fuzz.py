@@ -11,11 +11,13 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
+from rectangles import rectangle
+from sentences import one_sentence
+from voc_tree import TinyVoc
 from yacs.config import CfgNode
 
 from atto_det.config import merge, parse_yaml
 from atto_det.data import Dataset, load_coco, load_voc, read_image, to_coco
-from atto_det.data.images import write_palette_png
 from atto_det.data.sources import open_source
 from atto_det.data.training_report import training_report
 from atto_det.errors import UserError
@@ -102,25 +104,11 @@ def sound(dataset: Dataset, root) -> None:
     json.dumps(training_report({"x": dataset}, filter_empty=True), allow_nan=False)
 
 
-def one_sentence(read) -> None:
-    """Run `read`; a `UserError` must be one line that a terminal shows."""
-    sentence = ""
-    try:
-        read()
-    except UserError as error:
-        sentence = str(error)
-    assert len(sentence) < 3000
-    assert "\n" not in sentence
-    assert "\0" not in sentence
-
-
 def write_coco(root):
     """A sound file of two pictures."""
     for name in ("a.jpg", "b.jpg"):
         Image.new("RGB", (8, 6)).save(root / name)
-    mask = np.zeros((6, 8), np.uint8)
-    mask[1:4, 2:7] = 1
-    rle = mask_utils.encode(np.asfortranarray(mask))
+    rle = rectangle(6, 8, (2, 1, 7, 4))
     box = mask_utils.toBbox(rle).tolist()
     compressed = {"size": [6, 8], "counts": rle["counts"].decode()}
     shapes = [
@@ -167,23 +155,15 @@ def coco_text(root):
 
 
 def write_voc(root):
-    for name in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject"):
-        (root / name).mkdir()
-    (root / "ImageSets/Segmentation").mkdir(parents=True)
-    (root / "ImageSets/Segmentation/train.txt").write_text("a\n")
-    (root / "class_names.txt").write_text("cup\n")
+    """A sound folder of one picture."""
     labels = np.zeros((6, 8), np.uint8)
     labels[1:4, 2:7], labels[:, 0] = 1, 255
-    for name in ("SegmentationClass", "SegmentationObject"):
-        write_palette_png(root / name / "a.png", labels)
+    voc = TinyVoc(root)
+    voc.add("a", objects=[("cup", (3, 2, 7, 4), 0)], labels=labels, classes=labels)
+    (root / "class_names.txt").write_text("cup\n")
     exif = Image.Exif()
     exif[0x0112] = 1
-    Image.new("RGB", (8, 6)).save(root / "JPEGImages/a.jpg", exif=exif)
-    (root / "Annotations/a.xml").write_text(
-        "<annotation><size><width>8</width><height>6</height></size><object><name>cup</name>"
-        "<difficult>0</difficult><bndbox><xmin>3</xmin><ymin>2</ymin><xmax>7</xmax><ymax>4</ymax>"
-        "</bndbox></object></annotation>"
-    )
+    Image.new("RGB", (8, 6)).save(voc.jpeg("a"), exif=exif)
 
 
 def voc_file(name):

@@ -1,19 +1,15 @@
 """Making a selection: links, going on after a kill, not mixing, what cannot be written."""
 
 import os
-import runpy
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
+import imagenet_tree as tree
 import pytest
 
 from atto_det.data.image_folder import read_class_list, read_splits
 from atto_det.data.imagenet import COPIES, HARD, SYMBOLIC, check_pictures, make_selection
 from atto_det.errors import UserError
-
-tree = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("imagenet_tree.py"))))
-
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

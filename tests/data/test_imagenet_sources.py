@@ -4,11 +4,10 @@ import gzip
 import hashlib
 import json
 import os
-import runpy
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
+import imagenet_tree as tree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +16,6 @@ from atto_det.data.image_folder import read_class_list, read_splits
 from atto_det.data.imagenet import COPIES, make_selection
 from atto_det.errors import UserError
 
-tree = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("imagenet_tree.py"))))
 tar_of, class_tars, meta = tree.tar_of, tree.class_tars, tree.meta
 
 

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
+from voc_tree import TinyVoc
 
 from atto_det.data import VOC_CLASSES, check_disjoint, list_splits, load_voc
-from atto_det.data.images import write_palette_png
 from atto_det.data.orientation import turn
 from atto_det.data.records import with_masks
+from atto_det.data.voc_folder import VocFolder
 from atto_det.data.voc_image import box_agreement, read_voc_image
 from atto_det.errors import UserError
 
@@ -95,29 +96,20 @@ def test_box_agreement_by_hand():
 @given(st.data())
 @settings(max_examples=40)
 def test_any_label_image_comes_back_as_masks(tmp_path_factory, data):
-    root = tmp_path_factory.mktemp("voc")
+    voc = TinyVoc(tmp_path_factory.mktemp("voc"))
     height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
     values = data.draw(
         st.lists(st.sampled_from([0, 1, 2, 3, 255]), min_size=height * width,
                  max_size=height * width)
     )  # fmt: skip
     labels = np.array(values, np.uint8).reshape(height, width)
-    rows = ""
+    objects = []
     for number in (1, 2, 3):
         ys, xs = np.nonzero(labels == number)
         box = (xs.min() + 1, ys.min() + 1, xs.max() + 1, ys.max() + 1) if len(xs) else (1, 1, 1, 1)
-        sides = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-        corners = "".join(f"<{tag}>{value}</{tag}>" for tag, value in sides)
-        rows += f"<object><name>dog</name><bndbox>{corners}</bndbox></object>"
-    classes = np.where(labels == 255, 255, np.where(labels > 0, DOG + 1, 0)).astype(np.uint8)
-    for name in ("Annotations", "JPEGImages", "SegmentationClass", "SegmentationObject"):
-        (root / name).mkdir()
-    size = f"<size><height>{height}</height><width>{width}</width></size>"
-    (root / "Annotations/a.xml").write_text(f"<annotation>{size}{rows}</annotation>")
-    Image.new("RGB", (width, height)).save(root / "JPEGImages/a.jpg")
-    for folder, content in (("SegmentationClass", classes), ("SegmentationObject", labels)):
-        write_palette_png(root / folder / "a.png", content)
-    record, findings = read_voc_image(root, "a", VOC_CLASSES)
+        objects.append(("dog", box, 0))
+    voc.add("a", objects=objects, labels=labels)
+    record, findings = read_voc_image(VocFolder.of(voc.root), "a", VOC_CLASSES)
     present = [number for number in (1, 2, 3) if (labels == number).any()]
     assert [item.kind for item in findings] == ["no_mask"] * (3 - len(present))
     for number, item in zip(present, record.instances, strict=True):
@@ -152,7 +144,7 @@ def test_truncated_jpeg_is_found_when_decoded(tiny_voc, cut):
     labels = np.zeros((64, 64), np.uint8)
     tiny_voc.add("bad", objects=[], labels=labels)
     cut(tiny_voc.jpeg("bad"))
-    record, findings = read_voc_image(tiny_voc.root, "bad", VOC_CLASSES, decode=True)
+    record, findings = read_voc_image(VocFolder.of(tiny_voc.root), "bad", VOC_CLASSES, decode=True)
     assert record is None
     assert [item.kind for item in findings] == ["file"]
     assert "JPEGImages/bad.jpg cannot be read" in findings[0].message

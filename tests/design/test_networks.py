@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file as file
 import pytest
 import torch
 import yaml
@@ -20,8 +19,6 @@ from atto_det.nets.registry import is_backbone, short_name
 from atto_det.nets.spec_file import spec_to_dict
 from atto_det.weights import checkpoint
 from atto_det.weights.backbone_file import TRAINING_PART, read_pretraining
-
-file = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A tiny config on the mini VOC, read by Detectron2."""
+"""What the tests of this engine share."""
 
 import socket
 
@@ -6,17 +6,11 @@ import pytest
 
 
 @pytest.fixture
-def config(data_root, repository, tmp_path):
-    """A function from further options to the frozen tiny config, with its own OUTPUT_DIR."""
-    from atto_det.detectron2 import load_config
+def engine():
+    """The engine's package, for `config`."""
+    import atto_det.detectron2
 
-    def make(*options: object):
-        output = ["OUTPUT_DIR", str(tmp_path / "out")]
-        return load_config(
-            repository / "tests/tiny_mini_voc.yaml", output + list(map(str, options))
-        )
-
-    return make
+    return atto_det.detectron2
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Data sets by name: where they are looked for, what they must agree on, what is refused."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -76,13 +75,6 @@ def test_a_missing_voc_is_one_message_with_the_folder_and_the_ways_out(root):
     assert "\n" not in message
     for part in (f"{root}/VOC2012", "prepare-voc", "DETECTRON2_DATASETS", "make-mini-voc"):
         assert part in message
-
-
-def test_other_missing_data_names_its_folder(root):
-    with pytest.raises(UserError, match=f"{root}/mini_voc.*make-mini-voc"):
-        load_dataset("mini_voc_val")
-    with pytest.raises(UserError, match=f"{root}/SBD"):
-        load_dataset("sbd_train")
 
 
 def test_the_root_may_change_between_calls(root, voc_folder, tmp_path, monkeypatch):
@@ -227,19 +219,7 @@ def test_no_horizontal_flip_by_the_name_of_the_folder(root, config, voc_folder):
     assert forbidden([]) == set()
 
 
-def test_a_split_with_an_underscore_in_its_name_does_not_flip_either(root, config, voc_folder):
-    from atto_det.detectron2.loader import training_dicts
-
-    voc_folder(root / "left_right", data.VOC_CLASSES, train_two=["a"])
-    cfg = config(
-        *("DATASETS.FOLDERS", [["left_right", str(root / "left_right")]], "DATASETS.TEST", "()"),
-        *("DATASETS.TRAIN", ["left_right_train_two"]),
-        *("DATASETS.NO_HORIZONTAL_FLIP", ["left_right"]),
-    )
-    assert [d["no_horizontal_flip"] for d in training_dicts(cfg)] == [True]
-
-
-def test_what_is_tested_must_not_be_trained_on(root, tiny, voc_folder):
+def test_what_is_tested_must_not_be_trained_on(root, voc_folder):
     splits = {"train": ["a", "b"], "val": ["c", "d"], "trainval": ["a", "b", "c", "d"]}
     voc_folder(root / "VOC2012", data.VOC_CLASSES, **splits)
     add_sbd(root, "train", ["c", "x"])
@@ -286,13 +266,3 @@ def test_classes_must_be_the_same_everywhere(root, tiny, voc_folder):
         tiny(folders, *own(train, test))
         with pytest.raises(UserError, match="one_train and two_train have different classes"):
             check_split(train, test)
-
-
-def test_the_data_of_a_replaced_folder_is_read_anew(root, tiny, voc_folder):
-    voc_folder(root / "parts", ["wheel"], train=["a"])
-    tiny([["parts", "parts"]], *own())
-    assert [r.image_id for r in load_dataset("parts_train").records] == ["a"]
-    shutil.rmtree(root / "parts")
-    voc_folder(root / "parts", ["wheel"], train=["b"])
-    tiny([["parts", "parts"]], *own())
-    assert [r.image_id for r in load_dataset("parts_train").records] == ["b"]

@@ -133,12 +133,6 @@ def test_separable_heads_by_hand():
     assert costs["mask_head"].macs == 3 * (4 * 196 * separable + up)
 
 
-def test_the_main_model_stays_within_its_budget():
-    costs = costs_of("atto", 1024, 1024)
-    assert sum(cost.macs for cost in costs) <= 182e9
-    assert [cost.name for cost in costs] == ["bottom_up", "fpn", "rpn", "box_head", "mask_head"]
-
-
 def test_heads_by_hand():
     model = ours("atto_maskrcnn_voc.yaml")
     costs = {c.name: c for c in detector_cost(model, 128, 128, proposals=10, detections=3)}

@@ -213,7 +213,7 @@ def test_a_hostile_config_runs_no_code(trained, tmp_path):
     assert not mark.exists()
 
 
-def test_a_missing_or_foreign_checkpoint_is_named(trained, tmp_path):
+def test_a_missing_or_foreign_checkpoint_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nothing.pth does not exist"):
         Predictor(tmp_path / "nothing.pth")
     torch.save({"model": {}}, tmp_path / "foreign.pth")

@@ -36,19 +36,6 @@ SHORT += ["MODEL.ROI_HEADS.IN_FEATURES", ["p2", "p3"], "MODEL.ANCHOR_GENERATOR.S
 
 
 @pytest.fixture
-def backbone(classifier, tmp_path):
-    """A function that writes a backbone file, and returns it and the classifier."""
-
-    def write(network="attonet_d", **changes):
-        path, net = classifier(network, **changes)
-        file = tmp_path / f"{network}.safetensors"
-        backbone_file.write_backbone(file, *backbone_file.read_pretraining(path))
-        return file, net
-
-    return write
-
-
-@pytest.fixture
 def picture(mini_voc):
     """A drawn scene (61, 83, 3) in RGB, of a size that Detectron2 pads."""
     path = min((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))

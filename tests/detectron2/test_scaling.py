@@ -63,7 +63,7 @@ def test_a_reason_to_leave_a_case_out_is_said():
     assert any("is timed for one picture" in line for line in said)
 
 
-def test_data_sets_are_read_started_with_and_scored(tmp_path):
+def test_data_sets_are_read_started_with_and_scored():
     curve = scaling.curve("records", CASE, values=[4, 8], say=lambda text: None)
     for point in curve.points:
         assert set(point.seconds) >= {"reading", "start of training, with reading", "evaluation"}

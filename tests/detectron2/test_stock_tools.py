@@ -68,7 +68,7 @@ def test_a_plain_loop_trains_and_detectron2_s_own_evaluator_evaluates(config, tm
     assert len(truth["annotations"]) == count
 
 
-def test_ids_of_a_coco_file_are_kept(monkeypatch, tmp_path, config):
+def test_ids_of_a_coco_file_are_kept(tmp_path, config):
     pixels = {"file_name": "a.png", "id": 7, "height": 8, "width": 8}
     box = {"image_id": 7, "category_id": 30, "bbox": [1, 1, 4, 4], "iscrowd": 0, "id": 1}
     box["segmentation"] = [[1, 1, 5, 1, 5, 5, 1, 5]]

@@ -1,13 +1,10 @@
 """The files and packages that the pages name exist, so that the four walks can be followed."""
 
 import re
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
+import pages
 import pytest
 
-pages = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("pages.py"))))
 PACKAGE = pages.REPOSITORY / "atto_det"
 ARCHITECTURE = "docs/architecture.md"
 

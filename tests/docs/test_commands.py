@@ -6,20 +6,20 @@ checkpoint, photos. What stands in `SHORTER` is added to a command, so that it t
 
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file
+import imagenet_tree
+import pages
 import pytest
 import yaml
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 HERE = Path(__file__).parent
-pages = SimpleNamespace(**runpy.run_path(str(HERE / "pages.py")))
 
 PICTURES = "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MAX_SIZE_TRAIN 96 INPUT.MIN_SIZE_TEST 64"
 TRAINING = f"""{PICTURES} INPUT.MAX_SIZE_TEST 96 SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 2
@@ -67,17 +67,15 @@ def workshop(tmp_path, mini_voc, repository, classifier, colours):
     from atto_det.data import VOC_CLASSES
     from atto_det.weights.backbone_file import read_pretraining, write_backbone
 
-    detector = runpy.run_path(str(repository / "tests/export/detector_file.py"))
-    detector["write"](tmp_path / "model_best.pth", class_names=VOC_CLASSES)
+    detector_file.write(tmp_path / "model_best.pth", class_names=VOC_CLASSES)
     _for_default_trainer(tmp_path)
     _foreign_network(tmp_path / "yolo.onnx")
     trained, _ = classifier("attonet_a")
     weights = read_pretraining(trained)
     write_backbone(tmp_path / "attonet_a.safetensors", weights.state, weights.description)
-    tree = runpy.run_path(str(repository / "tests/data/imagenet_tree.py"))
-    files = tree["TRAIN"]["folders"] | tree["VALIDATION"]["folders"]
-    tree["put"](tmp_path / "ILSVRC2012", files)
-    (tmp_path / "my_list.txt").write_bytes(tree["NAMES"])
+    files = imagenet_tree.TRAIN["folders"] | imagenet_tree.VALIDATION["folders"]
+    imagenet_tree.put(tmp_path / "ILSVRC2012", files)
+    (tmp_path / "my_list.txt").write_bytes(imagenet_tree.NAMES)
     _for_pretraining(tmp_path, photos)
     _for_exploration(tmp_path)
     return tmp_path

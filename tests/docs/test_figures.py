@@ -2,12 +2,9 @@
 
 import json
 import re
-import runpy
 import statistics
-from pathlib import Path
-from types import SimpleNamespace
 
-pages = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("pages.py"))))
+import pages
 
 
 def _table(page: str, heading: str, number: int = 0) -> dict[str, list[str]]:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
+import pages
 import pytest
 import yaml
 
@@ -17,7 +17,6 @@ from atto_det import cli
 from atto_det.config import find_config
 from atto_det.torchvision.config import read_file
 
-pages = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("pages.py"))))
 COMMANDS = [
     command
     for page in pages.PAGES

@@ -5,6 +5,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
+from rectangles import rectangle
 
 from atto_det import data
 from atto_det.drawing import gallery
@@ -24,12 +25,9 @@ class FindsSquare:
 
     def __call__(self, image: np.ndarray, *, order: str = "BGR") -> Detections:
         self.seen.append(image[:, :, :: 1 if order == "BGR" else -1].copy())
-        mask = np.zeros(image.shape[:2], np.uint8)
-        mask[10:30, 20:50] = 1
-        rle = mask_util.encode(np.asfortranarray(mask))
-        return Detections(
-            np.array([[20.0, 10, 50, 30]] * 2), [rle] * 2, np.array([0, 1]), np.array(self.scores)
-        )
+        box = (20.0, 10, 50, 30)
+        rles = [rectangle(*image.shape[:2], box)] * 2
+        return Detections(np.array([box] * 2), rles, np.array([0, 1]), np.array(self.scores))
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def test_only_detections_from_the_threshold_on_are_drawn(photo):
     _, pixels = photo
     before = pixels.copy()
     drawn = {
-        threshold: gallery.predict_image(FindsSquare(), pixels, NAMES, threshold)
+        threshold: gallery.draw_detections(pixels, FindsSquare()(pixels), NAMES, threshold)
         for threshold in (0.3, 0.31, 0.9, 0.91)
     }
     assert np.array_equal(pixels, before)

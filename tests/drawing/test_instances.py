@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools import mask as rle_masks
+from rectangles import rectangle
 
 from atto_det.drawing.instances import (
     LABEL_SHARE,
@@ -28,20 +28,13 @@ def gray(height: int, width: int, value: int = 128) -> np.ndarray:
     return np.full((height, width, 3), value, dtype=np.uint8)
 
 
-def rle(height: int, width: int, box: tuple) -> dict:
-    mask = np.zeros((height, width), dtype=np.uint8, order="F")
-    x1, y1, x2, y2 = box
-    mask[y1:y2, x1:x2] = 1
-    return rle_masks.encode(mask)
-
-
 def draw(image: np.ndarray, *rows: tuple, scores=None) -> np.ndarray:
     """Rows are (class, box), the mask being the box."""
     height, width = image.shape[:2]
     return draw_instances(
         image,
         np.array([row[1] for row in rows], dtype=float).reshape(-1, 4),
-        [rle(height, width, row[1]) for row in rows],
+        [rectangle(height, width, row[1]) for row in rows],
         [row[0] for row in rows],
         NAMES,
         scores,
@@ -156,7 +149,7 @@ def test_text_grows_with_the_picture() -> None:
 
 def test_an_empty_mask_still_shows_its_box() -> None:
     image = gray(100, 100)
-    empty = rle(100, 100, (0, 0, 0, 0))
+    empty = rectangle(100, 100, (0, 0, 0, 0))
     drawn = draw_instances(image, np.array([[10.0, 40, 90, 90]]), [empty], [0], NAMES)
     assert (drawn[60, 10] == class_colors(3)[0]).all()
     assert (drawn[60, 50] == 128).all()
@@ -171,7 +164,7 @@ def test_wrong_images_and_masks_are_named() -> None:
         side_by_side(None, gray(5, 5))
     with pytest.raises(UserError, match="a mask is 20×10 pixels but its image 10×10"):
         draw_instances(
-            gray(10, 10), np.array([[0.0, 0, 1, 1]]), [rle(10, 20, (0, 0, 1, 1))], [0], NAMES
+            gray(10, 10), np.array([[0.0, 0, 1, 1]]), [rectangle(10, 20, (0, 0, 1, 1))], [0], NAMES
         )
 
 
@@ -246,7 +239,9 @@ def test_a_thousand_instances() -> None:
 def test_an_instance_without_a_mask_is_a_box() -> None:
     image = gray(100, 120)
     boxes = np.array([[10.0, 10, 50, 50], [60, 10, 100, 50]])
-    drawn = draw_instances(image, boxes, [rle(100, 120, (10, 10, 50, 50)), None], [0, 1], NAMES)
+    drawn = draw_instances(
+        image, boxes, [rectangle(100, 120, (10, 10, 50, 50)), None], [0, 1], NAMES
+    )
     assert (drawn[30, 30] != image[30, 30]).any()
     assert (drawn[30, 80] == image[30, 80]).all()
     assert (drawn[30, 60] != image[30, 60]).any()
@@ -255,7 +250,7 @@ def test_an_instance_without_a_mask_is_a_box() -> None:
 def crowd(labels: str, names=("nucleus",)) -> np.ndarray:
     """300 objects of 10 × 10 pixels, 20 apart."""
     boxes = [(20 * x, 20 * y, 20 * x + 10, 20 * y + 10) for y in range(15) for x in range(20)]
-    rles = [rle(300, 400, box) for box in boxes]
+    rles = [rectangle(300, 400, box) for box in boxes]
     return draw_instances(
         gray(300, 400), np.array(boxes, float), rles, [0] * 300, names, labels=labels
     )

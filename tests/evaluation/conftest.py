@@ -4,26 +4,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from pycocotools import mask as rle_masks
+from rectangles import rectangle
 
 from atto_det.evaluation import Detections, GroundTruth, evaluate
-
-SIZE = (60, 60)
-
-
-def rectangle(box: Sequence[float]) -> dict:
-    """The mask of the pixels inside a box with whole-numbered corners."""
-    mask = np.zeros(SIZE, dtype=np.uint8, order="F")
-    x1, y1, x2, y2 = (round(value) for value in box)
-    mask[y1:y2, x1:x2] = 1
-    return rle_masks.encode(mask)
 
 
 def columns(rows: Sequence[tuple], last_kind: type) -> tuple:
     """(class, score or difficult, box[, box of the mask]) per row → the dataclasses' arrays."""
     return (
         np.array([row[2] for row in rows], dtype=float).reshape(-1, 4),
-        [rectangle(row[-1]) for row in rows],
+        [rectangle(60, 60, row[-1]) for row in rows],
         np.array([row[0] for row in rows], dtype=np.int64),
         np.array([row[1] for row in rows], dtype=last_kind),
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools import mask as rle_masks
+from rectangles import rectangle
 
 from atto_det.evaluation import Detections, GroundTruth
 from atto_det.evaluation.tide import (
@@ -23,10 +23,7 @@ SIZE = (40, 60)
 
 def rle(box) -> dict:
     """The rectangle of a box as a mask."""
-    mask = np.zeros(SIZE, np.uint8, order="F")
-    x1, y1, x2, y2 = (round(value) for value in box)
-    mask[y1:y2, x1:x2] = 1
-    return rle_masks.encode(mask)
+    return rectangle(*SIZE, box)
 
 
 def truth(*rows) -> GroundTruth:

@@ -1,12 +1,12 @@
 """What lies between the parts of a detector, in numpy, against torchvision's operations."""
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import detector_file as file
 import numpy as np
 import pytest
 import torch
@@ -27,7 +27,6 @@ from atto_det.torchvision.modules import Anchors
 from atto_det.torchvision.pooling import AlignedPooler
 from atto_det.torchvision.predictor import Predictor
 
-file = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("detector_file.py"))))
 STRIDES = [4, 8, 16, 32]
 
 

@@ -4,10 +4,9 @@ import copy
 import hashlib
 import importlib.util
 import re
-import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
+import detector_file as file
 import numpy as np
 import pytest
 import torch
@@ -27,9 +26,6 @@ from atto_det.export.samples import pictures_to_check
 from atto_det.nets import create_backbone
 from atto_det.torchvision.predictor import Predictor
 from atto_det.weights import backbone_file, checkpoint
-
-file = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("detector_file.py"))))
-
 
 # As many detections as there are: another number in each picture.
 COUNTS = ("TEST.DETECTIONS_PER_IMAGE", 40, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.2)

@@ -2,10 +2,8 @@
 
 import importlib.util
 import json
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file as file
 import pytest
 
 from atto_det.errors import UserError
@@ -13,7 +11,6 @@ from atto_det.export.parts_detector import PartsDetector, open_parts
 from atto_det.export.parts_export import export, summary
 from atto_det.export.samples import pictures_to_check
 
-file = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("detector_file.py"))))
 COUNTS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.2, "TEST.DETECTIONS_PER_IMAGE", 40)
 MODULES = {"litert": "litert_torch", "executorch": "executorch"}
 

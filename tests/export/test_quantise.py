@@ -1,11 +1,9 @@
 """Files in 8 bits."""
 
 import itertools
-import runpy
 from collections import Counter
-from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file as file
 import numpy as np
 import pytest
 
@@ -23,7 +21,6 @@ from atto_det.export.samples import calibration_pictures, pictures_to_check
 from atto_det.torchvision.predictor import Predictor
 
 LAST = ("/rpn/head/last", "/box_predictor/")  # layers whose outputs are boxes and scores
-file = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("detector_file.py"))))
 
 
 def pictures() -> list[np.ndarray]:

@@ -7,10 +7,10 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pycocotools.mask as mask_util
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rectangles import rectangle
 
 pytest.importorskip("onnx")
 
@@ -45,11 +45,9 @@ DESCRIBED = Metadata(
 def found(*items: tuple[int, int, int, int, int]) -> Detections:
     """Detections in a picture of 100 x 100: class and a box that its mask fills."""
     boxes = np.array([item[1:] for item in items], float).reshape(-1, 4)
-    masks = np.zeros((100, 100, len(items)), np.uint8, order="F")
-    for k, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
-        masks[y1:y2, x1:x2, k] = 1
+    rles = [rectangle(100, 100, box) for box in boxes]
     classes = np.array([item[0] for item in items], int)
-    return Detections(boxes, mask_util.encode(masks), classes, np.ones(len(items)))
+    return Detections(boxes, rles, classes, np.ones(len(items)))
 
 
 def test_agreement_by_hand():

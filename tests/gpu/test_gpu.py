@@ -2,10 +2,9 @@
 
 import copy
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file as file
 import pytest
 import torch
 from torch import nn
@@ -19,7 +18,6 @@ from atto_det.weights.checkpoint import load_checkpoint
 
 TESTS = Path(__file__).resolve().parents[1]
 TINY = TESTS.parent / "configs/atto_maskrcnn_tiny_voc.yaml"
-file = SimpleNamespace(**runpy.run_path(str(TESTS / "export/detector_file.py")))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

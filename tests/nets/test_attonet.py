@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from awake import awake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -39,14 +40,6 @@ every_variant = pytest.mark.parametrize("name", GOLDEN)
 @pytest.fixture(scope="module")
 def nets() -> dict[str, nn.Module]:
     return {name: create_backbone(name, FEATURES).eval() for name in GOLDEN}
-
-
-def awake(net: nn.Module) -> nn.Module:
-    """Type A modules start as identity; now they do something."""
-    for module in net.modules():
-        if isinstance(module, AttoModule):
-            nn.init.ones_(module.expand.norm.weight)
-    return net
 
 
 def convolutions(net: nn.Module) -> list[nn.Conv2d]:

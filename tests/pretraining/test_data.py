@@ -87,7 +87,7 @@ def test_processes_share_the_validation_without_repeats(make, monkeypatch):
     assert sorted(seen) == sorted(data.val.labels)  # 15 pictures: uneven shares
 
 
-def test_validation_takes_the_centre_and_normalises(make, tmp_path, monkeypatch):
+def test_validation_takes_the_centre_and_normalises(tmp_path, monkeypatch):
     pixels = np.zeros((80, 80, 3), np.uint8)
     pixels[40 - 30 : 40 + 30, 40 - 30 : 40 + 30] = (255, 0, 51)  # 60 of 80: wider than the crop
     for split in ("train", "val"):

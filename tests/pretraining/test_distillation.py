@@ -157,7 +157,7 @@ def test_the_fingerprint_is_of_names_and_bytes(tmp_path):
     assert before != fingerprint(paths, tmp_path)
 
 
-def test_stored_answers_are_those_to_the_crops(weights, named, monkeypatch, tmp_path):
+def test_stored_answers_are_those_to_the_crops(weights, named, tmp_path):
     def make(**settings):
         return ClassifierData(
             str(named),

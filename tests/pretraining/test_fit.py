@@ -21,7 +21,7 @@ def module(recipe: str = "this") -> Classifier:
     return made
 
 
-def test_pictures_are_held_out_by_seed(data, colours):
+def test_pictures_are_held_out_by_seed(data):
     assert (len(data.train.paths), len(data.val.paths)) == (27, 9)
     assert sorted(data.val.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     whole = ClassifierData("colours", workers=0)

@@ -103,7 +103,7 @@ def test_training_in_8_bits(run, tmp_path):
     assert not torch.equal(module(images), module.net(images))
 
 
-def test_the_loss_is_smoothed_cross_entropy(run):
+def test_the_loss_is_smoothed_cross_entropy():
     module = classifier(label_smoothing=0.2, ema_decay=0).eval()
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
     module.log = lambda *args, **kwargs: None

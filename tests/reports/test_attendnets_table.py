@@ -78,7 +78,7 @@ def test_ratios_of_recomputed_figures(rows):
     assert last.recomputed.macs == pytest.approx(578.4 / 276.8, rel=0.005)
 
 
-def test_tables_say_reconstructed(rows, capsys, monkeypatch, tmp_path):
+def test_tables_say_reconstructed(rows, capsys, monkeypatch):
     first, second = t.tables(rows)
     assert [row[0] for row in first.rows][-2:] == [
         "AttendNet-A (reconstructed)",

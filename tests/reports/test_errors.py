@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from pycocotools import mask as rle_masks
+from rectangles import rectangle
 
 from atto_det.errors import UserError
 from atto_det.evaluation import Detections, GroundTruth
@@ -16,9 +16,7 @@ NAMES = ["cat", "<dog>"]
 
 
 def rle(x1: int, x2: int) -> dict:
-    mask = np.zeros((30, 40), np.uint8, order="F")
-    mask[5:25, x1:x2] = 1
-    return rle_masks.encode(mask)
+    return rectangle(30, 40, (x1, 5, x2, 25))
 
 
 def boxes(*spans) -> np.ndarray:

@@ -254,7 +254,7 @@ def test_markdown_rows_have_as_many_cells_as_their_header(rows):
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_plot_names_hide_no_other_name(rows, tmp_path, monkeypatch):
+def test_plot_names_hide_no_other_name(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
     from atto_det.reports.table2_plot import plot_table2

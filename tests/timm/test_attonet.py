@@ -6,12 +6,13 @@ import warnings
 import pytest
 import timm
 import torch
+from awake import awake
 from torch import nn
 
 import atto_det.timm
 from atto_det import create_backbone, create_classifier
 from atto_det.errors import UserError
-from atto_det.nets import ATTENDNETS, STAGES, AttoModule, VisualAttentionCondenser
+from atto_det.nets import ATTENDNETS, STAGES
 
 CHANNELS = {
     "attonet_a": [8, 176, 400, 808, 952],
@@ -24,16 +25,6 @@ CHANNELS = {
     },
 }
 every_variant = pytest.mark.parametrize("name", CHANNELS)
-
-
-def awake(net: nn.Module) -> nn.Module:
-    """Modules of Type A and condensers start as identity; now they do something."""
-    for module in net.modules():
-        if isinstance(module, AttoModule):
-            nn.init.ones_(module.expand.norm.weight)
-        if isinstance(module, VisualAttentionCondenser):
-            nn.init.ones_(module.up.norm.weight)
-    return net
 
 
 def shown(seed: int = 0) -> torch.Tensor:

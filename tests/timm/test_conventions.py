@@ -5,6 +5,7 @@ import json
 import pytest
 import timm
 import torch
+from awake import awake
 from safetensors.torch import save_file
 from timm.models import group_parameters
 from torch import nn
@@ -18,14 +19,6 @@ from atto_det.weights.backbone_file import read_backbone, read_pretraining, writ
 NAMES = ("attonet_d", "attonet_c", "attendnet_b")
 STAGES = ("res2", "res3", "res4", "res5")
 every_name = pytest.mark.parametrize("name", NAMES)
-
-
-def awake(net: nn.Module) -> nn.Module:
-    """Modules of Type A and condensers start as identity; now they do something."""
-    for key, parameter in net.named_parameters():
-        if key.endswith(("expand.norm.weight", "up.norm.weight")):
-            nn.init.ones_(parameter)
-    return net
 
 
 def made(name: str, **arguments) -> nn.Module:

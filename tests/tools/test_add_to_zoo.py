@@ -1,9 +1,8 @@
 """tools/add_to_zoo.py as a user runs it."""
 
 import json
-import runpy
-from pathlib import Path
 
+import detector_file
 import pytest
 
 from atto_det.cli.add_to_zoo import without_folders
@@ -47,7 +46,7 @@ def test_folders_of_the_machine_stay_out():
     )
 
 
-def test_a_name_that_is_no_word(run_tool, classifier, tmp_path):
+def test_a_name_that_is_no_word(run_tool, classifier):
     flags = ["--name", "../x", "--check", "colours", "--terms", "", "--limits", ""]
     done = run_tool("add_to_zoo.py", "--checkpoint", classifier()[0], *flags)
     assert done.returncode == 1
@@ -57,8 +56,7 @@ def test_a_name_that_is_no_word(run_tool, classifier, tmp_path):
 @pytest.mark.slow
 def test_a_detector_and_its_card(run_tool, environment, mini_voc, tmp_path):
     environment["DETECTRON2_DATASETS"] = str(mini_voc)
-    tiny = runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py"))
-    checkpoint = tiny["write"](tmp_path / "model.pth", class_names=VOC_CLASSES)
+    checkpoint = detector_file.write(tmp_path / "model.pth", class_names=VOC_CLASSES)
     flags = ["--name", "tiny", "--check", "mini_voc_val", "--terms", "ours", "--limits", "none"]
     done = run_tool("add_to_zoo.py", "--checkpoint", checkpoint, *flags, "--output", tmp_path)
     assert done.returncode == 0, done.stderr

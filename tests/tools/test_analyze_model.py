@@ -77,7 +77,7 @@ def test_on_pictures_with_a_checkpoint(run_tool, trained, mini_voc, tmp_path):
     assert not (tmp_path / "output").exists()
 
 
-def test_the_class_count_can_be_given(run_tool, repository, sentence, tmp_path):
+def test_the_class_count_can_be_given(run_tool, repository, sentence):
     config = ("--config-file", repository / "configs/quick/carparts.yaml")
     done = run_tool("analyze_model.py", *config, "--input", "64x64")
     assert "give --classes" in sentence(done)

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file as file
 import pytest
 
 pytest.importorskip("onnx")
@@ -15,8 +13,6 @@ pytest.importorskip("onnxscript")
 from atto_det.data import VOC_CLASSES
 from atto_det.export.metadata import read_metadata
 from atto_det.weights import checkpoint
-
-file = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import detector_file as file
 import numpy as np
 import pytest
 import torch
@@ -31,7 +32,6 @@ from atto_det.ops.paste_masks import paste_masks
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools/infer_onnx.py"
-file = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 tool = SimpleNamespace(**runpy.run_path(str(TOOL)))
 
 MODEL = ("--model", "model.onnx")
@@ -267,7 +267,7 @@ def test_nothing_above_the_threshold(infer_here, device):
     assert (same == cv2.imread(str(device / "photo.jpg"))).all()
 
 
-def test_mistakes_are_one_sentence(infer, infer_here, device, tmp_path):
+def test_mistakes_are_one_sentence(infer, infer_here, device):
     model, small = ("--model", "model.onnx"), ("--model", "small.onnx")
     (device / "text.png").write_text("no picture")
     (device / "empty.png").touch()

@@ -1,15 +1,11 @@
 """tools/make_imagenet50.py as a user runs it."""
 
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
+import imagenet_tree as tree
 import pytest
 
-tree = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).parents[1] / "data" / "imagenet_tree.py"))
-)
 # Kills the process without a word while it writes its n-th file: manifest, names, then pictures.
 KILL = """
 import os, signal

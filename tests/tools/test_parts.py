@@ -4,18 +4,14 @@ The parts run in PyTorch here: no runtime of a phone need be installed.
 """
 
 import json
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file as file
 import pytest
 
 from atto_det.data import VOC_CLASSES
 from atto_det.export import host
 from atto_det.export.parts import split
 from atto_det.torchvision.predictor import Predictor
-
-file = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile import Hostile
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
@@ -206,16 +207,6 @@ def test_weights_that_do_not_fit_are_refused(train, run_tool, sentence, trained,
         )
     checkpoint.save_checkpoint(tmp_path / "list.pth", {"model": [1, 2]})
     assert "list.pth" in sentence(train("--eval-only", "MODEL.WEIGHTS", tmp_path / "list.pth"))
-
-
-class Hostile:
-    """What a pickle of it does when it is read: make the file `mark`."""
-
-    def __init__(self, mark) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
 
 
 def test_hostile_files_run_no_code(run_tool, train, sentence, trained, tmp_path):

@@ -53,17 +53,11 @@ def pair(repository: Path) -> Callable[..., Pair]:
 
 
 @pytest.fixture
-def config(data_root: Path, repository: Path, tmp_path: Path) -> Callable[..., object]:
-    """A function from further options to the frozen tiny config, with its own OUTPUT_DIR."""
-    from atto_det.torchvision import load_config
+def engine():
+    """The engine's package, for `config`."""
+    import atto_det.torchvision
 
-    def make(*options: object) -> object:
-        output = ["OUTPUT_DIR", str(tmp_path / "out")]
-        return load_config(
-            repository / "tests/tiny_mini_voc.yaml", output + list(map(str, options))
-        )
-
-    return make
+    return atto_det.torchvision
 
 
 def stir(model: nn.Module) -> None:

@@ -8,7 +8,6 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import atto_det.torchvision  # noqa: F401  (registers them)
 from atto_det.errors import UserError
 from atto_det.nets import list_backbones
-from atto_det.weights import backbone_file
 
 
 def test_torchvision_s_reference_scripts_build_them_by_name():
@@ -21,10 +20,8 @@ def test_torchvision_s_reference_scripts_build_them_by_name():
         torchvision.models.get_model("attonet_d", weights="DEFAULT")
 
 
-def test_a_backbone_file_under_a_new_head(classifier, tmp_path):
-    path, net = classifier()
-    file = tmp_path / "d.safetensors"
-    backbone_file.write_backbone(file, *backbone_file.read_pretraining(path))
+def test_a_backbone_file_under_a_new_head(backbone):
+    file, net = backbone()
     model = torchvision.models.get_model("attonet_d", num_classes=4, weights_backbone=file)
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():

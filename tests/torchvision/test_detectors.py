@@ -105,11 +105,8 @@ def test_torchvision_s_reference_scripts_build_it_by_name(kind):
     assert list(torchvision.models.get_model_weights(f"{kind}_attonet_a_fpn")) == []
 
 
-def test_a_backbone_file_fills_the_network(classifier, tmp_path):
-    path, net = classifier("attonet_d")
-    state, description = backbone_file.read_pretraining(path)
-    file = tmp_path / "d.safetensors"
-    backbone_file.write_backbone(file, backbone_file.without_head(state), description)
+def test_a_backbone_file_fills_the_network(backbone):
+    file, net = backbone()
     model = maskrcnn_attonet_fpn("attonet_d", num_classes=3, weights_backbone=file).eval()
     image = torch.rand(1, 3, 64, 96)
     wanted = net.eval().backbone.stem(image)
@@ -168,11 +165,8 @@ def test_mistakes_are_sentences(arguments, message):
         fasterrcnn_attonet_fpn(**arguments)
 
 
-def test_weights_of_another_network_are_refused(classifier, tmp_path):
-    path, _ = classifier("attonet_d")
-    state, description = backbone_file.read_pretraining(path)
-    file = tmp_path / "d.safetensors"
-    backbone_file.write_backbone(file, backbone_file.without_head(state), description)
+def test_weights_of_another_network_are_refused(backbone):
+    file, _ = backbone()
     with pytest.raises(UserError, match="holds attonet_d, not attonet_c"):
         maskrcnn_attonet_fpn("attonet_c", weights_backbone=file)
     with pytest.raises(UserError, match="another mean colour"):

@@ -103,7 +103,7 @@ def test_objects_of_which_nothing_is_left_are_dropped(parts):
     whole = record.instances[0]
     dot = np.zeros((48, 64), np.uint8)
     dot[1, 1] = 1  # gone when the picture shrinks to a quarter
-    small = Instance(1, (1.0, 1.0, 2.0, 2.0), next(data.masks.encode_labels(dot, [1])))
+    small = Instance(1, (1.0, 1.0, 2.0, 2.0), data.masks.encode_labels(dot)[1])
     outside = Instance(1, (64.0, 0.0, 70.0, 5.0), whole.rle)
     record = data.ImageRecord(
         record.image_id, record.file_name, 48, 64, (small, whole, outside), None

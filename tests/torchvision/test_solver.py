@@ -57,7 +57,6 @@ def test_the_learning_rate_is_detectron2_s_at_every_iteration(config, repository
         (["SOLVER.STEPS", "(8,)"], r"STEPS is \[8\], which must rise from above 0 to below"),
         (["SOLVER.STEPS", "(5, 3)"], r"STEPS is \[5, 3\]"),
         (["SOLVER.STEPS", "(0,)"], r"STEPS is \[0\]"),
-        (["SOLVER.MAX_ITER", 0], "SOLVER.MAX_ITER is 0"),
         (["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.BASE_LR_END", 1.0], "BASE_LR_END"),
     ],
 )

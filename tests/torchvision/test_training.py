@@ -89,7 +89,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(config):
 
 
 def test_weights_for_other_classes_start_what_fits(config, trained_by_torchvision, voc_folder,
-                                                   tmp_path, caplog):  # fmt: skip
+                                                   tmp_path):  # fmt: skip
     root = voc_folder(tmp_path / "parts", ["wheel", "door"], train=["one"])
     own = ["DATASETS.FOLDERS", [["parts", str(root)]], "DATASETS.TRAIN", ["parts_train"]]
     cfg = config(*UNTESTED, *own, "MODEL.WEIGHTS", trained_by_torchvision)
@@ -110,13 +110,9 @@ def test_what_only_detectron2_reads_is_refused(config, path):
         run.train(config(*UNTESTED, "MODEL.WEIGHTS", path))
 
 
-def test_a_backbone_file_gives_the_detector_its_backbone(config, classifier, tmp_path):
-    from atto_det.weights import backbone_file
-
-    path, net = classifier("attonet_d")
-    state, description = backbone_file.read_pretraining(path)
-    backbone_file.write_backbone(tmp_path / "d.safetensors", state, description)
-    module = DetectorTraining(config(*UNTESTED, "MODEL.WEIGHTS", tmp_path / "d.safetensors"))
+def test_a_backbone_file_gives_the_detector_its_backbone(config, backbone):
+    file, net = backbone()
+    module = DetectorTraining(config(*UNTESTED, "MODEL.WEIGHTS", file))
     before = module.weights()
     module.resume_or_load(False)
     after = module.weights()

@@ -99,7 +99,7 @@ def test_mirrored_views_see_the_mirrored_picture(written, photos):
         assert np.abs(mirrored - one.boxes[row]).max(1).min() < 1
 
 
-def test_models_that_it_is_not_made_for_are_refused(repository):
+def test_models_that_it_is_not_made_for_are_refused():
     cfg = atto_det.detectron2.config.read_file(
         "COCO-Detection/retinanet_R_50_FPN_1x.yaml", ["TEST.AUG.ENABLED", "True"]
     )

@@ -17,17 +17,6 @@ def engine(request):
 
 
 @pytest.fixture
-def config(engine, data_root, repository, tmp_path):
-    """A function from further options to the frozen tiny config, with its own OUTPUT_DIR."""
-
-    def make(*options: object):
-        given = ["OUTPUT_DIR", tmp_path / "out", *options]
-        return engine.load_config(repository / "tests/tiny_mini_voc.yaml", list(map(str, given)))
-
-    return make
-
-
-@pytest.fixture
 def out(tmp_path) -> Path:
     """OUTPUT_DIR of `config`."""
     return tmp_path / "out"

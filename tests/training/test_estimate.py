@@ -17,7 +17,7 @@ from atto_det.training.policy import Run
 from atto_det.weights import checkpoint
 
 
-def config(**changes) -> CfgNode:
+def keys(**changes) -> CfgNode:
     cfg = CfgNode(
         {
             "INPUT": {
@@ -40,15 +40,15 @@ SIZES = np.array([(300, 400), (400, 300), (100, 200)])
 
 
 def test_the_sizes_in_training():
-    found = estimate.resized(config(), SIZES).tolist()
+    found = estimate.resized(keys(), SIZES).tolist()
     assert found == [
         [[400, 533], [533, 400], [400, 800]],
         [[800, 1067], [1067, 800], [666, 1333]],  # the last one by MAX_SIZE_TRAIN
     ]
-    assert estimate.resized(config(), np.array([(3, 4000)])).tolist() == [[[1, 1333]]] * 2
-    square = estimate.resized(config(INPUT__LSJ__ENABLED=True), SIZES)
+    assert estimate.resized(keys(), np.array([(3, 4000)])).tolist() == [[[1, 1333]]] * 2
+    square = estimate.resized(keys(INPUT__LSJ__ENABLED=True), SIZES)
     assert square.tolist() == [[[1024, 512]] * 3]
-    spread = estimate.resized(config(INPUT__MIN_SIZE_TRAIN_SAMPLING="range"), SIZES[:1])
+    spread = estimate.resized(keys(INPUT__MIN_SIZE_TRAIN_SAMPLING="range"), SIZES[:1])
     assert spread[[0, 4, 8], 0, 0].tolist() == [400, 600, 800]
 
 
@@ -63,7 +63,7 @@ class Pictures:
         return short, round(short * 4 / 3)
 
 
-def test_a_large_picture_is_computed_from_smaller_ones(monkeypatch):
+def test_a_large_picture_is_computed_from_smaller_ones():
     network, tried = nn.BatchNorm1d(1), []
     network.eval()
 
@@ -79,7 +79,7 @@ def test_a_large_picture_is_computed_from_smaller_ones(monkeypatch):
 
     torch.manual_seed(3)
     state, before = torch.get_rng_state(), {k: v.clone() for k, v in network.state_dict().items()}
-    cfg = config(SOLVER__EMA__DECAY=0.9)
+    cfg = keys(SOLVER__EMA__DECAY=0.9)
     measured = estimate.measure(cfg, Pictures(), network, step)
     assert tried == [(200, 267), (200, 267), (400, 533)]
     assert measured.size == (800, 1067)
@@ -99,25 +99,25 @@ ONE = Measured((800, 1067), 0.5, 100 * MIB, 300 * MIB, 2 * MIB, 3.0)
 
 def test_the_need_of_a_step():
     # gradients and momentum, the pictures of a part, and five batches that wait
-    assert ONE.need(config(), 8, 1) == (300 + 800 + 5 * 8 * 2) * MIB
-    assert ONE.need(config(), 8, 4) == (300 + 200 + 5 * 8 * 2) * MIB
-    assert ONE.need(config(MODEL__DEVICE="cuda:0"), 8, 8) == 400 * MIB
+    assert ONE.need(keys(), 8, 1) == (300 + 800 + 5 * 8 * 2) * MIB
+    assert ONE.need(keys(), 8, 4) == (300 + 200 + 5 * 8 * 2) * MIB
+    assert ONE.need(keys(MODEL__DEVICE="cuda:0"), 8, 8) == 400 * MIB
     for free, parts in ((2000, 1), (1000, 2), (700, 4), (600, 8), (9, 8), (None, 1)):
-        assert estimate.parts_that_fit(ONE, config(), 8, free and free * MIB) == parts
-    assert estimate.parts_that_fit(ONE, config(), 6, 900 * MIB) == 2
-    assert estimate.parts_that_fit(ONE, config(), 6, 650 * MIB) == 6  # 5 is no divisor
+        assert estimate.parts_that_fit(ONE, keys(), 8, free and free * MIB) == parts
+    assert estimate.parts_that_fit(ONE, keys(), 6, 900 * MIB) == 2
+    assert estimate.parts_that_fit(ONE, keys(), 6, 650 * MIB) == 6  # 5 is no divisor
 
 
 def test_it_is_said_or_refused(caplog):
     with caplog.at_level(logging.INFO):
-        found = estimate.check(ONE, config(), 8, 1, 36000, 2048 * MIB)
+        found = estimate.check(ONE, keys(), 8, 1, 36000, 2048 * MIB)
     assert (
         "a step of 8 pictures, the largest 1067x800, needs about 1.2 GiB of the 2.0 GiB that are "
         "free and takes about 24.0 seconds; the 36000 steps of this run take about 5 days"
     ) in caplog.text
     assert found["seconds_of_run"] == 24 * 36000 / 2
     with pytest.raises(UserError) as caught:
-        estimate.check(ONE, config(), 8, 1, 36000, 1000 * MIB)
+        estimate.check(ONE, keys(), 8, 1, 36000, 1000 * MIB)
     assert str(caught.value) == (
         "a step of 8 pictures, the largest 1067x800, needs about 1.2 GiB, and 1.0 GiB are free: "
         "set SOLVER.ACCUMULATE to 2, or to auto, lower SOLVER.IMS_PER_BATCH (with SOLVER.BASE_LR "
@@ -125,11 +125,11 @@ def test_it_is_said_or_refused(caplog):
     )
     too_large = ONE._replace(picture=900 * MIB)
     with pytest.raises(UserError, match=r"0.8 GiB are free: lower SOLVER.IMS_PER") as caught:
-        estimate.check(too_large, config(), 8, 8, 1, 800 * MIB)
+        estimate.check(too_large, keys(), 8, 8, 1, 800 * MIB)
     assert "ACCUMULATE" not in str(caught.value)
     key = "set MODEL.BACKBONE.GRADIENT_CHECKPOINTING to True"
     with pytest.raises(UserError, match=f"0.8 GiB are free: {key}, lower SOLVER.IMS_PER"):
-        estimate.check(too_large._replace(keeps=True), config(), 8, 8, 1, 800 * MIB)
+        estimate.check(too_large._replace(keeps=True), keys(), 8, 8, 1, 800 * MIB)
 
 
 def test_the_limits_of_control_groups(tmp_path):
@@ -169,20 +169,7 @@ def test_other_errors_stay():
         raise RuntimeError("a shape")
 
 
-@pytest.fixture(params=["detectron2", "torchvision"])
-def engine(request, data_root, repository, tmp_path):
-    """`run` of an engine, and a function from options to the frozen tiny config."""
-    pytest.importorskip(request.param)
-    from atto_det.engine import choose
-
-    found = choose(request.param)
-
-    def make(*options):
-        base = ["DATASETS.TEST", "()", "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 3]
-        texts = [str(option) for option in (*base, *options)]
-        return found.load_config(repository / "tests/tiny_mini_voc.yaml", texts)
-
-    return found.run, make
+THREE = ["DATASETS.TEST", "()", "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 3]
 
 
 class Stop(Exception):
@@ -199,13 +186,13 @@ def weights(folder) -> dict:
 
 
 def test_parts_that_fit_are_chosen_and_kept_and_measuring_changes_nothing(
-    engine, tmp_path, monkeypatch
+    engine, config, tmp_path, monkeypatch
 ):
-    run, make = engine
+    run = engine.run
     given, chosen = tmp_path / "given", tmp_path / "chosen"
     with monkeypatch.context() as patch:
         patch.setattr(estimate, "measure", lambda *_: 1 / 0)  # what is not known stops nothing
-        run.train(make("SOLVER.ACCUMULATE", 2, "OUTPUT_DIR", given))
+        run.train(config(*THREE, "SOLVER.ACCUMULATE", 2, "OUTPUT_DIR", given))
     record = json.loads((given / "run.json").read_text())
     assert record["memory"] == {}
     assert record["data"]["mini_voc_train"]["pictures"] == 8
@@ -214,7 +201,8 @@ def test_parts_that_fit_are_chosen_and_kept_and_measuring_changes_nothing(
     monkeypatch.setattr(estimate, "measure", lambda *args: measured.append(real(*args)) or ONE)
     measured = []
     ample, short = 2000 * MIB, 700 * MIB  # 4 pictures: 700 MiB; in two parts 500
-    cfg = make("SOLVER.ACCUMULATE", "auto", "SOLVER.CHECKPOINT_PERIOD", 1, "OUTPUT_DIR", chosen)
+    options = ["SOLVER.ACCUMULATE", "auto", "SOLVER.CHECKPOINT_PERIOD", 1, "OUTPUT_DIR", chosen]
+    cfg = config(*THREE, *options)
     monkeypatch.setattr(estimate, "free_memory", lambda device: short)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "before_step", stop_at_the_last)
@@ -230,14 +218,13 @@ def test_parts_that_fit_are_chosen_and_kept_and_measuring_changes_nothing(
     assert all(0 < found.picture < 500 * MIB and found.seconds > 0 for found in measured)
 
 
-def test_what_cannot_fit_is_refused_before_the_first_step(engine, tmp_path, monkeypatch):
-    run, make = engine
+def test_what_cannot_fit_is_refused_before_the_first_step(engine, config, tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "free_memory", lambda device: 1000)
-    cfg = make("OUTPUT_DIR", tmp_path / "out")
+    cfg = config(*THREE)
     with pytest.raises(UserError, match=r"a step of 4 pictures, .* and 0 MiB are free: ") as caught:
-        run.train(cfg)
+        engine.run.train(cfg)
     key = "MODEL.BACKBONE.GRADIENT_CHECKPOINTING"
     assert f"free: set {key} to True, lower SOLVER.IMS_PER_BATCH" in str(caught.value)
     with pytest.raises(UserError, match=r"free: lower SOLVER.IMS_PER_BATCH"):
-        run.train(make("OUTPUT_DIR", tmp_path / "other", key, True))
+        engine.run.train(config(*THREE, "OUTPUT_DIR", tmp_path / "other", key, True))
     assert not (tmp_path / "out/last_checkpoint").exists()

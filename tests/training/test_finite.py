@@ -1,35 +1,12 @@
 """Broken weights and empty proposals, in both engines."""
 
 import importlib
-import logging
 
 import pytest
 import torch
 
 from atto_det.errors import UserError
 from atto_det.training.finite import finite_outputs
-
-ENGINES = ["detectron2", "torchvision"]
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request, data_root, repository, tmp_path):
-    """An engine's `run`, and a function from options to its tiny config."""
-    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
-    package = importlib.import_module(f"atto_det.{request.param}")
-
-    def config(*options: object):
-        fixed = ["OUTPUT_DIR", str(tmp_path / "out"), "DATALOADER.NUM_WORKERS", "0"]
-        return package.load_config(
-            repository / "tests/tiny_mini_voc.yaml", fixed + list(map(str, options))
-        )
-
-    yield package, config
-    logging.getLogger("atto_det").handlers.clear()
-
-
-def model_of(package, cfg) -> torch.nn.Module:
-    return importlib.import_module(f"{package.__name__}.model").build_model(cfg).eval()
 
 
 @pytest.mark.parametrize(
@@ -41,25 +18,24 @@ def model_of(package, cfg) -> torch.nn.Module:
         ("mask_", "roi_heads"),
     ],
 )
-def test_numbers_that_are_not_finite_are_no_empty_picture(engine, part, named):
-    package, config = engine
-    cfg = config()
-    model = model_of(package, cfg)
+def test_numbers_that_are_not_finite_are_no_empty_picture(engine, config, part, named):
+    cfg = config("DATALOADER.NUM_WORKERS", 0)
+    model = importlib.import_module(f"{engine.__name__}.model").build_model(cfg).eval()
     for name, parameter in model.named_parameters():
         if part in name:
             torch.nn.init.constant_(parameter, float("nan"))
-    evaluate = package.run.evaluate_model
+    evaluate = engine.run.evaluate_model
     with pytest.raises(UserError, match=rf"the model's \S*{named} gives numbers that are not fin"):
         evaluate(cfg, model, "mini_voc_val")
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_model_without_proposals_finds_nothing_and_trains(engine, tmp_path):
-    package, config = engine
+def test_a_model_without_proposals_finds_nothing_and_trains(engine, config, out):
     none = ["MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 100_000, "SOLVER.MAX_ITER", 1]
-    results = package.run.train(config(*none, "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", False))
+    none += ["MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", False, "DATALOADER.NUM_WORKERS", 0]
+    results = engine.run.train(config(*none))
     assert results["mini_voc_val"]["AP_d"] == 0
-    weights = torch.load(tmp_path / "out/model_final.pth", weights_only=True)["model"]
+    weights = torch.load(out / "model_final.pth", weights_only=True)["model"]
     assert all(bool(value.isfinite().all()) for value in weights.values())
 
 

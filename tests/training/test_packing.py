@@ -38,28 +38,21 @@ def test_operations_return_plain_tensors():
         assert type(found) is torch.Tensor
 
 
-@pytest.fixture(params=["detectron2", "torchvision"])
-def masks_by_worker(request, data_root, repository):
+@pytest.fixture
+def masks_by_worker(engine, config):
     """A function from a number of workers to the masks in the first batches of an engine."""
-    pytest.importorskip(request.param)
-    from atto_det.engine import choose
-
-    engine = choose(request.param)
+    if engine.ENGINE == "detectron2":
+        from atto_det.detectron2.loader import TrainLoader
+    else:
+        from atto_det.torchvision.mapper import TrainLoader
 
     def masks_of(item):
-        if request.param == "detectron2":
+        if engine.ENGINE == "detectron2":
             return item["instances"].gt_masks.objects
         return item[1]["masks"]
 
     def load(workers):
-        cfg = engine.load_config(
-            repository / "tests/tiny_mini_voc.yaml",
-            ["DATALOADER.NUM_WORKERS", str(workers), "SOLVER.MAX_ITER", "4"],
-        )
-        if request.param == "detectron2":
-            from atto_det.detectron2.loader import TrainLoader
-        else:
-            from atto_det.torchvision.mapper import TrainLoader
+        cfg = config("DATALOADER.NUM_WORKERS", workers, "SOLVER.MAX_ITER", 4)
         batches = iter(TrainLoader(cfg))
         return [masks_of(item) for _ in range(3) for item in next(batches)]
 

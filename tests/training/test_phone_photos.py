@@ -7,18 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atto_det import engine as engines
 from atto_det.data.orientation import turn
 
 
-@pytest.mark.parametrize("name", ["detectron2", "torchvision"])
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_masks_lie_on_the_objects_as_the_photo_is_seen(
-    name, orientation, repository, tmp_path, monkeypatch
+    engine, orientation, repository, tmp_path, monkeypatch
 ):
-    if name == "detectron2":
-        pytest.importorskip("detectron2", reason="Detectron2 is not installed")
-    engine = engines.choose(name, say=None)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     monkeypatch.setenv("ATTO_DET_CACHE", str(tmp_path / "cache"))
     upright = np.zeros((64, 96), np.uint8)

@@ -17,10 +17,6 @@ UNTESTED = ["DATASETS.TEST", "()"]
         (["MODEL.ATTONET.NAME", "attonet_c"], "tensors of checkpoint .* do not fit the config"),
         (["SOLVER.WEIGHT_DECAY_BIAS", 0.5], "cannot be resumed from with this config"),
         (["SEED", 2], "SEED is 2, but .*model_final.pth was trained with 1: resume with that"),
-        (
-            ["DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, "DATASETS.TRAIN", "['mini_voc_val']"],
-            "DATASETS.TRAIN is .'mini_voc_val'., but",
-        ),
     ],
 )
 def test_resuming_with_another_config_is_refused(engine, config, finished, change, sentence):

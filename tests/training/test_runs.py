@@ -65,7 +65,7 @@ def checkpoints(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def uninterrupted():
     """Folders of runs that nothing stopped, by engine and recipe."""
     return {}
 

@@ -9,20 +9,14 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from hostile import Hostile
+from sentences import sentence
 
 from atto_det.errors import UserError
 from atto_det.nets.normalisation import Normalisation
 from atto_det.nets.quantisation import quantised_call
 from atto_det.pretraining.networks import create_network, list_networks
 from atto_det.weights import backbone_file, checkpoint
-
-
-def sentence(call, *args) -> str:
-    """The message of the `UserError` that `call` raises, which must be one line."""
-    with pytest.raises(UserError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture
@@ -246,16 +240,6 @@ def test_checkpoints_that_are_no_whole_network(classifier):
         assert "holds no weights of a network" in told(whole | {"state_dict": wrong})
     for wrong in ({"state_dict": state}, whole | {"atto_det_pretraining": 1}, {"model": {}}):
         assert "is not one of atto_det's classifier training" in told(wrong)
-
-
-class Hostile:
-    """Leaves a file behind when a pickle of it is read."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return (Path.write_text, (self.marker, "ran"))
 
 
 def test_a_pickle_that_would_run_code_is_not_read(classifier, tmp_path):

@@ -8,19 +8,11 @@ import random
 
 import pytest
 import torch
+from hostile import Hostile
+from sentences import sentence
 
 from atto_det.errors import UserError
 from atto_det.weights import checkpoint
-
-
-class Hostile:
-    """Leaves a file behind when a pickle of it is read."""
-
-    def __init__(self, marker: pathlib.Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return (pathlib.Path.write_text, (self.marker, "ran"))
 
 
 def content() -> dict:
@@ -30,14 +22,6 @@ def content() -> dict:
         "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": []},
         "iteration": 12,
     }
-
-
-def sentence(call, *args) -> str:
-    """The message of the `UserError` that `call` raises, which must be one line."""
-    with pytest.raises(UserError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -155,7 +139,7 @@ def test_a_checkpoint_of_others_needs_a_config(tmp_path):
     assert "--config-file" in message
 
 
-def test_a_newer_format(tmp_path):
+def test_a_newer_format():
     newer = content()
     newer["atto_det"]["format"] = 2
     message = sentence(checkpoint.read_description, newer, "a.pth")

@@ -16,11 +16,9 @@ from atto_det.weights.transfer import _for_channels
 
 
 @pytest.fixture
-def trained(classifier, tmp_path) -> tuple[Path, nn.Module]:
+def trained(backbone) -> tuple[Path, nn.Module]:
     """A backbone file, and the classifier that it comes from."""
-    path, net = classifier()
-    file = tmp_path / "d.safetensors"
-    backbone_file.write_backbone(file, *backbone_file.read_pretraining(path))
+    file, net = backbone()
     return file, net.double().eval()
 
 
@@ -95,7 +93,7 @@ def test_other_channels(trained):
     assert two(pictures(2)).shape == (2, 5)
 
 
-def test_mistakes_are_sentences(trained, classifier, tmp_path):
+def test_mistakes_are_sentences(trained, tmp_path):
     path, net = trained
     with pytest.raises(UserError, match="holds attonet_d, not attonet_c: give one of them"):
         atto_det.create_backbone("attonet_c", weights=path)

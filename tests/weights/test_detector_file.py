@@ -1,11 +1,9 @@
 """Detector files: half a checkpoint, complete, checked, and found by name."""
 
 import json
-import runpy
 import socket
-from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file as tiny
 import numpy as np
 import pytest
 import torch
@@ -16,8 +14,6 @@ from atto_det import engine
 from atto_det.cli import export
 from atto_det.errors import UserError
 from atto_det.weights import checkpoint, detector_file, zoo
-
-tiny = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """A detector learns other classes: what is loaded, what starts at random, what is refused."""
 
 import json
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
+import detector_file as tiny
 import pytest
 import torch
 
@@ -14,7 +12,6 @@ from atto_det.errors import UserError
 from atto_det.weights import checkpoint, detector_file, zoo
 from atto_det.weights.fine_tuning import fitting, start_table
 
-tiny = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "export/detector_file.py")))
 SCORES = "roi_heads.box_predictor.cls_score.weight"
 OWN = {
     "backbone.stem.weight": torch.ones(4, 3),

@@ -37,7 +37,7 @@ def test_by_name_it_computes_what_the_trained_one_did(own_zoo):
     assert difference < 1e-4 * (expected - exact).abs().max()
 
 
-def test_norms_keep_their_32_bits_and_the_file_is_half_as_large(own_zoo, classifier, tmp_path):
+def test_norms_keep_their_32_bits_and_the_file_is_half_as_large(own_zoo, tmp_path):
     from safetensors.torch import load_file
 
     file, _ = own_zoo

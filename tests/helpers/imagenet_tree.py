@@ -1,4 +1,4 @@
-"""A small ImageNet in every layout that it is found in; test modules run this file."""
+"""A small ImageNet in every layout that it is found in."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""The documentation as data: its links, its fenced blocks, its commands. Test modules run this."""
+"""The documentation as data: its links, its fenced blocks, its commands."""
 
 import re
 import shlex
