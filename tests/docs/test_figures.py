@@ -67,6 +67,13 @@ def test_trainings_and_files_of_the_longer_recipe_are_the_stored_ones():
     assert list(_table(page, "The recipe in a longer schedule", 1).values()) == rows
 
 
+def test_the_backbone_that_has_seen_imagenet_is_the_stored_one():
+    stored = _stored("lite0_carparts.json")
+    runs = [run["evaluation"] for run in stored["runs"].values()]
+    expected = [[*_row(run, stored["costs"])[:2], *_coco(run)] for run in runs]
+    assert list(_table("docs/results.md", "A backbone that has seen ImageNet").values()) == expected
+
+
 def _coco(evaluation: dict) -> list[str]:
     """AP_d, AP_m, and COCO's mask AP, AP by size and AR."""
     mask = evaluation["coco"]["mask"]
