@@ -73,10 +73,8 @@ def read_picture(path: Path) -> np.ndarray:
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
-        limit = (
-            "is not a picture, or has more pixels than OPENCV_IO_MAX_IMAGE_PIXELS, an environment"
-        )
-        raise Mistake(f"{path} {limit} variable, allows") from error
+        reason = "is not a picture, or has more pixels than OPENCV_IO_MAX_IMAGE_PIXELS allows"
+        raise Mistake(f"{path} {reason} (an environment variable)") from error
     # OpenCV silently fills in missing parts of a JPEG, including its end.
     cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < len(content) // 2
     if picture is None or cut:
@@ -341,6 +339,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.tile is not None and args.tile < 64:
         raise Mistake(f"--tile is {args.tile}: give 64 pixels or more")
+    if not 0 <= args.threshold <= 1:
+        raise Mistake(f"--threshold is {args.threshold}; it must be between 0 and 1")
     session, metadata = load_model(args.model)
     names, inputs = metadata["class_names"], list_inputs(args.inputs)
     single = inputs == args.inputs and len(inputs) == 1 and not is_video(inputs[0])
@@ -354,9 +354,11 @@ def main(arguments: list[str] | None = None) -> None:
         taken.add(name)
         suffix = ".mp4" if is_video(path) else ".png"
         targets[path] = output if single else output / f"{name}{suffix}"
+    known = {path.resolve() for path in [*inputs, args.model]}
     for target in [*targets.values(), *filter(None, [args.json])]:
-        if target.resolve() in {path.resolve() for path in [*inputs, args.model]}:
-            raise Mistake(f"{target} is one of the inputs: choose another --output")
+        if target.resolve() in known:
+            raise Mistake(f"{target} is one of the inputs, or written twice: choose another output")
+        known.add(target.resolve())
 
     with contextlib.ExitStack() as stack:
         records = None

@@ -159,6 +159,11 @@ def _tensors(args: argparse.Namespace) -> list[str]:
     content = load_checkpoint(args.checkpoint)
     if "atto_det" in content and args.format == "safetensors" and not args.weight_bits:
         return _detector(args, content)
+    if "atto_det" in content and args.format == "pth":
+        raise UserError(
+            f"checkpoint {args.checkpoint} holds a detector, and --format pth is for the backbones "
+            "of classifiers: export a detector with --format safetensors"
+        )
     if "atto_det" in content and args.weight_bits:
         raise UserError(
             f"checkpoint {args.checkpoint} holds a detector, and --weight-bits is for classifiers: "

@@ -125,6 +125,11 @@ def main(arguments: list[str] | None = None) -> int:
                 "pixels belong to two objects and are now the smaller one's, which hides "
                 f"{written.hidden:,} objects wholly"
             )
+        if written.bare:
+            print(
+                f"{written.bare:,} objects have a box but no mask: they are in Annotations, and "
+                "readers of this folder leave them out, since it has masks"
+            )
         return 0
     report = source.check(show_progress)
     show_report(report)

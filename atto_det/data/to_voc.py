@@ -24,12 +24,14 @@ class Written(NamedTuple):
     pictures, objects: in all splits; a picture that is in two splits counts once.
     covered: pixels that belong to two objects; the smaller object gets them.
     hidden: objects of which no pixel is left.
+    bare: objects with a box alone, among others with masks: readers of label images miss them.
     """
 
     pictures: int
     objects: int
     covered: int
     hidden: int
+    bare: int
 
 
 def to_voc(
@@ -84,8 +86,9 @@ def to_voc(
             (temporary / "ImageSets/Segmentation" / f"{split}.txt").write_text(lines, "utf-8")
         text = "".join(f"{name}\n" for name in names)
         (temporary / "class_names.txt").write_text(text, encoding="utf-8")
-    objects = sum(len(record.instances) for record in records.values())
-    return Written(len(records), objects, covered, hidden)
+    instances = [item for record in records.values() for item in record.instances]
+    bare = sum(item.rle is None for item in instances) if masks else 0
+    return Written(len(records), len(instances), covered, hidden, bare)
 
 
 def _is_readable(character: str) -> bool:

@@ -144,13 +144,16 @@ def read_split(root: str | os.PathLike, split: str) -> list[str]:
     """The image ids of a split, in the order of its list.
 
     Raises:
-        UserError: the list is missing, unreadable or empty, repeats an id, or has a path in it.
+        UserError: the list is missing, unreadable or empty, repeats an id, or has a path in it; or
+            there are neither lists nor annotated pictures.
     """
     lists = _lists(Path(root))
     if not lists and split == WHOLE:
         folder = VocFolder.of(root)
         annotated = _annotated(folder)
-        return [image_id for image_id in folder.photos if image_id in annotated]
+        if ids := [image_id for image_id in folder.photos if image_id in annotated]:
+            return ids
+        raise UserError(f"{root} has pictures, but no annotation of any of them")
     if split not in lists:
         path = Path(root) / "ImageSets" / "Segmentation" / f"{split}.txt"
         known = ", ".join(list_splits(root))

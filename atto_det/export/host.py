@@ -258,8 +258,10 @@ def open_folder(folder: str | Path, threads: int = 1) -> Host:
     """The detector that `atto-det export` wrote into a folder.
 
     Raises:
-        Mistake: the folder lacks a file, or its description is damaged or too new.
+        Mistake: no threads; the folder lacks a file; or its description is damaged or too new.
     """
+    if threads < 1:
+        raise Mistake(f"threads is {threads}: give 1 or more")
     path = Path(folder) / DESCRIPTION
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -350,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if picture.mode.startswith("I"):  # 16 bits, which `convert` would clip
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         picture = picture.convert("RGB")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise Mistake(f"{args.picture} is not a picture, or a damaged one ({error})") from error
     width, height = picture.size
     rows, columns = host.shape(height, width)
@@ -371,3 +373,5 @@ if __name__ == "__main__":
         main()
     except Mistake as mistake:
         sys.exit(f"error: {mistake}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error.name} is not installed, which this model needs")

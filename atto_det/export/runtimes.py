@@ -108,12 +108,14 @@ def open_runtime(path: str | Path, runtime: str, threads: int = 0) -> Run:
     """The graph of an ONNX file as a function of its one input.
 
     Raises:
-        UserError: a runtime that is unknown, not installed or not for this machine, or a graph that
-            it cannot run, now or in a later call.
+        UserError: a runtime that is unknown, not installed or not for this machine, fewer than no
+            threads, or a graph that it cannot run, now or in a later call.
     """
     known = (*RUNTIMES, BF16, *GPU)
     if runtime not in known:
         raise UserError(f"the runtime is {runtime!r}: choose one of {', '.join(known)}")
+    if threads < 0:  # ONNX Runtime would choose itself, and records would state this number
+        raise UserError(f"threads is {threads}: give 1 or more, or 0 for the runtime's choice")
     with one_sentence(path, runtime):
         if runtime == "onnxruntime" or runtime in GPU:
             run = session(path, threads, runtime)[1]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atto_det.errors import atomic_path
 from atto_det.reports.comparison import Model, models
+from atto_det.reports.figure import write_figure
 from atto_det.reports.labels import LabelPlace, place_label
 
 # Okabe and Ito's colours, which most colour-blind people can distinguish; shapes say the same.
@@ -81,8 +81,7 @@ def plot_comparison(content: dict[str, Any], output: str | Path) -> None:
     figure.draw_without_rendering()  # computes the layout, which decides where names fit
     for axes, points in zip(panels, drawn, strict=True):
         _names(axes, points)
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=150)
+    write_figure(figure, output)
 
 
 def _points(axes, shown: Sequence[tuple[Model, float, float]], ablation: Sequence[str]) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from atto_det.errors import atomic_path
 from atto_det.reports.costs import LABELS, Analysis, part_names
+from atto_det.reports.figure import write_figure
 
 # The bottom-up network from light to dark, then a colour for each further part.
 BLUES = ("#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#08519c", "#41729f", "#274472")
@@ -77,8 +77,7 @@ def plot_costs(analyses: Sequence[Analysis], output: str | Path) -> None:
         handlelength=1,
         columnspacing=1.2,
     )
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=150)
+    write_figure(figure, output)
 
 
 def _percent(values: list[float], totals: list[float]) -> list[float]:

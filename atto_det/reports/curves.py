@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from atto_det.errors import UserError, atomic_path, shown
+from atto_det.errors import UserError, shown
+from atto_det.reports.figure import write_figure
 
 LOSSES = {
     "loss_cls": "class",
@@ -100,5 +101,4 @@ def plot_training(metrics: str | Path, output: str | Path) -> None:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=120)
+    write_figure(figure, output, dpi=120)

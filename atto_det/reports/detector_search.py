@@ -5,9 +5,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from atto_det.errors import atomic_path
 from atto_det.reports import exploration_html
 from atto_det.reports.exploration_html import importance_bars
+from atto_det.reports.figure import write_figure
 from atto_det.reports.grid import Grid
 from atto_det.reports.html import document, table
 from atto_det.reports.svg import BOTTOM, HIGH, LEFT, TOP, WIDE, axes, make_scale, ticks
@@ -85,8 +85,7 @@ def draw(content: Mapping[str, Any], output: Path) -> None:
     plot.set(xlabel=_X, ylabel=_Y)
     plot.grid(color="0.9")
     plot.set_axisbelow(True)
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=130)
+    write_figure(figure, output, dpi=130)
 
 
 def _plot(detectors: Sequence[Mapping[str, Any]]) -> str:

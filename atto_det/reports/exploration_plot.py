@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atto_det.errors import atomic_path
 from atto_det.reports.exploration_html import front
+from atto_det.reports.figure import write_figure
 
 
 def plot_exploration(content: Mapping[str, Any], output: str | Path) -> None:
@@ -58,8 +58,7 @@ def plot_exploration(content: Mapping[str, Any], output: str | Path) -> None:
     for axes in (left, middle, right):
         axes.grid(color="0.9")
         axes.set_axisbelow(True)
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=130)
+    write_figure(figure, output, dpi=130)
 
 
 def _places(networks: list[Mapping[str, Any]]) -> tuple[list[float], list[float]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.complexity.latency import OTHER, Timing
-from atto_det.errors import atomic_path
+from atto_det.reports.figure import write_figure
 from atto_det.reports.grid import Grid, write_report
 
 EAGER = "eager"
@@ -195,5 +195,4 @@ def plot_latencies(latencies: Sequence[Latency], output: str | Path) -> None:
         panel.grid(axis="x", alpha=0.3)
         panel.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=6, frameon=False, handlelength=1)
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=150)
+    write_figure(figure, output)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atto_det.complexity.scaling import Curve
-from atto_det.errors import atomic_path
+from atto_det.reports.figure import write_figure
 from atto_det.reports.grid import EXPONENT, Grid, write_report
 from atto_det.reports.latency import COLOURS
 
@@ -100,5 +100,4 @@ def plot_scaling(curves: Sequence[Curve], output: str | Path) -> None:
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=120)
+    write_figure(figure, output, dpi=120)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from atto_det.errors import atomic_path
+from atto_det.reports.figure import write_figure
 from atto_det.reports.labels import LabelPlace, place_label
 from atto_det.reports.table2 import NOT_STATED, Row, by_data
 
@@ -63,8 +63,7 @@ def plot_table2(rows: Sequence[Row], output: str | Path) -> None:
     figure.draw_without_rendering()  # computes the layout, which decides where names fit
     for axes, ones in zip(panels, circles, strict=True):
         _names(axes, ones)
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=150)
+    write_figure(figure, output)
 
 
 def _published(axes, rows: Sequence[Row]) -> None:

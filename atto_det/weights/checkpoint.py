@@ -98,6 +98,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             that are not finite.
     """
     path = find_file(path)
+    if path.is_dir():
+        raise UserError(f"checkpoint {path} is a folder: give a file, such as its model_best.pth")
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
     content = read_detector(path) if path.suffix == ".safetensors" else _unpickled(path)

@@ -1,5 +1,6 @@
 """What a folder in VOC's layout holds: photos, lists and class names, in all forms of exports."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from atto_det.data import (
     read_class_names,
     read_split,
 )
+from atto_det.data.check import check_voc
 from atto_det.errors import UserError
 
 
@@ -63,6 +65,16 @@ def test_lists(tiny_voc):
     }.items():
         with pytest.raises(UserError, match=sentence):
             load_voc(tiny_voc.root, split)
+
+
+def test_pictures_without_annotations_are_no_data_set(tiny_voc):
+    tiny_voc.add("one")
+    for folder in ("SegmentationClass", "SegmentationObject", "ImageSets", "Annotations"):
+        shutil.rmtree(tiny_voc.root / folder)
+    with pytest.raises(UserError, match="has pictures, but no annotation of any of them"):
+        load_voc(tiny_voc.root, "all")
+    report = check_voc(tiny_voc.root)
+    assert [(item.severity, item.kind) for item in report.findings] == [("error", "list")]
 
 
 def test_photos_of_any_suffix_and_two_of_one_name(tiny_voc):

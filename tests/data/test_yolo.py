@@ -125,7 +125,7 @@ def test_to_coco_and_to_voc_and_back(root, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(to_coco(splits["train"], source.image_root)))
     by_coco = load_coco(tmp_path / "x.json", source.image_root)
     written = to_voc(splits, tmp_path / "voc")
-    assert written == (3, 2, 0, 0)
+    assert written == (3, 2, 0, 0, 0)
     for other in (by_coco, load_voc(tmp_path / "voc", "train")):
         assert other.class_names == splits["train"].class_names
         assert other.findings == ()
@@ -142,7 +142,7 @@ def test_what_voc_layout_cannot_hold_is_said(root, tmp_path):
     write(root, small, large, large)
     splits = {"train": load_yolo(root / "data.yaml", "train")}
     # The small one's 2x2 pixels, and 8x6 of which one large one is hidden by the other.
-    assert to_voc(splits, tmp_path / "voc") == (2, 3, 48 + 4, 1)
+    assert to_voc(splits, tmp_path / "voc") == (2, 3, 48 + 4, 1, 0)
     dataset = load_voc(tmp_path / "voc", "train")
     assert [item.kind for item in dataset.findings] == ["no_mask"]
     assert mask_utils.area(dataset.records[0].instances[0].rle) == 4
@@ -176,10 +176,21 @@ def test_names_of_classes_that_no_line_can_hold_are_refused(root, tmp_path, name
     assert not (tmp_path / "voc").exists()
 
 
+def test_boxes_among_masks_are_counted(root, tmp_path):
+    write(root, "0 0.2 0.4 0.3 0.4 0.3 0.6 0.2 0.6")
+    dataset = load_yolo(root / "data.yaml", "train")
+    [masked] = dataset.records[0].instances
+    both = replace(dataset.records[0], instances=(masked, replace(masked, rle=None)))
+    written = to_voc({"train": replace(dataset, records=(both,))}, tmp_path / "voc")
+    assert written == (1, 2, 0, 0, 1)
+    again = load_voc(tmp_path / "voc", "train")
+    assert [r.instances for r in again.records] == [(masked,)]
+
+
 def test_boxes_alone_stay_boxes(root, tmp_path):
     write(root, "0 0.5 0.5 0.2 0.4")
     dataset = load_yolo(root / "data.yaml", "train")
-    to_voc({"train": dataset}, tmp_path / "voc")
+    assert to_voc({"train": dataset}, tmp_path / "voc").bare == 0
     assert not (tmp_path / "voc/SegmentationObject").exists()
     again = load_voc(tmp_path / "voc", "train")
     assert [r.instances for r in again.records] == [r.instances for r in dataset.records]

@@ -187,6 +187,8 @@ def test_damaged_folders(predictor, tmp_path):
     path.write_text(json.dumps(about))
     with pytest.raises(UserError, match=r"lacks picture\.tflite, boxes\.tflite, masks\.tflite"):
         open_parts(tmp_path)
+    with pytest.raises(UserError, match="threads is -1: give 1 or more"):
+        open_parts(tmp_path, -1)
 
 
 def test_the_file_needs_numpy_alone(tmp_path):

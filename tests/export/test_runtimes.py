@@ -270,6 +270,8 @@ def test_a_gpu_that_cannot_be_used_is_no_slow_success(runtime, file, monkeypatch
 def test_runtimes_that_cannot(file, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the runtime is 'tensorrt': choose one of onnxruntime, op"):
         open_runtime(file({}), "tensorrt")
+    with pytest.raises(UserError, match="threads is -1: give 1 or more, or 0 for the runtime's"):
+        open_runtime(file({}), "onnxruntime", -1)
     (tmp_path / "text.onnx").write_text("not a model")
     with pytest.raises(UserError, match=r"onnxruntime cannot run .*text.onnx: "):
         open_runtime(tmp_path / "text.onnx", "onnxruntime")

@@ -23,6 +23,16 @@ def test_plot_is_a_picture_of_the_rows(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.png", "metrics.json"]
 
 
+@pytest.mark.parametrize("name", ["curve", "curve.json", "curve.xyz"])
+def test_a_picture_of_no_known_format_is_one_sentence(tmp_path, capsys, name):
+    (tmp_path / "metrics.json").write_text(json.dumps(ROWS[0]) + "\n")
+    assert plot_training.main([str(tmp_path), "--output", str(tmp_path / name)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / name} was not written: ")
+    assert error.endswith("matplotlib writes; use .png or .svg\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [

@@ -113,6 +113,8 @@ def test_mistakes_are_one_sentence(classifier, export, sentence, tmp_path):
     text = sentence(export(path, "pth", "a.pth", "--config-file", "nothing.yaml"))
     assert "nothing.yaml does not exist" in text
     assert "checkpoint no.ckpt does not exist" in sentence(export("no.ckpt", "pth", "a.pth"))
+    text = sentence(export("zoo:carparts_tiny", "pth", "a.pth"))
+    assert "carparts_tiny holds a detector, and --format pth is for the backbones of class" in text
     content = checkpoint.load_checkpoint(path)
     content["atto_det_pretraining"]["network"] = "resnet50"
     checkpoint.save_checkpoint(tmp_path / "r50.ckpt", content)

@@ -259,7 +259,7 @@ def test_objects_over_borders_of_tiles():
 
 def test_nothing_above_the_threshold(infer_here, device):
     done = infer_here(
-        "photo.jpg", "--model", "model.onnx", "--threshold", "1.1", "--output", "same.png"
+        "photo.jpg", "--model", "model.onnx", "--threshold", "1", "--output", "same.png"
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
@@ -324,6 +324,12 @@ def test_mistakes_are_one_sentence(infer, infer_here, device):
         (("photo.png", "--model", "few.onnx", "--output", "a.png"), "photo.png: the model finds"),
         (("photo.png", *small, "--output", "photo.png"), "photo.png is one of the inputs"),
         (("photo.png", *small, "--json", "small.onnx"), "small.onnx is one of the inputs"),
+        (
+            ("photo.png", *small, "--output", "a.png", "--json", "a.png"),
+            "a.png is one of the inputs",
+        ),
+        (("photo.png", *small, "--threshold", "nan"), "--threshold is nan; it must be between"),
+        (("photo.png", *small, "--threshold", "-1"), "--threshold is -1.0; it must be between"),
         (("photo.png", *model, "--output", "a.png", "--json", "no/a.json"), "no/a.json was not"),
         (("photo.png", "photo.jpg", *small, "--output", "photo.jpg"), "photo.jpg cannot be made"),
         ((device / "nothing", *small), f"{device}/nothing holds no picture"),

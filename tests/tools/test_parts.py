@@ -7,6 +7,7 @@ import json
 
 import detector_file as file
 import pytest
+from PIL import Image
 
 from atto_det.data import VOC_CLASSES
 from atto_det.export import host
@@ -53,7 +54,7 @@ def test_ap_and_times(folder, run_tool, sentence, tmp_path):
     assert "phone lacks masks.tflite: export it again" in text
 
 
-def test_objects_in_a_picture(folder, mini_voc, capsys):
+def test_objects_in_a_picture(folder, mini_voc, capsys, monkeypatch):
     picture = min((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))
     host.main([str(picture), "--model", str(folder), "--threshold", "0"])
     lines = capsys.readouterr().out.splitlines()
@@ -62,6 +63,9 @@ def test_objects_in_a_picture(folder, mini_voc, capsys):
     assert all(line.split()[0] in VOC_CLASSES for line in lines[1:])
     with pytest.raises(host.Mistake, match=r"detector\.json is not a picture"):
         host.main([str(folder / "detector.json"), "--model", str(folder)])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(host.Mistake, match=r"\.jpg is not a picture.*exceeds limit"):
+        host.main([str(picture), "--model", str(folder)])
 
 
 def test_mistakes_are_one_sentence(run_tool, sentence, tmp_path):

@@ -89,7 +89,7 @@ def test_a_module_in_place_of_weights_is_refused(tmp_path):
 
 def test_missing_and_foreign_files(tmp_path):
     assert "does not exist" in sentence(checkpoint.load_checkpoint, tmp_path / "no.pth")
-    assert "does not exist" in sentence(checkpoint.load_checkpoint, tmp_path)
+    assert "is a folder: give a file" in sentence(checkpoint.load_checkpoint, tmp_path)
     text = tmp_path / "text.pth"
     for written in (b"", b"hello\n", b"\xff\xd8\xff\xe0 not a picture", bytes(5000)):
         text.write_bytes(written)
