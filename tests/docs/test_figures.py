@@ -248,6 +248,22 @@ def test_the_network_found_in_a_detector_is_the_stored_one():
     assert list(table.values()) == [own, *exported, *others]
 
 
+def test_the_search_for_a_detector_is_the_stored_one():
+    stored = _stored("exploration/detectors.json")
+    detectors = {one["name"]: one for one in stored["detectors"]}
+    expected = []
+    for name in stored["front"]:
+        one, test = detectors[name], stored["test"][name]["carparts_val"]
+        values = (one["milliseconds"], one["ap"], test["AP_d"], test["AP_m"])
+        expected.append([f"{one['macs'] / 1e9:.2f}", *(f"{value:.1f}" for value in values)])
+    text = (pages.REPOSITORY / "docs/exploration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?:^\|.*\n)+", text.partition("### A detector\n")[2], re.M)[0]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.splitlines()[2:]]
+    assert [row[-5:] for row in cells] == expected
+    again = stored["found, 1,000 steps on all 400 pictures"]["evaluation"]
+    assert "AP_d of {AP_d:.1f} and an AP_m of {AP_m:.1f}".format(**again) in " ".join(text.split())
+
+
 def test_what_rewriting_is_worth_is_stored():
     stored = _stored("profile_cpu.json")
     without, rewritten = (
