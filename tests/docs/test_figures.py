@@ -74,6 +74,24 @@ def test_the_backbone_that_has_seen_imagenet_is_the_stored_one():
     assert list(_table("docs/results.md", "A backbone that has seen ImageNet").values()) == expected
 
 
+def test_what_repeated_pictures_are_worth_is_stored():
+    [repeated] = _stored("repeat_factor_carparts.json")["runs"].values()
+    runs = _stored("distilled_carparts.json")["runs"]
+    plain = [run["evaluation"] for name, run in runs.items() if name.startswith("tiny")]
+
+    def means(evaluation: dict) -> list[str]:
+        classes = evaluation["classes"].values()
+        rare = [one["AP_m"] for one in classes if one["objects"] <= 20]
+        others = [one["AP_m"] for one in classes if one["objects"] >= 29]
+        assert (len(rare), len(others)) == (6, 12)
+        values = (evaluation["AP_m"], statistics.mean(rare), statistics.mean(others))
+        return [f"{value:.1f}" for value in values]
+
+    columns = zip(*map(means, plain), strict=True)
+    expected = [means(repeated["evaluation"]), [", ".join(column) for column in columns]]
+    assert list(_table("docs/results.md", "Rare classes more often").values()) == expected
+
+
 def _coco(evaluation: dict) -> list[str]:
     """AP_d, AP_m, and COCO's mask AP, AP by size and AR."""
     mask = evaluation["coco"]["mask"]
