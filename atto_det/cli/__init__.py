@@ -8,8 +8,10 @@ docstring is shown in `atto-det --help`. A module imports torch and other large 
 import argparse
 import difflib
 import importlib
+import os
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import atto_det
@@ -51,6 +53,24 @@ def verb_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
         r"-(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?$|-inf$", re.I
     )
     return result
+
+
+def output_file(text: str) -> Path:
+    """The type of a flag for a file that is written after long work, if it can be written."""
+    path = Path(text)
+    above = next(folder for folder in path.absolute().parents if os.access(folder, os.F_OK))
+    if not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{above} is a file, not a folder: choose another place")
+    if not os.access(above, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{above} may not be written to: choose another place")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder: give a file")
+    return path
+
+
+def output_folder(text: str) -> Path:
+    """As `output_file`, for a folder of files."""
+    return output_file(str(Path(text) / "file")).parent
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ atto-det analyze --checkpoint model_best.pth --images photos/   regions as found
 import argparse
 from pathlib import Path
 
-from atto_det.cli import verb_parser
+from atto_det.cli import output_folder, verb_parser
 from atto_det.errors import UserError, command_line
 
 DEFAULT_INPUTS = ("800x1088", "1024x1024")
@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--memory", action="store_true", help="also count peak memory by part")
     measured = "the same, and measure the peak of a whole run on the CPU"
     result.add_argument("--measure-memory", action="store_true", help=measured)
-    result.add_argument("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
+    result.add_argument(
+        "--output", type=output_folder, metavar="FOLDER", help="write MD, JSON and PNG"
+    )
     return result
 
 

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from atto_det.cli import verb_parser
+from atto_det.cli import output_folder, verb_parser
 from atto_det.errors import UserError, command_line, write_file
 
 
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--dataset", required=True)
     result.add_argument("--config-file", help="names your own folders (DATASETS.FOLDERS)")
     result.add_argument("--engine", choices=("auto", "detectron2", "torchvision"), default="auto")
-    result.add_argument("--output", type=Path, default=Path("output/errors"), metavar="FOLDER")
+    result.add_argument("--output", type=output_folder, default="output/errors", metavar="FOLDER")
     result.add_argument(
         "--threshold",
         type=float,

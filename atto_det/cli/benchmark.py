@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atto_det.cli import verb_parser
+from atto_det.cli import output_folder, verb_parser
 from atto_det.errors import UserError, command_line
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--scale", nargs="+", choices=SCALES, help="curves of time and memory over these")
     add("--image", type=Path, help="a picture; default: a painted one")
     add("--no-memory", action="store_true", help="leave peak memory out")
-    add("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
+    add("--output", type=output_folder, metavar="FOLDER", help="write MD, JSON and PNG")
     return result
 
 

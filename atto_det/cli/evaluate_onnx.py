@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from atto_det.cli import RUNTIME_HELP, verb_parser
+from atto_det.cli import RUNTIME_HELP, output_file, verb_parser
 from atto_det.errors import UserError, command_line
 
 
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--runtime", help=f"of .onnx files: {RUNTIME_HELP}")
     threads = "default: the runtime's choice; 1 of a folder"
     result.add_argument("--threads", type=int, default=0, help=threads)
-    result.add_argument("--output", type=Path, default=Path("output/onnx.json"), metavar="FILE")
+    result.add_argument("--output", type=output_file, default="output/onnx.json", metavar="FILE")
     return result
 
 

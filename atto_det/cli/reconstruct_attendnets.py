@@ -12,10 +12,9 @@ import logging
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from atto_det.cli import verb_parser
+from atto_det.cli import output_file, verb_parser
 from atto_det.errors import UserError, command_line, write_file
 
 # From configs/pretrain/tiny_imagenet50.yaml, for a few epochs of small pictures.
@@ -43,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--train", metavar="FOLDER", help="train each finalist on these pictures by class")
     add("--epochs", type=int, default=1, help="of that training (default: 1)")
     add("--image-size", type=int, default=32, help="in that training (default: 32)")
-    add("--output", type=Path, metavar="FILE", help="write JSON")
+    add("--output", type=output_file, metavar="FILE", help="write JSON")
     return result
 
 

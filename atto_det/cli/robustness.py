@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from atto_det.cli import verb_parser
+from atto_det.cli import output_file, verb_parser
 from atto_det.errors import command_line, write_file
 
 
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=10, metavar="N", help="of PGD (default: 10)")
     add("--pictures", type=int, metavar="N", help="of val (default: all)")
     add("--seed", type=int, default=1, help="of the choice of pictures and of random starts")
-    add("--output", type=Path, metavar="FILE", help="write JSON")
+    add("--output", type=output_file, metavar="FILE", help="write JSON")
     return result
 
 

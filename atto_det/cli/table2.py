@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from atto_det.cli import verb_parser
+from atto_det.cli import output_folder, verb_parser
 from atto_det.errors import command_line
 
 
@@ -26,7 +26,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--top1", **several, metavar=top1, help="measured elsewhere")
     checkpoints = "of pretraining: network, top-1 and data are read from it"
     result.add_argument("--checkpoint", **several, type=Path, metavar="FILE", help=checkpoints)
-    result.add_argument("--output", type=Path, metavar="FOLDER", help="write MD, JSON and PNG")
+    result.add_argument(
+        "--output", type=output_folder, metavar="FOLDER", help="write MD, JSON and PNG"
+    )
     return result
 
 

@@ -9,9 +9,8 @@ atto-det throughput --networks attonet_a attonet_d --input 96 --batch 32 --outpu
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from atto_det.cli import verb_parser
+from atto_det.cli import output_file, verb_parser
 from atto_det.errors import UserError, command_line, write_file
 
 BASELINE = "mobilenetv2_100"
@@ -27,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--threads", type=int, help="of the CPU; default: torch's choice")
     result.add_argument("--repeats", type=int, default=10)
     result.add_argument("--device", default="cpu", help="cpu or cuda")
-    result.add_argument("--output", type=Path, metavar="JSON")
+    result.add_argument("--output", type=output_file, metavar="JSON")
     return result
 
 

@@ -20,7 +20,7 @@ from statistics import median
 from time import thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from atto_det.cli import verb_parser
+from atto_det.cli import output_file, verb_parser
 from atto_det.errors import UserError, command_line, write_file
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add("--network", default="attendnet_a", help="whose first condenser of each stage is timed")
     add("--size", type=int, nargs=2, default=(400, 544), metavar="N", help="of the picture, H W")
     add("--runs", type=int, default=30, help="of which the median counts (default: 30)")
-    add("--output", type=Path, metavar="FILE", help="write JSON")
+    add("--output", type=output_file, metavar="FILE", help="write JSON")
     return result
 
 

@@ -1,6 +1,7 @@
 """The training curve: losses and AP over the iterations, from a run's metrics.json."""
 
 import json
+from math import isfinite, nan
 from pathlib import Path
 
 from atto_det.errors import UserError, shown
@@ -61,7 +62,10 @@ def progress(rows: list[dict]) -> str:
     if last.get("eta_seconds", 0) > 0:
         text += f", {last['eta_seconds'] / 60:.0f} minutes left when it was written"
     for key in sorted({key for row in rows for key in row if key.endswith(AP_KEYS)}):
-        best = max(rows, key=lambda row: row.get(key, -1.0))
+        scored = [row for row in rows if isfinite(row.get(key, nan))]
+        if not scored:
+            continue
+        best = max(scored, key=lambda row: row[key])
         text += f"; {key} {best[key]:.1f} at best, after {best['iteration'] + 1:,}"
     return text
 

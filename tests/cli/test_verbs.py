@@ -1,5 +1,6 @@
 """`atto-det`: every verb is there, its help comes at once, and mistakes are one sentence."""
 
+import os
 import re
 import subprocess
 import sys
@@ -161,3 +162,37 @@ def test_negative_numbers_are_values(value):
     args = cli.module_of("train").parser().parse_intermixed_args(arguments)
     assert args.options == ["SOLVER.BASE_LR", value, "SEED", "1"]
     assert args.resume
+
+
+MEASURING = ("evaluate-onnx", "robustness", "throughput", "reconstruct-attendnets")
+REPORTING = ("analyze", "analyze-errors", "benchmark", "table2")
+
+
+@pytest.mark.parametrize("verb", [*MEASURING, *REPORTING, "time-condenser"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(verb, tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--output", str(tmp_path / "taken/new/result")])
+    said = capsys.readouterr().err
+    assert f"argument --output: {tmp_path}/taken is a file, not a folder: choose" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_output_is_a_file_or_a_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.output_file(str(tmp_path / "file")) == tmp_path / "file"
+    assert cli.output_folder(str(tmp_path / "a/b")) == tmp_path / "a/b"
+    assert cli.output_folder(str(tmp_path)) == tmp_path
+    for taken, verb in ((tmp_path, "throughput"), (tmp_path / "file", "benchmark")):
+        with pytest.raises(SystemExit):
+            cli.main([verb, "--output", str(taken)])
+    said = capsys.readouterr().err
+    assert f"{tmp_path} is a folder: give a file" in said
+    assert f"{tmp_path}/file is a file, not a folder" in said
+
+
+def test_an_output_in_a_folder_without_permission(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(SystemExit):
+        cli.main(["throughput", "--output", str(tmp_path / "result.json")])
+    assert f"{tmp_path} may not be written to: choose another place" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -57,6 +58,7 @@ def test_unreadable_metrics_are_named(tmp_path, text, part):
 def test_a_run_at_work(tmp_path, capsys):
     rows = [
         {"iteration": 19, "loss_cls": 2.0, "lr": 0.01, "eta_seconds": 300.0},
+        {"iteration": 29, "own_val/AP_m": math.nan},
         {"iteration": 39, "loss_cls": 1.0, "lr": 0.02, "eta_seconds": 120.0, "own_val/AP_m": 12.5},
         {"iteration": 59, "loss_cls": 1.0, "lr": 0.02, "eta_seconds": 60.0, "own_val/AP_m": 11.0},
     ]

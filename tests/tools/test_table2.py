@@ -86,8 +86,3 @@ def test_a_wrong_checkpoint_is_one_sentence(run_tool, sentence, pretrained, tmp_
     path = pretrained("attonet_d", 40)
     found = sentence(run_tool("table2.py", "--checkpoint", path, "--top1", "attonet_d=31"))
     assert "attonet_d has two measured top-1" in found
-
-
-def test_an_output_that_cannot_be_written(run_tool, sentence, tmp_path):
-    (tmp_path / "file").write_text("")
-    assert "was not written" in sentence(run_tool("table2.py", "--output", tmp_path / "file"))
