@@ -95,6 +95,15 @@ def test_what_repeated_pictures_are_worth_is_stored():
     assert list(_table("docs/results.md", "Rare classes more often").values()) == expected
 
 
+def test_what_a_start_from_a_detector_is_worth_is_stored():
+    runs = _stored("fine_tuning_voc.json")["runs"].values()
+    aps = [[run["evaluation"][name] for name in ("AP_d", "AP_m")] for run in runs]
+    expected = [[f"{ap:.1f}" for ap in pair] for pair in aps]
+    assert (
+        list(_table("docs/results.md", "A start from a detector of the zoo").values()) == expected
+    )
+
+
 def _coco(evaluation: dict) -> list[str]:
     """AP_d, AP_m, and COCO's mask AP, AP by size and AR."""
     mask = evaluation["coco"]["mask"]
