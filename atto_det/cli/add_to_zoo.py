@@ -73,6 +73,7 @@ def _backbone(
     top1 = nearest_mean_top1(
         backbone, description, root, progress=lambda batches: track(batches, root.name)
     )
+    part = content[backbone_file.TRAINING_PART]
     card = {
         "kind": "backbone",
         "network": description.network,
@@ -81,10 +82,11 @@ def _backbone(
         "data": description.data,
         "recipe": description.recipe,
         "command": description.command,
+        "start": part.get("start"),  # of checkpoints before it was recorded: random weights
         "epochs": description.epoch,
         "versions": description.versions,
         "figures": {
-            "checkpoint": content[backbone_file.TRAINING_PART].get("figures", {}),
+            "checkpoint": part.get("figures", {}),
             "nearest_class_mean": {"data": root.name, "top1": round(top1, 2)},
         },
     }

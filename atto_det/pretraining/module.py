@@ -1,6 +1,7 @@
 """The classifier in training: loss, optimizer, schedule, and what its checkpoints contain."""
 
 import dataclasses
+import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -16,14 +17,19 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from atto_det.errors import UserError
 from atto_det.nets.quantisation import quantised_call
-from atto_det.nets.registry import short_name
+from atto_det.nets.registry import is_backbone, short_name
 from atto_det.weights.backbone_file import FORMAT, TRAINING_PART, Description
 from atto_det.weights.checkpoint import versions
+from atto_det.weights.create import load_weights
+from atto_det.weights.transfer import read_backbone
+from atto_det.weights.zoo import file_sha256, find_weights
 
 from .answers import Answers, spread
 from .callbacks import EpochReport
 from .distillation import soft_loss
 from .networks import create_network, found_network
+
+logger = logging.getLogger(__name__)
 
 
 class Diverged(UserError):
@@ -41,6 +47,8 @@ class Classifier(LightningModule):
         network: one of `atto_det.pretraining.networks.list_networks()`, or a file of a network
             (`atto_det.design.find_network`).
         class_names: one per output; taken from the data.
+        weights: a backbone file to start from, or the name of one that comes with the package
+            (`atto_det.weights.create.create_classifier`); the dense layer is random.
         learning_rate: for a batch of 256, over all processes and accumulated batches; it is scaled
             linearly to the batch size in use.
         momentum: of the gradient descent.
@@ -88,6 +96,7 @@ class Classifier(LightningModule):
         teacher_size: int | None = None,
         temperature: float = 1.0,
         hard_share: float = 0.0,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         for name, value, top in (
@@ -103,6 +112,9 @@ class Classifier(LightningModule):
         if temperature <= 0 or not 0 <= hard_share <= 1:
             raise UserError("model.temperature must be above 0, and model.hard_share from 0 to 1")
         network = found_network(network, "model.network")
+        if weights and not is_backbone(network):
+            raise UserError(f"model.weights is for AttoNets and AttendNets, not for {network}")
+        self.weights, self.start = weights, None
         self.network, self.class_names = network, tuple(class_names)
         self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
         self.warmup_epochs, self.schedule = warmup_epochs, schedule
@@ -134,6 +146,25 @@ class Classifier(LightningModule):
         """
         average = [EMAWeightAveraging(decay=self.ema_decay)] if self.ema_decay else []
         return [*average, EpochReport()]
+
+    def setup(self, stage: str) -> None:
+        """Set the backbone from `weights`, which a checkpoint that is continued replaces.
+
+        Raises:
+            UserError: as `load_weights`, or weights for pictures normalised otherwise.
+        """
+        if stage != "fit" or not self.weights:
+            return
+        path, data = find_weights(self.weights, self.network), self.trainer.datamodule
+        load_weights(self.net.backbone, self.network, path)
+        trained = read_backbone(path).description
+        if (list(data.mean), list(data.std)) != (trained.mean, trained.std):
+            raise UserError(
+                f"{path} was trained with other colours: set data.mean to {trained.mean} and "
+                f"data.std to {trained.std} (order {trained.channel_order})"
+            )
+        self.start = {"file": path.name, "sha256": file_sha256(path)}
+        logger.info("the backbone starts from %s", path.name)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """SGD, and the factor of the learning rate at each step."""
@@ -284,7 +315,12 @@ class Classifier(LightningModule):
             for key, value in self.trainer.callback_metrics.items()
             if key.startswith("val_")
         }
-        part = {"format": FORMAT, "figures": figures, **dataclasses.asdict(description)}
+        part = {
+            "format": FORMAT,
+            "figures": figures,
+            "start": self.start,
+            **dataclasses.asdict(description),
+        }
         checkpoint[TRAINING_PART] = part
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -83,6 +83,9 @@ def _section(card: Mapping[str, Any]) -> str:
         rows["training"] = f"{card['steps']:,} steps, seed {card['seed']}"
     else:
         rows["training"] = f"{card['epochs']} epochs"
+        start = card.get("start")
+        if start:
+            rows["training"] += f" from {start['file']}, sha256 `{start['sha256'][:8]}…`"
     rows["command"] = f"`{card['command']}`"
     rows["versions"] = ", ".join(f"{name} {number}" for name, number in card["versions"].items())
     rows["sha256"] = f"`{card['sha256']}`"

@@ -10,6 +10,8 @@ from atto_det.errors import UserError
 from atto_det.pretraining.module import Classifier
 from atto_det.weights.backbone_file import TRAINING_PART
 from atto_det.weights.checkpoint import load_checkpoint
+from atto_det.weights.create import create_backbone
+from atto_det.weights.zoo import file_sha256
 
 
 def classifier(**settings) -> Classifier:
@@ -119,6 +121,34 @@ def test_accumulated_batches_have_the_rate_of_one_large_batch(run):
     assert cli.trainer.global_step == 3
     decays = {group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {0.0, 1e-4}  # norms and biases have none
+
+
+def test_a_start_needs_the_colours_that_it_was_trained_with(run, backbone):
+    file, _ = backbone(mean=[0.5, 0.4, 0.3])
+    with pytest.raises(UserError, match=r"set data.mean to \[0.5, 0.4, 0.3\] and data.std"):
+        run(model__weights=file)
+
+
+def test_a_training_from_a_backbone_file_says_so(run, backbone, tmp_path):
+    file, _ = backbone()
+    run(model__weights=file, model__learning_rate=1e-9)
+    part = load_checkpoint(tmp_path / "run/last.ckpt")
+    assert part[TRAINING_PART]["start"] == {"file": file.name, "sha256": file_sha256(file)}
+    for key, value in create_backbone("attonet_d", weights=file).named_parameters():
+        torch.testing.assert_close(part["state_dict"][f"net.{key}"], value)
+
+
+@pytest.mark.parametrize(
+    ("network", "weights", "says"),
+    [
+        ("mobilenetv1_100", "distilled", "model.weights is for AttoNets and AttendNets"),
+        ("attonet_d", "zoo:attonet_a-distilled", "holds attonet_a, not attonet_d"),
+        ("attonet_d", "nowhere.pth", "nowhere.pth"),
+    ],
+)
+def test_weights_that_a_training_cannot_start_from(run, network, weights, says):
+    with pytest.raises(UserError, match=says):
+        run(model__network=network, model__weights=weights)
 
 
 @pytest.mark.slow
