@@ -25,6 +25,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int | None:
     """Evaluate in this process, or in several."""
     args = parser().parse_intermixed_args(arguments)
+
+    from atto_det.config import refuse_other_weights
+
+    refuse_other_weights(args.options, args.checkpoint)
     args.options = ["MODEL.WEIGHTS", args.checkpoint, *args.options]
     args.eval_only, args.resume = True, False
     return train.start(args)

@@ -226,6 +226,19 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
         _set(cfg, key, text, lambda: COMMAND_LINE)
 
 
+def refuse_other_weights(options: Sequence[str], path: str | Path) -> None:
+    """Refuse options that name other weights than those of the checkpoint at `path`.
+
+    Raises:
+        UserError: MODEL.WEIGHTS is among the keys.
+    """
+    if "MODEL.WEIGHTS" in options[::2]:
+        raise UserError(
+            f"MODEL.WEIGHTS is given beside the checkpoint {path}, whose weights are used: leave "
+            "it out, or name the other checkpoint"
+        )
+
+
 def set_class_count(cfg: CfgNode, class_names: Sequence[str], dataset: str) -> None:
     """Set the heads' class count from the data; if the config states a count, it must agree."""
     key, head = class_head(cfg)

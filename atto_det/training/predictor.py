@@ -13,6 +13,7 @@ from atto_det import data
 from atto_det.config import (
     ConfigReader,
     check_class_names,
+    refuse_other_weights,
     set_class_count,
     set_prediction,
     use_available_device,
@@ -73,6 +74,7 @@ class CheckpointPredictor(ABC):
     ) -> None:
         check_tile(tile)
         self.tile = tile
+        refuse_other_weights(options, path)
         content = checkpoint.load_checkpoint(path)
         if cfg is None or "atto_det" in content:
             part = checkpoint.read_description(content, path)

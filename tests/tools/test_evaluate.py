@@ -9,6 +9,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from atto_det.cli import main
 from atto_det.data import load_voc, to_coco
 
 PROGRAM = "import sys; from atto_det.cli import main; sys.exit(main())"
@@ -52,3 +53,11 @@ def test_a_checkpoint_is_asked_for(run_tool, sentence, tmp_path):
     assert "the following arguments are required: --checkpoint" in done.stderr
     text = sentence(run_tool(program, "evaluate", "--checkpoint", "nothing.pth"))
     assert "nothing.pth does not exist" in text
+
+
+@pytest.mark.parametrize("verb", [["evaluate"], ["export", "--format=onnx", "--output=a.onnx"]])
+def test_other_weights_beside_a_checkpoint_are_refused(verb, capsys):
+    assert main([*verb, "--checkpoint", "zoo:carparts_tiny", "MODEL.WEIGHTS", "b.pth"]) == 1
+    says = capsys.readouterr().err
+    assert "MODEL.WEIGHTS is given beside the checkpoint" in says
+    assert "carparts_tiny" in says
