@@ -320,6 +320,20 @@ def test_growth_in_costs_is_the_stored_one():
     assert [cells[2:] for cells in rows] == expected
 
 
+def test_the_time_of_an_evaluation_is_the_stored_one():
+    stored = _stored("evaluation_speed_cpu.json")
+    ours, columns, *theirs = (part["wall_s"] for part in stored["seconds"].values())
+    [row] = [
+        cells
+        for first, [cells] in _table("docs/results.md", "Reading and scoring").items()
+        if f"{stored['images']:,} pictures" in first
+    ]
+    boxes, masks = theirs
+    assert f"{ours:.1f} + {columns:.1f} s" in row
+    assert f"{boxes:.1f} + {masks:.1f} s" in row
+    assert all(ap["ours"] == ap["pycocotools"] for ap in stored["AP"].values())
+
+
 def test_the_exploration_is_the_stored_one():
     stored = _stored("exploration/exploration.json")
     expected = [
