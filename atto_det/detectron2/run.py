@@ -1,6 +1,5 @@
 """Detectron2 as an engine of `atto_det.training.runner`."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 from torch.multiprocessing import ProcessExitedException
 
 from atto_det.errors import UserError, command_line
-from atto_det.training.runner import Job, Runner
+from atto_det.training.runner import LOGGERS, Job, Runner
 from atto_det.weights import checkpoint
 
 from .checkpointer import ENGINE, AttoCheckpointer
@@ -52,9 +51,7 @@ class Detectron2:
         """Send Detectron2's logs and ours to the terminal and to folder `output`."""
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         setup_logger.cache_clear()
-        for name in ("fvcore", "detectron2", "atto_det"):
-            # Those of an earlier run in this process, whose log would go on.
-            logging.getLogger(name).handlers.clear()
+        for name in LOGGERS:
             setup_logger(str(output), distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
 
     def build_training(self, cfg: CfgNode) -> Trainer:

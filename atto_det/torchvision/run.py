@@ -44,14 +44,12 @@ class Torchvision:
         own = logging.getLogger("atto_det")
         own.setLevel(logging.INFO if self.is_main else logging.WARNING)
         own.propagate = False
-        for handler in own.handlers[:]:
-            own.removeHandler(handler)
-            handler.close()
-        own.addHandler(_Printing())
+        handlers = [_Printing()]
         if self.is_main:
-            own.addHandler(logging.FileHandler(output / "log.txt"))
-        for handler in own.handlers:
+            handlers.append(logging.FileHandler(output / "log.txt"))
+        for handler in handlers:
             handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%m-%d %H:%M:%S"))
+            own.addHandler(handler)
 
     def build_training(self, cfg: CfgNode) -> DetectorTraining:
         """Create a `DetectorTraining`."""

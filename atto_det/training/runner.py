@@ -34,6 +34,9 @@ from atto_det.weights.zoo import find_file
 
 logger = logging.getLogger(__name__)
 
+LOGGERS = ("atto_det", "detectron2", "fvcore")
+_handlers: list[tuple[logging.Logger, logging.Handler]] = []  # of the last run in this process
+
 
 class Job(NamedTuple):
     """The task that a command line describes.
@@ -313,7 +316,19 @@ class Runner:
         logging.raiseExceptions = False  # no traceback if the log cannot be written (full disk)
         if self.engine.is_main:
             write_file(output / "config.yaml", cfg.dump())
+        while _handlers:  # a log of this process's run before would go on
+            logger, handler = _handlers.pop()
+            logger.removeHandler(handler)
+            handler.close()
+        loggers = [logging.getLogger(name) for name in LOGGERS]
+        before = {handler for logger in loggers for handler in logger.handlers}
         self.engine.set_up(cfg, output)
+        _handlers.extend(
+            (logger, handler)
+            for logger in loggers
+            for handler in logger.handlers
+            if handler not in before
+        )
 
     def _record(self, cfg: CfgNode, output: Path, **more: Any) -> None:
         """Record in folder `output` what its results depend on besides the config."""

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -242,12 +243,16 @@ def test_a_run_leaves_what_it_follows_from_and_what_came_of_it(engine, config, o
     assert "training from iteration 0 to 4" in (out / "log.txt").read_text()
 
 
-def test_runs_in_one_process_have_logs_of_their_own(engine, config, tmp_path, capsys):
+def test_runs_in_one_process_have_logs_of_their_own(engine, config, tmp_path, capsys, caplog):
+    own = logging.getLogger("atto_det")
+    own.addHandler(caplog.handler)  # as a program that uses the package may do
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         engine.run.train(config(*UNTESTED, *ONE, "OUTPUT_DIR", folder))
     logs = [(folder / "log.txt").read_text().count("training from") for folder in folders]
     assert (logs, capsys.readouterr().out.count("training from")) == ([1, 1], 2)
+    assert caplog.text.count("training from") == 2
+    assert caplog.handler in own.handlers
 
 
 def test_a_finished_run_stays_and_can_be_prolonged(engine, config, finished):
