@@ -104,6 +104,14 @@ def test_what_a_start_from_a_detector_is_worth_is_stored():
     )
 
 
+def test_what_views_are_worth_is_stored():
+    for number, data in enumerate(("carparts", "voc")):
+        stored = _stored(f"test_time_augmentation_{data}.json")
+        expected = [_coco(run["evaluation"]) for run in stored["runs"].values()]
+        found = _table("docs/results.md", "Test-time augmentation", number)
+        assert list(found.values()) == expected
+
+
 def _coco(evaluation: dict) -> list[str]:
     """AP_d, AP_m, and COCO's mask AP, AP by size and AR."""
     mask = evaluation["coco"]["mask"]
