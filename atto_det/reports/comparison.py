@@ -28,6 +28,9 @@ from atto_det.errors import UserError, write_file
 SCHEDULE = ("DATASETS", "INPUT", "SOLVER", "TEST")
 """Sections of the configs that must be equal in all runs of a comparison."""
 
+FEW = 3
+"""Seeds of a base at which the differences between them say what may be chance."""
+
 CostOf = Callable[[str, str], list[dict[str, Any]]]
 """The cost of each part, from a config's text and a name for it in messages."""
 
@@ -68,9 +71,9 @@ class Model:
         return statistics.fmean(getattr(self, measure))
 
     def spread(self, measure: str) -> float | None:
-        """Highest minus lowest "ap_d" or "ap_m" over the seeds; None for a single seed."""
+        """Highest minus lowest "ap_d" or "ap_m" over the seeds; None for fewer than `FEW`."""
         values = getattr(self, measure)
-        return max(values) - min(values) if len(values) > 1 else None
+        return max(values) - min(values) if len(values) >= FEW else None
 
 
 def read_run(folder: Path, cost_of: CostOf, *, by_folder: bool = False) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from atto_det.errors import write_file
 from atto_det.evaluation.coco import SIZES
-from atto_det.reports.comparison import Model, models
+from atto_det.reports.comparison import FEW, Model, models
 from atto_det.reports.comparison_plot import plot_comparison
 from atto_det.reports.grid import Grid, markdown_grids, print_grids
 
@@ -147,8 +147,8 @@ def _verdicts(every: Sequence[Model], names: Sequence[str]) -> list[str]:
     base, noise = known[names[0]], known[names[0]].spread("ap_m")
     if noise is None:
         return [
-            f"Noise is not known: {base.name} has one seed, so that a difference of some points "
-            "may be chance."
+            f"Noise is not known: {base.name} has {len(base.seeds)} of the {FEW} seeds that it "
+            "takes to judge, so that a difference of some points may be chance."
         ]
     differences = {name: known[name].mean("ap_m") - base.mean("ap_m") for name in names[1:]}
     groups = {

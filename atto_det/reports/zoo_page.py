@@ -10,8 +10,8 @@ _HEAD = """# Model zoo
 
 Backbones and detectors that come with the package: small files with 16-bit weights, which load
 without a network. `atto-det zoo --page docs/model_zoo.md` writes this page from their cards;
-`atto-det add-to-zoo` makes a file and its card ([pretraining](pretraining.md),
-[training](training.md)).
+`atto-det add-to-zoo` makes a file and its card
+([example](pretraining.md#weights-that-come-with-the-package)); the figures are those of the file.
 """
 _USE = """\
 `atto_det.Predictor("zoo:NAME")` loads a detector, and `MODEL.WEIGHTS zoo:NAME` starts a training
