@@ -209,6 +209,7 @@ def classifier(tmp_path):
     """
     import torch
 
+    from atto_det.nets.registry import short_name
     from atto_det.pretraining.networks import create_network
 
     def write(network: str = "attonet_d", **changes: object):
@@ -239,7 +240,7 @@ def classifier(tmp_path):
             with torch.no_grad():
                 net.train()(torch.randn(4, 3, 64, 64))
         state = {f"net.{key}": value for key, value in net.eval().state_dict().items()}
-        path = tmp_path / f"{network}.ckpt"
+        path = tmp_path / f"{short_name(network)}.ckpt"
         torch.save({"state_dict": state, "epoch": 12, "atto_det_pretraining": description}, path)
         return path, net
 

@@ -94,9 +94,8 @@ def detect(session: onnxruntime.InferenceSession, metadata: dict, picture: np.nd
         raise Mistake(f"the model cannot be run on this picture ({reason})") from error
     if not all(np.isfinite(values).all() for values in found):
         raise Mistake("the model gives values that are NaN or infinite: its weights are damaged")
-    boxes, classes, _, _ = found
-    if classes.size and not 0 <= classes.min() <= classes.max() < len(metadata["class_names"]):
-        count = len(metadata["class_names"])
+    (boxes, classes), count = found[:2], len(metadata["class_names"])
+    if classes.size and not 0 <= classes.min() <= classes.max() < count:
         raise Mistake(f"the model finds class {classes.max()}, but has names of {count}")
     height, width = picture.shape[:2]
     boxes[:] = boxes.clip(0, [width, height, width, height])
@@ -128,9 +127,8 @@ def detect_in_tiles(look: Callable[[np.ndarray], list], picture: np.ndarray, sid
         top, left, bottom, right = tile
         for box, index, score, mask in zip(*look(picture[top:bottom, left:right]), strict=True):
             (rows, columns), inside = paste(mask, box, bottom - top, right - left)
-            whole = np.zeros((bottom - top, right - left), bool)
-            whole[rows, columns] = inside
-            parts.append((tile, box + np.float64([left, top, left, top]), index, score, whole))
+            corner = np.array([top + rows.start, left + columns.start])
+            parts.append((tile, box + np.float64([left, top] * 2), index, score, corner, inside))
     groups = {k: [k] for k in range(len(parts))}
     for _, one, other in sorted(same_objects(parts), key=lambda pair: -pair[0]):
         one, other = (next(g for g, own in groups.items() if k in own) for k in (one, other))
@@ -142,12 +140,7 @@ def detect_in_tiles(look: Callable[[np.ndarray], list], picture: np.ndarray, sid
         boxes = np.array([part[1] for part in own])
         box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
         (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
-        top, left = np.min([part[0][:2] for part in own], axis=0)
-        canvas = np.zeros(np.max([part[0][2:] for part in own], axis=0) - (top, left), bool)
-        for tile, *_, whole in own:
-            canvas[tile[0] - top : tile[2] - top, tile[1] - left : tile[3] - left] |= whole
-        mask = canvas[y1 - top : y2 - top, x1 - left : x2 - left]
-        merged.append((box, own[0][2], max(part[3] for part in own), mask))
+        merged.append((box, own[0][2], max(p[3] for p in own), shown(own, (y1, x1, y2, x2))))
     merged.sort(key=lambda item: -item[2])
     masks = np.empty(len(merged), object)
     masks[:] = [item[3] for item in merged]
@@ -157,24 +150,33 @@ def detect_in_tiles(look: Callable[[np.ndarray], list], picture: np.ndarray, sid
 
 def same_objects(parts: list) -> list[tuple[float, int, int]]:
     """IoU in what both tiles show, and the places, of each two parts of one object."""
-    pairs = []
-    for first, (tile, box, index, _, mask) in enumerate(parts):
-        for second, (tile2, box2, index2, _, mask2) in enumerate(parts[:first]):
-            apart = (np.maximum(box, box2)[:2] >= np.minimum(box, box2)[2:]).any()
-            if index != index2 or tile == tile2 or apart:
+    pairs, classes = [], np.array([part[2] for part in parts])
+    boxes = np.array([part[1] for part in parts]).reshape(-1, 4)
+    for first, (tile, box, index, *_) in enumerate(parts):
+        starts, ends = np.split(boxes[:first], 2, axis=1)
+        near = (np.maximum(starts, box[:2]) < np.minimum(ends, box[2:])).all(axis=1)
+        for second in np.flatnonzero(near & (classes[:first] == index)):
+            other = parts[second][0]
+            if tile == other:
                 continue
-            (top, left), (bottom, right) = (
-                map(max, tile[:2], tile2[:2]),
-                map(min, tile[2:], tile2[2:]),
-            )
-            one, other = (
-                whole[top - at[0] : max(0, bottom - at[0]), left - at[1] : max(0, right - at[1])]
-                for at, whole in ((tile, mask), (tile2, mask2))
-            )
-            overlap = (one & other).sum() / max(1, (one | other).sum())
+            area = (*map(max, tile[:2], other[:2]), *map(min, tile[2:], other[2:]))
+            masks = [shown([parts[k]], area) for k in (first, second)]
+            overlap = (masks[0] & masks[1]).sum() / max(1, (masks[0] | masks[1]).sum())
             if overlap >= 0.5:
                 pairs.append((overlap, first, second))
     return pairs
+
+
+def shown(parts: list, area: tuple[int, int, int, int]) -> np.ndarray:
+    """The masks of parts as one, bool, in an area (top, left, bottom, right) of the picture."""
+    low, high = np.array(area[:2]), np.array(area[2:])
+    canvas = np.zeros(np.maximum(high - low, 0), bool)
+    for *_, corner, mask in parts:
+        start, end = np.maximum(corner, low), np.minimum(corner + mask.shape, high)
+        if (start < end).all():
+            inside = mask[(*map(slice, start - corner, end - corner),)]
+            canvas[(*map(slice, start - low, end - low),)] |= inside
+    return canvas
 
 
 def spread(start: float, end: float, low: int, high: int, cells: int) -> np.ndarray:
@@ -256,13 +258,11 @@ def list_inputs(paths: list[Path]) -> list[Path]:
     """The pictures and videos among `paths`, and those directly in folders, sorted."""
     found = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS)
-            if not inside:
-                raise Mistake(f"{path} holds no picture and no video")
-            found += inside
-        else:
-            found.append(path)
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        inside = [p for p in inside if p.suffix.lower() in PICTURES + VIDEOS]
+        if path.is_dir() and not inside:
+            raise Mistake(f"{path} holds no picture and no video")
+        found += inside or [path]
     return found
 
 
@@ -271,9 +271,8 @@ def runs_of(box: np.ndarray, mask: np.ndarray, height: int, width: int) -> list[
     place, inside = paste(mask, box, height, width)
     whole_mask = np.zeros((height, width), bool)
     whole_mask[place] = inside
-    flat = whole_mask.ravel(order="F")
-    edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
-    return np.diff([0, *edges, flat.size]).tolist()
+    edges = np.flatnonzero(np.diff(whole_mask.ravel(order="F"), prepend=False)).tolist()
+    return np.diff([0, *edges, height * width]).tolist()
 
 
 def as_json(found: list, names: list[str], height: int, width: int) -> list[dict]:
@@ -301,6 +300,8 @@ def print_rows(found: list, names: list[str], height: int, width: int) -> None:
 
 def annotate_video(path: Path, target: Path, look: Callable[[np.ndarray, int], np.ndarray]) -> int:
     """Write a video in which `look` has processed each frame; returns the number of frames."""
+    if f"{path}{target}" != f"{path}{target}".encode(errors="replace").decode():
+        raise Mistake(f"{path} is not a name in UTF-8, without which OpenCV crashes: rename it")
     capture = cv2.VideoCapture(str(path))
     readable, frame = capture.read()
     if not readable:
@@ -361,10 +362,9 @@ def main(arguments: list[str] | None = None) -> None:
         known.add(target.resolve())
 
     with contextlib.ExitStack() as stack:
-        records = None
+        records, separator = None, "[\n"
         if args.json:
             records = stack.enter_context(stack.enter_context(whole(args.json)).open("w"))
-            separator = "[\n"
 
         def look(picture: np.ndarray, path: Path, frame: int | None = None) -> np.ndarray:
             nonlocal separator

@@ -58,7 +58,8 @@ def verb_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
 def output_file(text: str) -> Path:
     """The type of a flag for a file that is written after long work, if it can be written."""
     path = Path(text)
-    above = next(folder for folder in path.absolute().parents if os.access(folder, os.F_OK))
+    whole = path.absolute()
+    above = next((folder for folder in whole.parents if os.access(folder, os.F_OK)), whole)
     if not above.is_dir():
         raise argparse.ArgumentTypeError(f"{above} is a file, not a folder: choose another place")
     if not os.access(above, os.W_OK):

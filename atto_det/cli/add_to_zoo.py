@@ -44,9 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.name.isidentifier():
         raise UserError(f"--name {args.name} must be a word, such as distilled")
     content = load_checkpoint(args.checkpoint)
-    add = _backbone if TRAINING_PART in content else _detector
-    path, values, lines = add(args, args.output or zoo.ZOO, content)
-    zoo.write_card(path, values | {"terms": args.terms, "limits": args.limits})
+    add, folder = _backbone if TRAINING_PART in content else _detector, args.output or zoo.ZOO
+    folder.mkdir(parents=True, exist_ok=True)
+    # A file that cannot be measured leaves nothing behind, and replaces nothing.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        path, values, lines = add(args, Path(temporary), content)
+        zoo.write_card(path, values | {"terms": args.terms, "limits": args.limits})
+        for file in (path.with_suffix(".json"), path):
+            file.replace(folder / file.name)
+    path = folder / path.name
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB, and its card")
     print("\n".join(f"  {line}" for line in lines))
     return 0
@@ -59,6 +65,7 @@ def _backbone(
     from rich.progress import track
 
     from atto_det.data import data_root
+    from atto_det.nets.registry import short_name
     from atto_det.pretraining.nearest_mean import nearest_mean_top1
     from atto_det.weights import backbone_file
     from atto_det.weights.create import create_backbone
@@ -66,7 +73,7 @@ def _backbone(
     state, description = backbone_file.read_pretraining(args.checkpoint, content)
     texts = {key: without_folders(getattr(description, key)) for key in ("command", "recipe")}
     description = dataclasses.replace(description, **texts)
-    path = folder / f"{description.network}-{args.name}.safetensors"
+    path = folder / f"{short_name(description.network)}-{args.name}.safetensors"
     backbone_file.write_backbone(path, state, description, bits=16)
     backbone = create_backbone(description.network, weights=path)
     root = data_root() / args.check
@@ -76,7 +83,7 @@ def _backbone(
     part = content[backbone_file.TRAINING_PART]
     card = {
         "kind": "backbone",
-        "network": description.network,
+        "network": short_name(description.network),
         "weights": args.name,
         "parameters": sum(value.numel() for value in backbone.parameters()),
         "data": description.data,

@@ -202,7 +202,8 @@ def _backbone(
     backbone = backbone_file.without_head(state)
     stem = f"as trained: {description.normalisation}"
     rounding: list[str] = []
-    if args.weight_bits and not description.weight_bits:  # training in 8 bits has rounded them
+    # A training in 8 bits has rounded them, so there is nothing to do but to measure.
+    if args.weight_bits and (args.data or not description.weight_bits):
         description, rounding = _rounded(args.data, state, description)
     if args.format == "safetensors":
         bits = args.weight_bits or 32
@@ -245,6 +246,6 @@ def _rounded(
         network.load_state_dict(values)
         networks.append(network)
     shown = partial(track, description="measuring", disable=not sys.stdout.isatty())
-    old, new = measure_top1(networks, before, data, shown)
+    (old, new), pictures = measure_top1(networks, before, data, shown)
     line = f"rounded  to 8 bits; top-1 on {data}: {old:.2f} % before, {new:.2f} % after"
-    return dataclasses.replace(after, top1=new), [line]
+    return dataclasses.replace(after, top1=new, data=before.data | {"val": pictures}), [line]

@@ -41,13 +41,15 @@ def main(arguments: list[str] | None = None) -> None:
     from rich.progress import track
     from rich.table import Table
 
+    from atto_det.config import check_device
     from atto_det.nets.registry import short_name
     from atto_det.pretraining.networks import found_network
     from atto_det.pretraining.throughput import speeds
     from atto_det.weights.checkpoint import versions
 
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("--device is cuda, but there is no CUDA device: use cpu")
+    check_device(args.device, "--device")
+    if args.batch == 1 and args.input <= 32:
+        raise UserError("a batch norm cannot train on one pixel: set a larger --batch or --input")
     if args.threads:
         torch.set_num_threads(args.threads)
     own = (found_network(name, "NETWORK") for name in args.networks)

@@ -220,7 +220,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     """
     check_image(image)
     path = Path(path)
-    if not path.suffix or not cv2.haveImageWriter(path.name):
+    if not path.suffix.isascii() or not cv2.haveImageWriter(f"a{path.suffix}"):
         raise UserError(
             f"{path} was not written: {path.suffix or 'no suffix'} is not a picture format that "
             f"OpenCV writes; use .png or .jpg"
@@ -324,12 +324,17 @@ def _padding(cap: int) -> int:
 
 def _text_size(text: str, scale: float) -> tuple[int, int]:
     """Width, and height above the baseline, in pixels."""
-    return cv2.getTextSize(text, FONT, scale, _thickness(scale))[0]
+    return cv2.getTextSize(_clean(text), FONT, scale, _thickness(scale))[0]
 
 
 def _write(image: np.ndarray, text: str, corner: tuple[int, int], scale: float, ink: Color) -> None:
     """Write text in place; `corner` is the left end of its baseline."""
-    cv2.putText(image, text, corner, FONT, scale, ink, _thickness(scale), cv2.LINE_AA)
+    cv2.putText(image, _clean(text), corner, FONT, scale, ink, _thickness(scale), cv2.LINE_AA)
+
+
+def _clean(text: str) -> str:
+    """Text without what a file name that is not UTF-8 stands for, at which OpenCV crashes."""
+    return text.encode(errors="replace").decode()
 
 
 def _thickness(scale: float) -> int:
@@ -354,7 +359,7 @@ def _write_centred(
 ) -> None:
     """Write text in the middle of room (x, y, width, height), cut off if it is too long."""
     x, y, width, height = room
-    shown = text
+    shown = _clean(text)
     while len(shown) > 3 and _text_size(shown, scale)[0] > width:
         shown = shown[: -4 if shown.endswith("...") else -1] + "..."
     (wide, cap), base = cv2.getTextSize(shown, FONT, scale, _thickness(scale))

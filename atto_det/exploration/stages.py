@@ -218,13 +218,10 @@ class Exploration:
             write_file(self.val_file, json.dumps(known, indent=1) + "\n")
 
     def _val_top1(self, folder: Path) -> float:
-        data = self.settings.data
-        seen = ("class_list", "crop_share", "interpolation", "batch_size")
-        settings = {key: data[key] for key in seen if key in data}
         state, description = read_pretraining(folder / "last.ckpt")
         net = build(get_spec(description.network), len(description.class_names)).eval()
         net.load_state_dict(state)
-        [top1] = measure_top1([net], description, data["root"], **settings)
+        [top1], _ = measure_top1([net], description, self.settings.data["root"])
         return top1
 
     def study(self, stage: str = "") -> Study:

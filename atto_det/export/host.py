@@ -352,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if picture.mode.startswith("I"):  # 16 bits, which `convert` would clip
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         picture = picture.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Mistake(f"{args.picture} is not a picture, or a damaged one ({error})") from error
     width, height = picture.size
     rows, columns = host.shape(height, width)

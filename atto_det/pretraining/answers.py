@@ -79,7 +79,8 @@ class Store:
             return
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}): remove {self.folder}") from error
-        keys = stored.keys() | self.key.keys() if isinstance(stored, dict) else {"format"}
+        stored = stored if isinstance(stored, dict) else {}
+        keys = stored.keys() | self.key.keys()
         differ = sorted(key for key in keys if stored.get(key) != self.key.get(key))
         if differ:
             raise UserError(

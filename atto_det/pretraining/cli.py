@@ -25,6 +25,8 @@ from .data import ClassifierData
 from .lessons import SPLITS
 from .module import Classifier
 
+logger = logging.getLogger(__name__)
+
 # Checkpoints are written after the epoch, so that a resumed run starts with the next epoch.
 AFTER_EPOCH = {"save_on_train_epoch_end": True, "enable_version_counter": False}
 
@@ -80,13 +82,8 @@ class PretrainingCLI(LightningCLI):
         """Create the trainer; logs and checkpoints go into `trainer.default_root_dir`."""
         config = self.config[self.subcommand].trainer
         output = Path(config.default_root_dir)
+        self._find_checkpoint(output)
         if self.subcommand == "fit":
-            last = output / "last.ckpt"
-            if not self.config.fit.ckpt_path and last.exists():
-                raise UserError(
-                    f"{output} already holds a run: continue it with --ckpt_path last, or set "
-                    "trainer.default_root_dir elsewhere"
-                )
             best = "val_agreement" if self.config.fit.model.teacher else "val_top1"
             kwargs["logger"] = [TensorBoardLogger(output, "tensorboard"), CSVLogger(output, "csv")]
             kwargs["callbacks"] = [
@@ -95,13 +92,44 @@ class PretrainingCLI(LightningCLI):
                 ModelCheckpoint(output, "last", **AFTER_EPOCH),
                 LearningRateMonitor("step"),
             ]
-        elif self.subcommand == "store_answers":
-            kwargs["logger"] = False
         else:
-            if not self.config[self.subcommand].ckpt_path:
-                raise UserError(f"{self.subcommand} needs --ckpt_path and a checkpoint")
             kwargs["logger"] = False
         return super().instantiate_trainer(plugins=[AtomicIO()], **kwargs)
+
+    def _find_checkpoint(self, output: Path) -> None:
+        """Replace "last" and "best" by the files in folder `output`.
+
+        Lightning would look for "last" only where it writes checkpoints, and validate random
+        weights. A training that is continued before its first checkpoint starts.
+
+        Raises:
+            UserError: there is no such file, or a new run would overwrite that in `output`.
+        """
+        if self.subcommand == "store_answers":
+            return
+        own, last = self.config[self.subcommand], output / "last.ckpt"
+        path = own.ckpt_path and Path(own.ckpt_path)
+        if own.ckpt_path in ("last", "best"):
+            path = output / f"{own.ckpt_path}.ckpt"
+        if path and self.subcommand == "fit" and own.ckpt_path == "last" and not path.exists():
+            logger.info("%s does not exist: the training begins", path)
+            path = None
+        if path and not path.is_file():
+            raise UserError(f"--ckpt_path {own.ckpt_path}: {path} does not exist")
+        if not path and self.subcommand != "fit":
+            raise UserError(f"{self.subcommand} needs --ckpt_path and a checkpoint")
+        if self.subcommand == "fit" and last.exists():
+            if not path:
+                raise UserError(
+                    f"{output} already holds a run: continue it with --ckpt_path last, or set "
+                    "trainer.default_root_dir elsewhere"
+                )
+            if path.resolve().parent != output.resolve():
+                raise UserError(
+                    f"{output} already holds a run, which {path} would overwrite: set "
+                    "trainer.default_root_dir elsewhere"
+                )
+        self.config_init[self.subcommand].ckpt_path = path and str(path)
 
     def before_fit(self) -> None:
         """Record what the run depends on, in its folder and in its checkpoints."""

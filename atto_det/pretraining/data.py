@@ -92,6 +92,10 @@ class ClassifierData(LightningDataModule):
             )
         if not 0 < scale[0] <= scale[1] <= 1 or not 0 < crop_share <= 1:
             raise UserError("data.scale and data.crop_share are shares above 0 and up to 1")
+        if not 0 <= horizontal_flip <= 1 or color_jitter < 0:
+            raise UserError(
+                "data.horizontal_flip is a probability from 0 to 1, data.color_jitter at least 0"
+            )
         if not 0 <= hold_out < 1:
             raise UserError(f"data.hold_out is {hold_out}: give a share from 0 and below 1")
         if hold_out and teacher:

@@ -216,5 +216,6 @@ def fingerprint(paths: Sequence[Path], root: Path) -> dict[str, Any]:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror})") from error
-        total.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+        line = f"{path.relative_to(root).as_posix()} {content}\n"
+        total.update(line.encode(errors="surrogateescape"))
     return {"number": len(paths), "sha256": total.hexdigest()}

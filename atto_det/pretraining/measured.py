@@ -63,53 +63,50 @@ def measure_top1(
     description: Description,
     root: str,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-    **settings: Any,
-) -> list[float]:
-    """Top-1 in percent of classifiers in evaluation mode, on the val pictures of one folder.
+) -> tuple[list[float], int]:
+    """Top-1 in percent of classifiers in evaluation mode, and the number of pictures.
 
     Args:
         networks: functions from pictures to logits, with the classes of `description`.
         description: says how pictures are resized and normalised.
-        root: folder of pictures by class, as for `ClassifierData`.
+        root: folder of pictures by class, as for `ClassifierData`; those of val are used.
         progress: wraps the batches, as `rich.progress.track` does.
-        settings: further arguments of `ClassifierData`, such as the class list.
 
     Raises:
         UserError: no such pictures, or different classes.
     """
-    data = val_data(root, description, mean=description.mean, std=description.std, **settings)
+    data = val_data(root, description, mean=description.mean, std=description.std)
     right = [0] * len(networks)
     with torch.inference_mode():
         for batch in progress(data.val_dataloader()):
             images, labels = data.on_before_batch_transfer(batch, 0)
             for index, network in enumerate(networks):
                 right[index] += int((network(images).argmax(1) == labels).sum())
-    return [100 * count / len(data.val.paths) for count in right]
+    pictures = len(data.val.paths)
+    return [100 * count / pictures for count in right], pictures
 
 
 def val_data(
-    root: str,
-    description: Description,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    **settings: Any,
+    root: str, description: Description, *, mean: Sequence[float], std: Sequence[float]
 ) -> ClassifierData:
-    """The pictures of a folder, sized as in `description`, normalised by `mean` and `std`.
-
-    Args:
-        settings: further arguments of `ClassifierData`.
+    """The pictures of a folder, seen as in the training, but normalised by `mean` and `std`.
 
     Raises:
         UserError: no such pictures, or classes that differ from those of `description`.
     """
+    trained = parse_yaml(description.recipe, "the recipe").get("data")
+    trained = trained if isinstance(trained, dict) else {}  # of other programs: unknown
+    view = {key: trained[key] for key in ("crop_share", "interpolation") if key in trained}
+    class_list = trained.get("class_list")
+    if class_list and Path(class_list).is_file():
+        view["class_list"] = class_list
     data = ClassifierData(
         root,
         image_size=description.input_size,
         workers=0,
         mean=tuple(mean),
         std=tuple(std),
-        **settings,
+        **view,
     )
     if list(data.classes) != description.class_names:
         raise UserError(

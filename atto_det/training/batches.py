@@ -259,7 +259,7 @@ def fingerprint(pictures: Iterable[Annotated]) -> int:
     """A 56-bit number from the names, sizes and annotations of pictures, in their order."""
     digest = hashlib.blake2b(digest_size=7)
     for name, height, width, objects in pictures:
-        digest.update(f"{name}\0{height} {width} {len(objects)}\0".encode())
+        digest.update(f"{name}\0{height} {width} {len(objects)}\0".encode(errors="surrogateescape"))
         for category, box, mask in objects:
             digest.update(array.array("d", (category, *box)).tobytes())
             if isinstance(mask, dict):

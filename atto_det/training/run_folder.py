@@ -12,6 +12,7 @@ last_checkpoint             the name of the checkpoint to resume from
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -333,7 +334,12 @@ def old_checkpoints(output: Path, iteration: int) -> list[Path]:
     for half_written in output.glob(".model_*.pth"):
         half_written.unlink()
     found = sorted(output.glob("model_[0-9]*.pth"))
-    return [path for path in found if int(path.stem.removeprefix("model_")) < iteration]
+    numbers = (re.fullmatch(r"model_(\d+)", path.stem) for path in found)  # not a user's copies
+    return [
+        path
+        for path, number in zip(found, numbers, strict=True)
+        if number and int(number[1]) < iteration
+    ]
 
 
 def divergence(cfg: Any, iteration: int) -> UserError:

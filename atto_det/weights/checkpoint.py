@@ -123,6 +123,8 @@ def _unpickled(path: Path) -> Any:
             ) from error
         raise UserError(f"{path} is not a checkpoint of PyTorch, or a damaged one") from error
     except Exception as error:  # a damaged pickle may raise any exception
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"checkpoint {path} cannot be read: {error.strerror}") from error
         raise UserError(f"checkpoint {path} is damaged: copy or train it again") from error
 
 

@@ -51,6 +51,8 @@ def read_foreign(
             the network's, or not finite.
     """
     get_spec(network, "--network")
+    if input_size is not None and input_size < 1:
+        raise UserError(f"--input-size is {input_size}: give at least 1 pixel")
     content = _read(path)
     arguments = content.get("args")
     arguments = dict(vars(arguments)) if isinstance(arguments, argparse.Namespace) else {}

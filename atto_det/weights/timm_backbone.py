@@ -136,7 +136,6 @@ def initialise(model: nn.Module, cfg: Mapping[str, Any]) -> None:
 
     A warning is logged if the detector normalises pictures differently than the training of the
     network did.
-    network was trained on.
 
     Raises:
         UserError: as `TimmBackbone.load`.

@@ -51,13 +51,16 @@ def find_weights(weights: str | Path, network: str) -> Path:
     path = find_file(weights)
     if path.suffix in FILES or len(path.parts) != 1 or path.exists():
         return path
-    found = ZOO / f"{network}-{weights}.safetensors"
+    from atto_det.nets.registry import short_name  # loads torch, which listing does not need
+
+    known_as = short_name(network)
+    own = f"{known_as}-"
+    found = ZOO / f"{own}{weights}.safetensors"
     if not found.is_file():
-        own = f"{network}-"
         names = [file.stem.removeprefix(own) for file in files() if file.stem.startswith(own)]
         known = f"there are {', '.join(names)}" if names else "there are none"
         raise UserError(
-            f"{str(weights)!r} is not a file, nor weights of {network} that come with the "
+            f"{str(weights)!r} is not a file, nor weights of {known_as} that come with the "
             f"package ({known}): a file ends in .safetensors or .pth"
         )
     return found

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -183,7 +184,11 @@ def test_an_output_is_a_file_or_a_folder(tmp_path, capsys):
     assert cli.output_file(str(tmp_path / "file")) == tmp_path / "file"
     assert cli.output_folder(str(tmp_path / "a/b")) == tmp_path / "a/b"
     assert cli.output_folder(str(tmp_path)) == tmp_path
-    for taken, verb in ((tmp_path, "throughput"), (tmp_path / "file", "benchmark")):
+    for taken, verb in (
+        (tmp_path, "throughput"),
+        (Path("/"), "throughput"),
+        (tmp_path / "file", "benchmark"),
+    ):
         with pytest.raises(SystemExit):
             cli.main([verb, "--output", str(taken)])
     said = capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Drawing: what must be seen is where it must be; the rest is a matter of looking."""
 
 import errno
+import os
 from pathlib import Path
 
 import cv2
@@ -210,8 +211,11 @@ def test_write_image(tmp_path: Path) -> None:
     assert (cv2.imread(str(tmp_path / "new" / "a.png")) == image).all()
     write_image(tmp_path / "new" / "b.JPG", image)
     assert (tmp_path / "new" / "b.JPG").read_bytes()[:2] == b"\xff\xd8"
-    for name in ("a.xyz", "a"):
-        with pytest.raises(UserError, match=r"a(\.xyz)? was not written: .* use \.png or \.jpg"):
+    unnamed = tmp_path / os.fsdecode(b"caf\xe9.png")  # OpenCV crashes at what is not UTF-8
+    write_image(unnamed, side_by_side(image, image, (unnamed.name, unnamed.name)))
+    unnamed.unlink()
+    for name in ("a.xyz", "a", os.fsdecode(b"a.\xe9")):
+        with pytest.raises(UserError, match=r"a(\..*)? was not written: .* use \.png or \.jpg"):
             write_image(tmp_path / name, image)
     with pytest.raises(UserError, match=r"b\.JPG/c\.png was not written"):
         write_image(tmp_path / "new" / "b.JPG" / "c.png", image)

@@ -1,6 +1,7 @@
 """Videos go in and come out whole, or with one sentence."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,6 +118,10 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.mp4", tmp_path):
         with pytest.raises(UserError, match="does not exist or is not a file"):
             Video(path)
+    unnamed = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    unnamed.write_bytes(b"")
+    with pytest.raises(UserError, match=r"caf\\udce9\.mp4' is not in UTF-8"):
+        Video(unnamed)
     write(tmp_path / "whole.mp4")
     data = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])

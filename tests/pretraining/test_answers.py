@@ -120,3 +120,6 @@ def test_missing_and_damaged_files(store, tmp_path):
     (tmp_path / "train/description.json").write_text("[")
     with pytest.raises(UserError, match=r"description\.json cannot be read"):
         store()
+    (tmp_path / "train/description.json").write_text("[]")
+    with pytest.raises(UserError, match="holds a teacher's answers of another scale and seed"):
+        store()

@@ -1,6 +1,7 @@
 """Crops that both networks see, the loss by hand, and trainings with a teacher."""
 
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -155,6 +156,9 @@ def test_the_fingerprint_is_of_names_and_bytes(tmp_path):
     assert before != fingerprint(paths[:1], tmp_path)
     paths[1].write_bytes(b"c.png")
     assert before != fingerprint(paths, tmp_path)
+    paths.append(tmp_path / os.fsdecode(b"caf\xe9.png"))  # not UTF-8
+    paths[-1].write_bytes(b"")
+    assert fingerprint(paths, tmp_path)["number"] == 3
 
 
 def test_stored_answers_are_those_to_the_crops(weights, named, tmp_path):

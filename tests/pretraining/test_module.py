@@ -89,6 +89,28 @@ def test_what_is_validated_is_the_average_that_the_checkpoint_holds(run, tmp_pat
     assert cli.trainer.current_epoch == 2
 
 
+def test_words_for_checkpoints_are_those_of_the_folder(run, tmp_path):
+    with pytest.raises(UserError, match=r"--ckpt_path best: .*run/best.ckpt does not exist"):
+        run("validate", ckpt_path="best")
+    run(ckpt_path="last")  # which does not exist yet
+    for word in ("last", "best"):
+        part = load_checkpoint(tmp_path / f"run/{word}.ckpt")[TRAINING_PART]
+        found = run("validate", ckpt_path=word).trainer.callback_metrics
+        assert float(found["val_loss"]) == pytest.approx(part["figures"]["val_loss"])
+    with pytest.raises(UserError, match="validate needs --ckpt_path"):
+        run("validate")
+
+
+def test_a_run_is_not_continued_over_another(run, tmp_path):
+    for name in ("one", "other"):
+        run(trainer__default_root_dir=tmp_path / name, trainer__max_epochs=1)
+    last = tmp_path / "one/last.ckpt"
+    with pytest.raises(UserError, match=r"other already holds a run, which .*one/last.ckpt would"):
+        run(trainer__default_root_dir=tmp_path / "other", ckpt_path=last)
+    run(trainer__default_root_dir=tmp_path / "third", ckpt_path=last)
+    assert (tmp_path / "third/last.ckpt").exists()
+
+
 def test_it_learns_colours(run):
     found = run(
         model__learning_rate=1.0, model__ema_decay=0, data__color_jitter=0, trainer__max_epochs=8

@@ -7,7 +7,10 @@ import pytest
 
 from atto_det.cli.add_to_zoo import without_folders
 from atto_det.data import VOC_CLASSES
+from atto_det.nets.registry import get_spec, short_name
+from atto_det.nets.spec_file import spec_to_text
 from atto_det.reports import zoo_page
+from atto_det.weights.transfer import read_backbone
 
 
 def test_a_file_and_its_card(run_tool, environment, classifier, colours, tmp_path):
@@ -35,6 +38,31 @@ def test_a_file_and_its_card(run_tool, environment, classifier, colours, tmp_pat
     assert card["figures"]["nearest_class_mean"]["data"] == "colours"
     assert card["recipe"] == "epochs: 12\n"
     assert (tmp_path / "zoo" / card["file"]).stat().st_size == card["bytes"]
+
+
+def test_a_file_that_cannot_be_measured_leaves_nothing(
+    run_tool, environment, sentence, classifier, colours, tmp_path
+):
+    environment["DETECTRON2_DATASETS"] = str(colours)
+    path, _ = classifier()
+    flags = ["--name", "small", "--terms", "", "--limits", "", "--output", tmp_path / "zoo"]
+    text = sentence(run_tool("add_to_zoo.py", "--checkpoint", path, *flags, "--check", "colors"))
+    assert "colors" in text
+    assert list((tmp_path / "zoo").iterdir()) == []
+
+
+def test_a_network_of_one_s_own_is_called_by_its_checksum(
+    run_tool, environment, classifier, colours, tmp_path
+):
+    environment["DETECTRON2_DATASETS"] = str(colours)
+    network = spec_to_text(get_spec("attonet_d"))
+    path, _ = classifier(network)
+    flags = ["--name", "own", "--terms", "", "--limits", "", "--output", tmp_path]
+    done = run_tool("add_to_zoo.py", "--checkpoint", path, *flags, "--check", "colours")
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / f"{short_name(network)}-own.safetensors"
+    assert json.loads(file.with_suffix(".json").read_text())["network"] == short_name(network)
+    assert read_backbone(file).description.network == network
 
 
 def test_folders_of_the_machine_stay_out():

@@ -88,6 +88,8 @@ def test_weights_of_another_program(classifier, export, sentence, tmp_path):
     assert state[backbone_file.STEM].equal(net.state_dict()[backbone_file.STEM])
     assert description.command == "exported from bare.pth"
     assert export("bare.pth", "pth", "a.pth", *named).returncode == 0
+    text = sentence(export("bare.pth", "pth", "b.pth", *named, "--input-size", "-5"))
+    assert "--input-size is -5: give at least 1 pixel" in text
     text = sentence(export("bare.pth", "safetensors", "b.safetensors"))
     assert (
         "bare.pth is not one of atto_det's classifier training (atto-det export --network" in text
@@ -143,6 +145,12 @@ def test_weights_in_8_bits(classifier, export, sentence, tmp_path):
     description = backbone_file.read_backbone(tmp_path / "small.safetensors").description
     assert description.weight_bits == 8
     assert description.top1 == pytest.approx(100 / 3)
+    assert description.data == {"root": "TinyImageNet50", "train": 7500, "val": 3}
+    path, _ = classifier(weight_bits=8)  # rounded in its training
+    bits = ("--weight-bits", 8, "--data", tmp_path / "data")
+    done = export(path, "safetensors", "small.safetensors", *bits)
+    assert "33.33 % before, 33.33 % after" in done.stdout
+    path, _ = classifier()
 
     done = export(path, "safetensors", "small.safetensors", "--weight-bits", 8)
     assert "top-1 before 31.4 %, after: give --data to measure it" in done.stdout

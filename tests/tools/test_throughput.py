@@ -22,4 +22,8 @@ def test_a_table_and_json_beside_mobilenet(run_tool, tmp_path):
 def test_mistakes(run_tool, sentence):
     assert "unknown network 'foo'" in sentence(run_tool("throughput.py", "--networks", "foo"))
     assert "at least 1" in sentence(run_tool("throughput.py", "--batch", 0))
-    assert "no CUDA device" in sentence(run_tool("throughput.py", "--device", "cuda"))
+    for device in ("cuda", "gpu"):
+        text = sentence(run_tool("throughput.py", "--device", device))
+        assert f"--device is {device}, which cannot be used here" in text
+    text = sentence(run_tool("throughput.py", "--batch", 1, "--input", 32))
+    assert "a batch norm cannot train on one pixel" in text

@@ -1,6 +1,7 @@
 """Batches follow from (seed, iteration) alone, whoever computes them and whenever."""
 
 import itertools
+import os
 from collections import Counter
 
 import numpy as np
@@ -184,6 +185,7 @@ def test_a_fingerprint_tells_pictures_and_annotations_apart():
         [Annotated("a", 8, 9, [(1, (0.0, 1.0, 5.0, 7.0), None)]), Annotated("b", 8, 9, [])],
         [Annotated("a", 8, 9, [(*OBJECTS[0][:2], {"counts": b"T2"})]), Annotated("b", 8, 9, [])],
         [Annotated("a", 8, 9, POLYGON), Annotated("b", 8, 9, [])],
+        [Annotated(os.fsdecode(b"caf\xe9"), 8, 9, []), Annotated("b", 8, 9, [])],
     ]
     found = [fingerprint(pictures) for pictures in kinds]
     assert len(set(found)) == len(kinds)

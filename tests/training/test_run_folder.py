@@ -29,7 +29,9 @@ def test_metrics_after_the_checkpoint_are_forgotten_with_what_was_cut_short(tmp_
 
 
 def test_checkpoints_before_an_iteration_and_no_half_written_ones(tmp_path):
-    for name in ("model_0000009", "model_0000019", "model_0000029", "model_final", ".model_00"):
+    copies = ("model_0000009_good", "model_0000009_2")
+    numbered = ("model_0000009", "model_0000019", "model_0000029")
+    for name in (*numbered, "model_final", ".model_00", *copies):
         (tmp_path / f"{name}.pth").write_bytes(b"")
     found = run_folder.old_checkpoints(tmp_path, 29)
     assert [path.name for path in found] == ["model_0000009.pth", "model_0000019.pth"]

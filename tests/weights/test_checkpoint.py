@@ -87,6 +87,17 @@ def test_a_module_in_place_of_weights_is_refused(tmp_path):
     assert "could run code" in sentence(checkpoint.load_checkpoint, path)
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"a")
+    monkeypatch.setattr(torch, "load", refuse)
+    said = sentence(checkpoint.load_checkpoint, path)
+    assert said == f"checkpoint {path} cannot be read: Permission denied"
+
+
 def test_missing_and_foreign_files(tmp_path):
     assert "does not exist" in sentence(checkpoint.load_checkpoint, tmp_path / "no.pth")
     assert "is a folder: give a file" in sentence(checkpoint.load_checkpoint, tmp_path)

@@ -4,13 +4,16 @@ import dataclasses
 
 import pytest
 import torch
+import yaml
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torchvision.transforms.functional import to_tensor
 
 from atto_det import create_backbone
 from atto_det.errors import UserError
 from atto_det.nets.quantisation import fake_quantise, quantised_call
-from atto_det.pretraining.measured import measure_top1
+from atto_det.pretraining.measured import measure_top1, val_data
 from atto_det.weights import backbone_file
 
 
@@ -160,8 +163,19 @@ def test_top1_of_several_networks(classifier, by_class):
     found = measure_top1(
         [Blue(False), Blue(True)], description, str(by_class), lambda b: seen.append(b) or b
     )
-    assert found == [100.0, 0.0]
+    assert found == ([100.0, 0.0], 6)
     assert len(seen) == 1
     other = dataclasses.replace(description, class_names=["red", "blue"])
     with pytest.raises(UserError, match=r"has other classes \(2\) than the checkpoint \(2\)"):
         measure_top1([], other, str(by_class))
+
+
+def test_pictures_are_seen_as_in_the_training(classifier, by_class, tmp_path):
+    (tmp_path / "list.txt").write_text("red\n")
+    data = {"crop_share": 1.0, "interpolation": "bicubic", "class_list": f"{tmp_path}/list.txt"}
+    path, _ = classifier(class_names=["red"], recipe=yaml.safe_dump({"data": data}))
+    description = backbone_file.read_pretraining(path).description
+    found = val_data(str(by_class), description, mean=(0, 0, 0), std=(1, 1, 1))
+    picture = Image.radial_gradient("L").resize((100, 80)).convert("RGB")
+    wanted = picture.resize((80, 64), Image.Resampling.BICUBIC).crop((8, 0, 72, 64))
+    torch.testing.assert_close(found.centre(picture), to_tensor(wanted))
