@@ -352,6 +352,7 @@ class Classifier(LightningModule):
                 f"({_of_teacher(before)}; now {_of_teacher(now)}): continue with that one, or "
                 "start again in another --trainer.default_root_dir"
             )
+        self.start = part.get("start")
 
 
 def _of_teacher(values: dict[str, Any]) -> str:

@@ -158,6 +158,11 @@ def test_a_training_from_a_backbone_file_says_so(run, backbone, tmp_path):
     assert part[TRAINING_PART]["start"] == {"file": file.name, "sha256": file_sha256(file)}
     for key, value in create_backbone("attonet_d", weights=file).named_parameters():
         torch.testing.assert_close(part["state_dict"][f"net.{key}"], value)
+    other, _ = backbone(top1=None)
+    assert part[TRAINING_PART]["start"]["sha256"] != file_sha256(other)
+    run(model__weights=other, ckpt_path="last", trainer__max_epochs=3)
+    resumed = load_checkpoint(tmp_path / "run/last.ckpt")[TRAINING_PART]
+    assert (resumed["epoch"], resumed["start"]) == (3, part[TRAINING_PART]["start"])
 
 
 @pytest.mark.parametrize(
