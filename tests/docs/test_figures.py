@@ -32,12 +32,18 @@ def test_accuracy_and_costs_in_the_readme_are_the_stored_ones():
     expected.append(_row(first["atto_d_tiny"]["evaluation"], first["atto_d_tiny"]["costs"]))
     distilled = _stored("distilled_carparts.json")["runs"]
     recipe = _stored("recipe_carparts.json")["runs"]
-    for name, config in (("lite", "atto_a_lite"), ("tiny", "atto_d_tiny")):
-        runs = [run["evaluation"] for key, run in distilled.items() if key.startswith(name)]
-        assert len(runs) == 3
-        prefix, costs = f"{name}, distilled, recipe, 4,000 steps", first[config]["costs"]
-        longer = [run["evaluation"] for key, run in recipe.items() if key.startswith(prefix)]
-        for several in (runs, longer):
+    lite = _stored("distilled_longer_carparts.json")["runs"]
+    lite_recipe = [run for key, run in lite.items() if "recipe" in key]
+    lite_common = [run for key, run in lite.items() if "recipe" not in key]
+    tiny_common = [run for key, run in distilled.items() if key.startswith("tiny")]
+    tiny_recipe = [run for key, run in recipe.items() if key.startswith("tiny")]
+    assert len(lite_common) == len(tiny_common) == 3
+    for config, runs in (
+        ("atto_a_lite", (lite_common, lite_recipe)),
+        ("atto_d_tiny", (tiny_common, tiny_recipe)),
+    ):
+        costs = first[config]["costs"]
+        for several in ([run["evaluation"] for run in some] for some in runs):
             mean = {key: statistics.mean(run[key] for run in several) for key in ("AP_d", "AP_m")}
             expected.append(_row(mean, costs))
     lite0 = _stored("lite0_carparts.json")
@@ -54,8 +60,10 @@ def test_trainings_and_files_of_the_longer_recipe_are_the_stored_ones():
         [first, *_] = [run for key, run in distilled.items() if key.startswith(name)]
         longer = recipe[f"{name}, distilled, recipe, 4,000 steps"]
         others = [one for key, one in longer.items() if key.startswith("evaluation ")]
-        seed_2 = recipe.get(f"{name}, distilled, recipe, 4,000 steps, seed 2")
-        others += [seed_2["evaluation"]] if seed_2 else []
+        if name == "lite":
+            others.append(recipe["lite, distilled, recipe, 4,000 steps, seed 2"]["evaluation"])
+            new = _stored("distilled_longer_carparts.json")["runs"]["lite, recipe, 4,000 steps"]
+            others += [one for key, one in new.items() if key.startswith("evaluation")]
         expected += [_coco(one) for one in (first["evaluation"], longer["evaluation"], *others)]
         columns = [[longer["evaluation"], longer["exports"]["ONNX Runtime, single precision"]]]
         columns += [[one["evaluation"], one] for one in list(longer["exports"].values())[2:]]
@@ -68,6 +76,17 @@ def test_trainings_and_files_of_the_longer_recipe_are_the_stored_ones():
     assert list(_table(page, "The recipe in a longer schedule").values()) == expected
     rows = [[*lite, *tiny] for lite, tiny in zip(*files, strict=True)]
     assert list(_table(page, "The recipe in a longer schedule", 1).values()) == rows
+
+
+def test_what_a_distilled_backbone_is_worth_to_lite_is_stored():
+    runs = [
+        run["evaluation"]
+        for name in ("distilled_longer_carparts.json", "distilled_carparts.json")
+        for key, run in _stored(name)["runs"].items()
+        if key.startswith("lite") and "1,000 steps" in key
+    ]
+    _, *rows = _table("docs/results.md", "A distilled backbone", 1).values()
+    assert rows == [_coco(run) for run in runs]
 
 
 def test_the_backbone_that_has_seen_imagenet_is_the_stored_one():

@@ -54,7 +54,7 @@ def test_ap_and_times(folder, run_tool, sentence, tmp_path):
     assert "phone lacks masks.tflite: export it again" in text
 
 
-def test_objects_in_a_picture(folder, mini_voc, capsys, monkeypatch):
+def test_objects_in_a_picture(folder, mini_voc, tmp_path, capsys, monkeypatch):
     picture = min((mini_voc / "mini_voc/JPEGImages").glob("*.jpg"))
     host.main([str(picture), "--model", str(folder), "--threshold", "0"])
     lines = capsys.readouterr().out.splitlines()
@@ -63,6 +63,12 @@ def test_objects_in_a_picture(folder, mini_voc, capsys, monkeypatch):
     assert all(line.split()[0] in VOC_CLASSES for line in lines[1:])
     with pytest.raises(host.Mistake, match=r"detector\.json is not a picture"):
         host.main([str(folder / "detector.json"), "--model", str(folder)])
+    damaged = tmp_path / "damaged.png"
+    Image.effect_noise((300, 300), 64).save(damaged)
+    first, second, rest = damaged.read_bytes().split(b"IDAT", 2)
+    damaged.write_bytes(b"".join([first, b"IDAT", second, b"I\xffAT", rest]))
+    with pytest.raises(host.Mistake, match=r"damaged\.png is not a picture, or a damaged one"):
+        host.main([str(damaged), "--model", str(folder)])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(host.Mistake, match=r"\.jpg is not a picture.*exceeds limit"):
         host.main([str(picture), "--model", str(folder)])
