@@ -58,15 +58,17 @@ def test_trainings_and_files_of_the_longer_recipe_are_the_stored_ones():
     expected, files = [], []
     for name in ("lite", "tiny"):
         [first, *_] = [run for key, run in distilled.items() if key.startswith(name)]
-        longer = recipe[f"{name}, distilled, recipe, 4,000 steps"]
+        exported = longer = recipe[f"{name}, distilled, recipe, 4,000 steps"]
         others = [one for key, one in longer.items() if key.startswith("evaluation ")]
         if name == "lite":
             others.append(recipe["lite, distilled, recipe, 4,000 steps, seed 2"]["evaluation"])
-            new = _stored("distilled_longer_carparts.json")["runs"]["lite, recipe, 4,000 steps"]
-            others += [one for key, one in new.items() if key.startswith("evaluation")]
+            newer = _stored("distilled_longer_carparts.json")["runs"]
+            exported = newer["lite, recipe, 4,000 steps"]
+            others += [one for key, one in exported.items() if key.startswith("evaluation")]
         expected += [_coco(one) for one in (first["evaluation"], longer["evaluation"], *others)]
-        columns = [[longer["evaluation"], longer["exports"]["ONNX Runtime, single precision"]]]
-        columns += [[one["evaluation"], one] for one in list(longer["exports"].values())[2:]]
+        exports = exported["exports"]
+        columns = [[exported["evaluation"], exports["ONNX Runtime, single precision"]]]
+        columns += [[one["evaluation"], one] for one in list(exports.values())[2:]]
         files.append(
             [
                 (f"{ap['AP_d']:.1f}, {ap['AP_m']:.1f}", f"{file['bytes'] / 1e6:.1f}")
