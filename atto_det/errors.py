@@ -25,6 +25,11 @@ class UserError(ValueError):
     """A mistake in the input. Its message is one sentence: what is wrong, where, and what to do."""
 
 
+def utf8(text: str) -> str:
+    """Text in which question marks replace what a file name that is not UTF-8 stands for."""
+    return text.encode(errors="replace").decode()
+
+
 def shown(value: object, most: int = 200) -> str:
     """A value from a file as one line of at most `most` characters, for use in a message.
 

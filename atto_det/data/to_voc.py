@@ -15,7 +15,7 @@ from atto_det.data.images import write_palette_png
 from atto_det.data.records import Dataset, ImageRecord, Instance, Progress
 from atto_det.data.voc_folder import MOST_CLASSES
 from atto_det.data.voc_image import VOID
-from atto_det.errors import Outputs, UserError, atomic_folder, shown
+from atto_det.errors import Outputs, UserError, atomic_folder, shown, utf8
 
 
 class Written(NamedTuple):
@@ -102,8 +102,7 @@ def _ids(records: Mapping[str, ImageRecord], folder: Path) -> dict[str, str]:
     result = {}
     for file, record in records.items():
         line = "_".join(record.image_id.strip("/").splitlines())
-        line = line.encode(errors="replace").decode()  # names of files need not be UTF-8
-        result[file] = outputs(line.replace("\ufeff", "").strip().replace("/", "_")).name
+        result[file] = outputs(utf8(line).replace("\ufeff", "").strip().replace("/", "_")).name
     return result
 
 

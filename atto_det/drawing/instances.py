@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle_masks
 
-from atto_det.errors import UserError, write_file
+from atto_det.errors import UserError, utf8, write_file
 from atto_det.evaluation.arrays import mask_areas
 
 FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -324,17 +324,13 @@ def _padding(cap: int) -> int:
 
 def _text_size(text: str, scale: float) -> tuple[int, int]:
     """Width, and height above the baseline, in pixels."""
-    return cv2.getTextSize(_clean(text), FONT, scale, _thickness(scale))[0]
+    return cv2.getTextSize(utf8(text), FONT, scale, _thickness(scale))[0]
 
 
 def _write(image: np.ndarray, text: str, corner: tuple[int, int], scale: float, ink: Color) -> None:
     """Write text in place; `corner` is the left end of its baseline."""
-    cv2.putText(image, _clean(text), corner, FONT, scale, ink, _thickness(scale), cv2.LINE_AA)
-
-
-def _clean(text: str) -> str:
-    """Text without what a file name that is not UTF-8 stands for, at which OpenCV crashes."""
-    return text.encode(errors="replace").decode()
+    # OpenCV crashes at what is not UTF-8.
+    cv2.putText(image, utf8(text), corner, FONT, scale, ink, _thickness(scale), cv2.LINE_AA)
 
 
 def _thickness(scale: float) -> int:
@@ -359,7 +355,7 @@ def _write_centred(
 ) -> None:
     """Write text in the middle of room (x, y, width, height), cut off if it is too long."""
     x, y, width, height = room
-    shown = _clean(text)
+    shown = utf8(text)
     while len(shown) > 3 and _text_size(shown, scale)[0] > width:
         shown = shown[: -4 if shown.endswith("...") else -1] + "..."
     (wide, cap), base = cv2.getTextSize(shown, FONT, scale, _thickness(scale))

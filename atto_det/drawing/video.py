@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from atto_det.drawing.instances import check_image
-from atto_det.errors import UserError, atomic_path
+from atto_det.errors import UserError, atomic_path, utf8
 
 logger = logging.getLogger(__name__)
 # By suffix, the best first; every build of OpenCV can write the last. For licence reasons, most
@@ -32,7 +32,7 @@ class Video:
     def __init__(self, path: str | os.PathLike) -> None:
         if not Path(path).is_file():
             raise UserError(f"{path} does not exist or is not a file; name a video file")
-        self._capture = cv2.VideoCapture(_utf8(path))
+        self._capture = cv2.VideoCapture(_checked(path))
         readable, self._first = self._capture.read()
         if not readable:
             raise UserError(f"{path} is not a video that OpenCV can read, or holds no frame")
@@ -120,7 +120,7 @@ def _open(
     logs.setLogLevel(logs.LOG_LEVEL_SILENT)  # it logs a lot about a codec that it lacks
     try:
         for codec in codecs:
-            writer = cv2.VideoWriter(_utf8(path), cv2.VideoWriter.fourcc(*codec), fps, size)
+            writer = cv2.VideoWriter(_checked(path), cv2.VideoWriter.fourcc(*codec), fps, size)
             if writer.isOpened():
                 break
     finally:
@@ -128,13 +128,13 @@ def _open(
     return writer, codec
 
 
-def _utf8(path: str | os.PathLike) -> str:
+def _checked(path: str | os.PathLike) -> str:
     """The path as text for OpenCV, which would crash at a name that is not UTF-8.
 
     Raises:
         UserError: it is such a name.
     """
     name = os.fspath(path)
-    if name != name.encode(errors="replace").decode():
+    if name != utf8(name):
         raise UserError(f"{name!a} is not in UTF-8, which OpenCV needs for videos: rename it")
     return name
